@@ -1,0 +1,69 @@
+"""What the service asks of an engine. No `mx.array` crosses this seam: pixels leave as numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.spec import RenderSpec
+
+Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished part of a render: index 0 is the prompt's prefix, 1 … total are denoising steps.
+
+    `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call it
+    on the render thread, before asking for the next step. The last step carries the `pixels`, and the seconds
+    its decoding took beyond the step itself.
+    """
+
+    index: int
+    total: int
+    seconds: float
+    preview: Callable[[], Pixels] | None = None
+    pixels: Pixels | None = None
+    decode_seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """A model in memory. Load, render and close it on one thread."""
+
+    facts: Mapping[str, str]  # what a sidecar records: recipe, digest, versions, device, arithmetic
+
+    def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
+        """Yield one Step per finished part; closing the iterator stops the render.
+
+        Raises NonFiniteError at the step that made one, SpecError for what this model cannot do.
+        """
+        ...
+
+    def bytes_needed(self, spec: RenderSpec) -> int:
+        """Peak bytes a render of `spec` needs, weights included."""
+        ...
+
+    def close(self) -> None:
+        """Give the weights' memory back."""
+        ...
+
+
+class EngineError(Exception):
+    """An engine could not do what was asked; the message names file, tensor or step."""
+
+
+class CheckpointError(EngineError):
+    """A checkpoint folder lacks a file, or a tensor has another shape than its config says."""
+
+
+class NonFiniteError(EngineError):
+    """A step produced NaN or infinity."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"step {step} produced non-finite values")
+        self.step = step
