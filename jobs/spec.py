@@ -1,19 +1,20 @@
 """The wire record of one job: what a producer may ask for, and nothing else.
 
-`RenderSpec` is decoded in one place on each side (`RenderSpec.parse`) with one error (`SpecError`).
+`RenderSpec` is decoded in one place on each side, `RenderSpec.parse`, with one error, `SpecError`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, QUANTIZATIONS
+from jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
 from jobs.errors import SpecError
 
 MAX_PROMPT = 4000  # characters
@@ -21,18 +22,23 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_REFERENCES = 10
 MAX_BOXES = 10
 MAX_LABELS = 16
+MAX_BLEND = 8  # pixels on each side of a seam
 MAX_WIRE = 64 * 1024  # bytes of JSON
 
-PRIORITIES = ("high", "normal", "low")  # best first
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # tab and newline are text
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-LabelValue = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Priority = Literal["high", "normal", "low"]  # best first
+Quantization = Literal["bf16", "q8", "q6", "q5", "q4"]
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,47}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
+LabelValue = Annotated[str, StringConstraints(max_length=200)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Box(BaseModel):
-    """Where a reference should go, as fractions of the picture's width and height."""
+    """Where a reference should go: edges as fractions of the picture's width (x) and height (y)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,33 +48,169 @@ class Box(BaseModel):
     y2: Fraction
     text: Annotated[str, StringConstraints(max_length=200)] = ""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.x1 >= self.x2 or self.y1 >= self.y2:
-            raise ValueError("a box needs x1 < x2 and y1 < y2")
-        return self
-
 
 class RenderSpec(BaseModel):
-    """One picture to render. Frozen; unknown fields are refused; sizes are in pixels."""
+    """One picture to render. Frozen; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="pixelkiln render spec")
 
     version: Literal[1] = 1
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-    model: str = "hidream-o1-dev"
-    quantization: Literal["bf16", "q8", "q6", "q5", "q4"] = "bf16"
-    width: int = 1024
-    height: int = 1024
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
-        default=None, description="drawn at submit, or derived from the job's id, when absent"
+    model: Annotated[str, Field(json_schema_extra={"enum": list(CATALOGUE)})] = "hidream-o1-dev"
+    quantization: Quantization = "bf16"
+    width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
+    height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = (
+        None  # absent: drawn at submit, or from the job's id
     )
-    steps: int | None = None
-    guidance: float | None = None
+    steps: int | None = None  # absent: the recipe's own
+    guidance: float | None = None  # absent: the recipe's own
     references: Annotated[tuple[Sha256, ...], Field(strict=False, max_length=MAX_REFERENCES)] = ()
-    keep_aspect: bool = False
+    keep_aspect: bool = False  # the picture takes the one reference's proportions
     layout: Annotated[tuple[Box, ...], Field(strict=False, max_length=MAX_BOXES)] = ()
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Priority = "normal"
     client: Name = "default"
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = {}
-    blend_seams: Annotated[int, Field(ge=0, le=8)] = 0
+    blend_seams: Annotated[int, Field(ge=0, le=MAX_BLEND)] = 0  # radius in pixels; 0 leaves the seams alone
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any] | str | bytes) -> Self:
+        """Decode and check one spec, from JSON or from a mapping of its fields.
+
+        Raises SpecError, naming the field and what it may be.
+        """
+        if isinstance(data, str | bytes):
+            data = _decode(data)
+        if not isinstance(data, Mapping):
+            raise SpecError("spec", f"must be an object of fields, not {type(data).__name__}")
+        try:
+            spec = cls.model_validate(dict(data))
+        except ValidationError as error:
+            raise _readable(error) from None
+        spec._check()
+        return spec
+
+    @property
+    def lane(self) -> str:
+        """The name of the RQ queue this job waits in."""
+        return f"kiln:{self.model}:{self.quantization}:{self.priority}:{self.client}"
+
+    def with_seed(self, job_id: str | None = None) -> Self:
+        """This spec with a seed: its own, else derived from `job_id`, else (no id given) drawn now."""
+        if self.seed is not None:
+            return self
+        if job_id is None:
+            seed = secrets.randbelow(MAX_SEED + 1)
+        else:
+            seed = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:8], "big") & MAX_SEED
+        return self.model_copy(update={"seed": seed})
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON form: what is left at its default is left out."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
+
+    def _check(self) -> None:
+        """What pydantic's field constraints cannot say, or say badly."""
+        model = CATALOGUE.get(self.model)
+        if model is None:
+            raise SpecError("model", f"no model {self.model[:60]!r}; there are {', '.join(CATALOGUE)}")
+        _check_text("prompt", self.prompt)
+        if not self.prompt.strip():
+            raise SpecError("prompt", "is empty")
+        for name, value in self.labels.items():
+            _check_text(f"labels.{name}", value)
+        _check_side("width", self.width)
+        _check_side("height", self.height)
+        if self.width * self.height > MAX_PIXELS:
+            limit = f"the limit is {MAX_PIXELS:,} (2048 x 2048)"
+            raise SpecError(
+                "width, height",
+                f"{self.width} x {self.height} is {self.width * self.height:,} pixels; {limit}",
+            )
+        _check_choice("steps", self.steps, model.steps, model)
+        _check_choice("guidance", self.guidance, model.guidance, model)
+        self._check_references(model)
+
+    def _check_references(self, model: Model) -> None:
+        if len(self.references) > model.max_references:
+            allowed = f"at most {model.max_references}" if model.max_references else "no"
+            raise SpecError("references", f"{model.name} takes {allowed} reference pictures")
+        if self.keep_aspect and len(self.references) != 1:
+            raise SpecError("keep_aspect", "needs exactly one reference picture")
+        if len(self.layout) > len(self.references):
+            raise SpecError(
+                "layout", f"{len(self.layout)} boxes for {len(self.references)} reference pictures"
+            )
+        for index, box in enumerate(self.layout):
+            _check_text(f"layout.{index}.text", box.text)
+            if box.x1 >= box.x2 or box.y1 >= box.y2:
+                raise SpecError(f"layout.{index}", "a box needs x1 < x2 and y1 < y2")
+
+
+def _decode(data: str | bytes) -> Any:
+    if len(data) > MAX_WIRE:
+        raise SpecError("spec", f"is {len(data):,} bytes; the limit is {MAX_WIRE:,}")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SpecError("spec", f"is not JSON: {error}") from None
+
+
+def _check_text(field: str, text: str) -> None:
+    found = _CONTROL.search(text)
+    if found:
+        raise SpecError(
+            field, f"holds the control character U+{ord(found.group()):04X} at position {found.start()}"
+        )
+
+
+def _check_side(field: str, side: int) -> None:
+    if side % GRID:
+        below = side - side % GRID
+        raise SpecError(
+            field, f"{side} is not a multiple of {GRID}; the nearest are {below} and {below + GRID}"
+        )
+
+
+def _check_choice(field: str, value: float | None, allowed: tuple[float, float] | None, model: Model) -> None:
+    if value is None:
+        return
+    if allowed is None:
+        raise SpecError(field, f"{model.name} has its own, fixed by its recipe; leave it out")
+    low, high = allowed
+    if not low <= value <= high:
+        raise SpecError(field, f"{value} is out of range; {model.name} takes {low} to {high}")
+
+
+_PLAIN = {
+    "missing": "is missing",
+    "string_too_short": "is empty",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "string_unicode": "is not valid Unicode text",
+}
+_PATTERNS = {
+    NAME_PATTERN: "must be 1 to 48 of a-z, 0-9, - and _, beginning with a letter or digit",
+    SHA256_PATTERN: "must be 64 hexadecimal digits, the picture's sha256",
+}
+
+
+def _readable(error: ValidationError) -> SpecError:
+    """The first of pydantic's findings as one line; never more than a glimpse of the value."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part)[:60] for part in first["loc"] if part != "[key]") or "spec"
+    kind, value, limits = first["type"], first["input"], first.get("ctx", {})
+    if kind == "extra_forbidden":
+        return SpecError(field, f"no such field; there are {', '.join(RenderSpec.model_fields)}")
+    if kind in _PLAIN:
+        return SpecError(field, _PLAIN[kind])
+    if kind == "string_too_long":
+        return SpecError(field, f"is {len(value):,} characters; the limit is {limits['max_length']:,}")
+    if kind == "string_pattern_mismatch":
+        return SpecError(field, _PATTERNS[limits["pattern"]])
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = message.replace("input should", "must", 1).replace("must have", "may have", 1)
+    glimpse = repr(value) if isinstance(value, str | int | float | bool | None) else ""
+    return SpecError(field, f"{message}, not {glimpse}" if 0 < len(glimpse) <= 60 else message)

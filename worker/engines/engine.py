@@ -19,9 +19,9 @@ Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 class Step:
     """One finished part of a render: index 0 is the prompt's prefix, 1 … total are denoising steps.
 
-    `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call it
-    on the render thread, before asking for the next step. The last step carries the `pixels`, and the seconds
-    its decoding took beyond the step itself.
+    `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call
+    it on the render thread, before asking for the next step. The last step carries the `pixels`, and the
+    seconds its decoding took beyond the step itself.
     """
 
     index: int
