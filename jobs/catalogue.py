@@ -20,6 +20,7 @@ class Model:
     """What a job may ask of one model."""
 
     name: str
+    size: tuple[int, int] = (1024, 1024)  # width, height in pixels where a job names none
     steps: tuple[int, int] | None = None  # smallest and largest count a job may choose; None: fixed
     guidance: tuple[float, float] | None = None  # range a job may choose; None: fixed
     max_references: int = 0  # pictures a job may refer to
@@ -31,6 +32,6 @@ CATALOGUE: dict[str, Model] = {
         Model("hidream-o1-dev", max_references=10),
         Model("hidream-o1-dev-2604"),
         Model("hidream-o1-full", steps=(4, 100), guidance=(0.0, 20.0), max_references=10),
-        Model("demo"),
+        Model("demo", size=(256, 256)),
     )
 }

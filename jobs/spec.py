@@ -83,8 +83,10 @@ class RenderSpec(BaseModel):
             data = _decode(data)
         if not isinstance(data, Mapping):
             raise SpecError("spec", f"must be an object of fields, not {type(data).__name__}")
+        model = CATALOGUE.get(str(data.get("model", "hidream-o1-dev")))
+        size = {"width": model.size[0], "height": model.size[1]} if model else {}
         try:
-            spec = cls.model_validate(dict(data))
+            spec = cls.model_validate({**size, **data})
         except ValidationError as error:
             raise _readable(error) from None
         spec._check()
@@ -106,8 +108,9 @@ class RenderSpec(BaseModel):
         return self.model_copy(update={"seed": seed})
 
     def wire(self) -> dict[str, Any]:
-        """The JSON form: what is left at its default is left out."""
-        return self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
+        """The JSON form: what is at its default is left out, unless the default is the model's own."""
+        sizes = {"width": self.width, "height": self.height}
+        return {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True), **sizes}
 
     def _check(self) -> None:
         """What pydantic's field constraints cannot say, or say badly."""

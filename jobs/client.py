@@ -1,0 +1,218 @@
+"""The client side: submit specs, see how they fare, bring the pictures home."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import ValidationError
+from rq.job import JobStatus as RQStatus
+from rq.utils import now
+
+from jobs.connection import connect, explained
+from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError
+from jobs.record import RenderJob, check_job_id
+from jobs.settings import Settings
+from jobs.sidecar import Sidecar
+from jobs.spec import RenderSpec
+from jobs.status import JobStatus, read_statuses
+from jobs.storage import Bucket, CorruptObjectError, sidecar_key
+
+CHUNK = 200  # jobs in one round trip
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that the queue holds now."""
+
+    id: str
+    spec: RenderSpec  # as submitted, seed included
+    created: bool  # False: a job of that id was there already, and is left as it was
+
+
+class Kiln:
+    """A producer's door to one farm.
+
+    >>> kiln = Kiln()
+    >>> job = kiln.submit(prompt="a lighthouse at dusk", model="demo")
+    >>> path = kiln.fetch(job.id, "renders")  # once it has finished; see wait()
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self.redis = connect(self.settings)
+        self._submit = self.redis.register_script(files("jobs").joinpath("submit.lua").read_text())
+        self._bucket: Bucket | None = None
+
+    @property
+    def bucket(self) -> Bucket:
+        """The farm's bucket."""
+        if self._bucket is None:
+            self._bucket = Bucket.open(self.settings)
+        return self._bucket
+
+    def submit(self, spec: RenderSpec | None = None, /, *, id: str | None = None, **fields: Any) -> Submitted:
+        """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
+
+        Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
+        the same id is safe).
+        """
+        wanted: RenderSpec | Mapping[str, Any] = fields if spec is None else spec
+        return self.submit_many([wanted], ids=None if id is None else [id])[0]
+
+    def submit_many(
+        self,
+        specs: Iterable[RenderSpec | Mapping[str, Any]],
+        *,
+        ids: Sequence[str] | None = None,
+        batch: str | None = None,
+    ) -> list[Submitted]:
+        """Enqueue many jobs, a few hundred to a round trip; all are checked before the first is sent.
+
+        A job whose id the queue knows already is that job: it is reported with `created` False and left as it
+        was. `batch` names an RQ group that lists them. Raises as `submit`.
+        """
+        checked = [self._check(spec) for spec in specs]
+        names = (
+            [check_job_id(name) for name in ids] if ids is not None else [str(uuid.uuid4()) for _ in checked]
+        )
+        if batch is not None:
+            check_job_id(batch)
+        created: list[bool] = []
+        for start in range(0, len(checked), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            created += self._send(checked[chunk], names[chunk], batch)
+        return [Submitted(name, spec, new) for name, spec, new in zip(names, checked, created, strict=True)]
+
+    def status(self, job_id: str) -> JobStatus:
+        """How one job fares: from Redis, or from its sidecar once Redis has forgotten it.
+
+        Raises NoSuchJobError where neither knows it.
+        """
+        found = self.statuses([job_id])[job_id]
+        if found is None:
+            raise NoSuchJobError(
+                f"no job {job_id} in the queue, nor a picture of it under client {self.settings.client!r}"
+            )
+        return found
+
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+        """How several jobs fare, in the order given; None for those nothing is known of."""
+        for job_id in job_ids:
+            check_job_id(job_id)
+        with explained(self.settings):
+            found = read_statuses(self.redis, list(job_ids))
+        for job_id, status in found.items():
+            if status is None:
+                sidecar = self._sidecar(job_id)
+                if sidecar:
+                    key = sidecar_key(self.settings.client, job_id)
+                    found[job_id] = JobStatus.of_sidecar(sidecar, key)
+        return found
+
+    def watch(
+        self, job_ids: Sequence[str], *, interval: float = 0.2, sleep: Callable[[float], None] = time.sleep
+    ) -> Iterator[JobStatus]:
+        """Yield each job's status whenever it changes, until all have ended.
+
+        Outages are waited out: the last known status stands until Redis answers again.
+        Raises NoSuchJobError for an id nothing is known of.
+        """
+        last: dict[str, JobStatus] = {}
+        open_ids = list(dict.fromkeys(job_ids))
+        while open_ids:
+            try:
+                found = self.statuses(open_ids)
+            except NotReadyError:
+                if not last:
+                    raise
+                sleep(1.0)
+                continue
+            for job_id, status in found.items():
+                if status is None:
+                    raise NoSuchJobError(f"no job {job_id} in the queue or the bucket")
+                if last.get(job_id) != status:
+                    last[job_id] = status
+                    yield status
+            open_ids = [job_id for job_id in open_ids if not last[job_id].ended]
+            if open_ids:
+                sleep(interval)
+
+    def wait(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        """Block until all have ended; their last statuses, in the order given."""
+        last = {status.id: status for status in self.watch(job_ids)}
+        return [last[job_id] for job_id in job_ids]
+
+    def sidecar(self, job_id: str) -> Sidecar:
+        """The record beside a finished job's picture. Raises JobFailedError or NoSuchJobError."""
+        status = self._finished(job_id)
+        assert status.result is not None
+        body = self.bucket.get(status.result["sidecar"])
+        if body is None:
+            raise CorruptObjectError(f"{status.result['sidecar']} is gone from the bucket")
+        return Sidecar.model_validate_json(body)
+
+    def fetch(self, job_id: str, folder: str | Path = ".") -> Path:
+        """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
+
+        Raises JobFailedError unless the job has finished, CorruptObjectError where the picture is not the one
+        that was stored.
+        """
+        sidecar = self.sidecar(job_id)
+        body = self.bucket.get(sidecar.png.key)
+        if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
+            raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
+        target = Path(folder) / f"{job_id}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for path, content in ((target, body), (target.with_suffix(".json"), _json(sidecar))):
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(content)
+            part.replace(path)
+        return target
+
+    def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:
+        fields = spec.wire() if isinstance(spec, RenderSpec) else {"client": self.settings.client, **spec}
+        return RenderSpec.parse(fields).with_seed()
+
+    def _send(self, specs: Sequence[RenderSpec], ids: Sequence[str], batch: str | None) -> list[bool]:
+        """One round trip, made again once where its reply was lost: what is there already is left alone."""
+        arguments: list[Any] = [len(specs)]
+        for spec, job_id in zip(specs, ids, strict=True):
+            job = RenderJob.of(spec, job_id, self.redis, days=self.settings.result_days, batch=batch)
+            job.enqueued_at = now()
+            job._status = RQStatus.QUEUED
+            fields = [part for item in job.to_dict().items() for part in item]
+            arguments += [job_id, spec.lane, f"kiln:bell:{spec.model}", batch or "", len(fields), *fields]
+        with explained(self.settings):
+            try:
+                created = self._submit(args=arguments)
+            except (redis.ConnectionError, redis.TimeoutError):
+                created = self._submit(args=arguments)
+        return [bool(flag) for flag in created]
+
+    def _finished(self, job_id: str) -> JobStatus:
+        status = self.status(job_id)
+        if status.state != "finished" or status.result is None:
+            reason = f": {status.error}" if status.error else ""
+            raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
+        return status
+
+    def _sidecar(self, job_id: str) -> Sidecar | None:
+        body = self.bucket.get(sidecar_key(self.settings.client, job_id))
+        if body is None:
+            return None
+        try:
+            return Sidecar.model_validate_json(body)
+        except ValidationError:
+            return None
+
+
+def _json(sidecar: Sidecar) -> bytes:
+    return sidecar.model_dump_json(indent=1).encode()

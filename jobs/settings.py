@@ -1,0 +1,116 @@
+"""Every setting of a farm, its default and where it is read from: `KILN_*` variables, then `kiln.toml`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from jobs.errors import NotReadyError, UsageError
+from jobs.spec import Name
+
+
+class Instance(BaseModel):
+    """What `kiln up` leaves in `.kiln/instance.json`: how to reach the servers that run on this machine."""
+
+    model_config = ConfigDict(frozen=True)
+
+    redis_url: SecretStr
+    s3_endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: SecretStr
+    pid: int
+    started: float  # seconds since the epoch
+
+    @classmethod
+    def read(cls, home: Path) -> Self | None:
+        """The instance whose state lies in `home`, or None where none runs."""
+        try:
+            return cls.model_validate_json((home / "instance.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise NotReadyError(
+                f"{home / 'instance.json'} cannot be read ({_brief(error)}); stop and start `kiln up`"
+            ) from None
+
+    def write(self, home: Path) -> None:
+        """Put it where `read` finds it, whole and readable by its owner alone."""
+        record = self.model_dump() | {
+            "redis_url": self.redis_url.get_secret_value(),
+            "secret_key": self.secret_key.get_secret_value(),
+        }
+        part = home / "instance.json.part"
+        part.touch(mode=0o600)
+        part.chmod(0o600)
+        part.write_text(json.dumps(record, indent=1))
+        part.replace(home / "instance.json")
+
+
+class Settings(BaseSettings):
+    """What a producer or a worker needs to know; secrets print as stars."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KILN_", toml_file="kiln.toml", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    redis_url: SecretStr | None = None  # absent: the instance in `home`
+    s3_endpoint: str | None = None  # absent: the instance in `home`, or AWS where redis_url is set
+    s3_bucket: str = "pixelkiln"
+    client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
+    home: Path = Path(".kiln")  # local state of the embedded servers
+    models_dir: Path = Path("~/.kiln/models").expanduser()
+    spool_dir: Path = Path("~/.kiln/spool").expanduser()  # one folder per worker: finished, not yet stored
+    renders_dir: Path | None = None  # a worker keeps its pictures here too, as plain files
+    memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
+    result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
+    spool_jobs: Annotated[int, Field(ge=1)] = (
+        200  # pictures waiting for storage before a worker takes no more
+    )
+    spool_free: ByteSize = ByteSize(2 * 1024**3)  # bytes the spool's disk must keep free
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then `kiln.toml` in the working folder."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings in force. Raises UsageError naming the variable at fault."""
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = "KILN_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise UsageError(f"{name}: {first['msg']}") from None
+        except ValueError as error:  # kiln.toml is not TOML
+            raise UsageError(f"kiln.toml: {_brief(error)}") from None
+
+
+def without_password(url: str) -> str:
+    """`url` as it may be shown."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

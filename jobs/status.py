@@ -1,0 +1,141 @@
+"""How a job fares, read from RQ's own record: there is no second table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import redis
+from rq.results import Result
+from rq.serializers import JSONSerializer
+
+from jobs.sidecar import Sidecar
+
+State = Literal["queued", "started", "finished", "failed", "cancelled"]
+Phase = Literal["loading", "rendering", "delivering"]
+
+ENDED = frozenset({"finished", "failed", "cancelled"})
+_STATES: dict[str, State] = {
+    "started": "started",
+    "finished": "finished",
+    "failed": "failed",
+    "canceled": "cancelled",
+    "stopped": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job at one moment."""
+
+    id: str
+    state: State
+    lane: str = ""
+    phase: Phase | None = None  # while started
+    step: int = 0  # finished steps of this try
+    steps: int = 0  # 0 until the first is known
+    attempt: int = 0
+    worker: str = ""
+    error: str = ""  # why it failed, in one line
+    submitted_at: str = ""  # UTC, ISO 8601
+    started_at: str = ""
+    ended_at: str = ""
+    result: dict[str, str] | None = None  # {png, sidecar, sha256}: keys in the bucket
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ENDED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def of_sidecar(cls, sidecar: Sidecar, key: str) -> JobStatus:
+        """What the bucket still knows of a job that Redis has forgotten."""
+        return cls(
+            id=sidecar.job.id,
+            state="finished",
+            lane=sidecar.spec.lane,
+            attempt=sidecar.job.attempt,
+            worker=sidecar.host.get("worker", ""),
+            submitted_at=sidecar.job.submitted_at,
+            started_at=sidecar.job.started_at,
+            ended_at=sidecar.job.rendered_at,
+            result={"png": sidecar.png.key, "sidecar": key, "sha256": sidecar.png.sha256},
+        )
+
+
+def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobStatus | None]:
+    """The status of each job, in one round trip; None for those Redis does not know."""
+    with connection.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.hgetall(f"rq:job:{job_id}")
+            pipe.xrevrange(f"rq:results:{job_id}", count=1)
+        answers = pipe.execute(raise_on_error=False)
+    return {
+        job_id: _status(job_id, answers[2 * i], answers[2 * i + 1], connection)
+        for i, job_id in enumerate(job_ids)
+    }
+
+
+def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> JobStatus | None:
+    if not isinstance(record, dict) or not record:
+        return None
+    fields = {_text(k): _text(v) for k, v in record.items() if k != b"data"}
+    state = _STATES.get(fields.get("status", ""), "queued")
+    error, result = _outcome(job_id, results, connection) if state in ENDED else ("", None)
+    progress = _object(fields.get("meta", "")) if state == "started" else {}
+    phase = progress.get("phase")
+    return JobStatus(
+        id=job_id,
+        state=state,
+        lane=fields.get("origin", ""),
+        phase=phase if phase in {"loading", "rendering", "delivering"} else None,
+        step=_count(progress.get("step")),
+        steps=_count(progress.get("steps")),
+        attempt=_count(fields.get("kiln_attempts")),
+        worker=fields.get("worker_name", ""),
+        error=error,
+        submitted_at=fields.get("enqueued_at", ""),
+        started_at=fields.get("started_at", ""),
+        ended_at=fields.get("ended_at", ""),
+        result=result,
+    )
+
+
+def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, dict[str, str] | None]:
+    """The error line and the returned value of the latest result."""
+    if not isinstance(results, list) or not results:
+        return "", None
+    try:
+        key, payload = results[0]
+        latest = Result.restore(job_id, key.decode(), payload, connection, serializer=JSONSerializer)
+    except Exception as error:  # whatever lies there was not written by a worker of ours
+        return f"its result cannot be read ({type(error).__name__})", None
+    value = latest.return_value
+    readable = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    lines = (latest.exc_string or "").strip().splitlines()
+    return (lines[-1][:500] if lines else ""), value if readable else None
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int:
+    try:
+        return max(0, int(value))  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError):
+        return 0
