@@ -1,0 +1,228 @@
+-- Who owns a job, decided on the server in one step. ARGV[1] names the operation; the rest are its arguments.
+--
+-- kiln:own:<job>      the execution that owns the job; only take, adopt, release, reap (and settling) change it
+-- kiln:leases         sorted set <job>:<execution> by the server time at which the lease runs out
+-- kiln:taken:<exec>   the job an execution took, so that a take repeated after a lost reply finds it again
+-- kiln:clocks         hash client -> GPU seconds it was given; kiln:now is the clock of the last job taken
+--
+-- The rest are RQ's own records in RQ's own form, so that its tools show what happens. No key is declared:
+-- scripts that look for the best of many lanes cannot name them, and a farm's Redis is one server.
+
+local DAY = 86400
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+-- A producer may have written anything under RQ's keys, so reads of them take no type for granted.
+local function status_of(job)
+  local record = 'rq:job:' .. job
+  if redis.call('TYPE', record).ok ~= 'hash' then return nil end
+  return redis.call('HGET', record, 'status') or 'queued' -- without one: taken, to be failed with a reason
+end
+
+local function number_at(key, field)
+  return tonumber(redis.call('HGET', key, field) or '0') or 0
+end
+
+local function lane_parts(lane)
+  return string.match(lane, '^kiln:([^:]+:[^:]+):([^:]+):([^:]+)$')
+end
+
+local function ring(lane)
+  local bell = 'kiln:bell:' .. (string.match(lane, '^kiln:([^:]+):') or '')
+  redis.call('LPUSH', bell, '1')
+  redis.call('LTRIM', bell, 0, 63)
+end
+
+-- Forget an execution: its lease, its ownership and RQ's records of it.
+local function drop(job, execution, lane, worker)
+  redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
+  redis.call('DEL', 'rq:execution:' .. job .. ':' .. execution)
+  redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
+  redis.pcall('ZREM', 'rq:executions:' .. job, execution)
+  redis.pcall('SREM', 'rq:worker:' .. worker .. ':executions', job .. ':' .. execution)
+  if redis.call('GET', 'kiln:own:' .. job) == execution then redis.call('DEL', 'kiln:own:' .. job) end
+end
+
+local function count_up(job, field)
+  redis.call('HSET', 'rq:job:' .. job, field, number_at('rq:job:' .. job, field) + 1)
+end
+
+local function own(job, execution, lane, worker, stamp, lease)
+  local before = redis.call('GET', 'kiln:own:' .. job)
+  if before then drop(job, before, lane, '') end
+  local member = job .. ':' .. execution
+  redis.call('SET', 'kiln:own:' .. job, execution)
+  redis.call('ZADD', 'kiln:leases', now + lease, member)
+  redis.call('HSET', 'rq:job:' .. job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp,
+    'worker_name', worker, 'ended_at', '')
+  redis.call('PERSIST', 'rq:job:' .. job)
+  redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', job, 'created_at', now,
+    'last_heartbeat', now, 'worker_name', worker, 'lane', lane)
+  redis.call('EXPIRE', 'rq:execution:' .. member, DAY)
+  redis.pcall('ZADD', 'rq:executions:' .. job, now + DAY, execution)
+  redis.pcall('EXPIRE', 'rq:executions:' .. job, DAY)
+  redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
+  redis.pcall('SADD', 'rq:worker:' .. worker .. ':executions', member)
+  redis.pcall('EXPIRE', 'rq:worker:' .. worker .. ':executions', DAY)
+end
+
+-- Back to the front of its lane. A crash is counted, a job given back in good order is not.
+local function give_back(job, execution, lane, worker, crashed)
+  drop(job, execution, lane, worker)
+  redis.call('HSET', 'rq:job:' .. job, 'status', 'queued', 'started_at', '', 'worker_name', '')
+  redis.call('HDEL', 'rq:job:' .. job, 'meta')
+  if crashed then count_up(job, 'kiln_crashes') end
+  redis.call('LPUSH', 'rq:queue:' .. lane, job)
+  redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
+  ring(lane)
+end
+
+local function holds(job, execution)
+  return redis.call('GET', 'kiln:own:' .. job) == execution and status_of(job) == 'started'
+end
+
+local function describe(job, execution)
+  local lane = redis.call('HGET', 'rq:execution:' .. job .. ':' .. execution, 'lane')
+  local data = ''
+  if redis.call('HSTRLEN', 'rq:job:' .. job, 'data') <= 131072 then
+    data = redis.call('HGET', 'rq:job:' .. job, 'data') or ''
+  end
+  local submitted = redis.call('HGET', 'rq:job:' .. job, 'enqueued_at') or ''
+  return { job, lane, data, submitted, number_at('rq:job:' .. job, 'kiln_attempts'),
+    number_at('rq:job:' .. job, 'kiln_crashes') }
+end
+
+-- The id at the head of a lane whose record says queued; ids without such a record are dropped on the way.
+local function head(lane)
+  for _ = 1, 1000 do
+    local job = redis.call('LINDEX', 'rq:queue:' .. lane, 0)
+    if not job then return nil end
+    local status = status_of(job)
+    local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
+    if status == 'queued' and sound then return job end
+    redis.call('LPOP', 'rq:queue:' .. lane)
+    if status == 'queued' then -- an id that could not be a key or a file name: failed here, touched by nobody
+      redis.call('HSET', 'rq:job:' .. job, 'status', 'failed')
+      redis.pcall('ZADD', 'rq:failed:' .. lane, now + 30 * DAY, job)
+    end
+  end
+  return nil
+end
+
+local RANK = { high = 0, normal = 1, low = 2 }
+local operation = {}
+
+-- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', then those served
+function operation.take(a)
+  local execution, worker, stamp, lease = a[1], a[2], a[3], tonumber(a[4])
+  local estimate, stale, resident = tonumber(a[5]), a[6], a[7]
+  local earlier = redis.call('GET', 'kiln:taken:' .. execution)
+  if earlier then
+    if holds(earlier, execution) then return describe(earlier, execution) end
+    return false
+  end
+  local served = {}
+  for i = 8, #a do served[a[i]] = true end
+  local floor = tonumber(redis.call('GET', 'kiln:now') or '0')
+  local best
+  for _, key in ipairs(redis.call('SMEMBERS', 'rq:queues')) do
+    local lane = string.match(key, '^rq:queue:(kiln:.*)$')
+    local kind, priority, client
+    if lane then kind, priority, client = lane_parts(lane) end
+    if kind and served[kind] and redis.call('TYPE', key).ok == 'list' then
+      local job = head(lane)
+      if job then
+        -- Start-time fair queueing: a client that was away is not owed the time it did not ask for.
+        local clock = math.max(number_at('kiln:clocks', client), floor)
+        local since = redis.call('HGET', 'rq:job:' .. job, 'enqueued_at') or ''
+        local class = since < stale and 0 or (kind == resident and 1 or 2)
+        local this = { RANK[priority] or 3, clock, class, since, lane, job, client }
+        local better = not best
+        if best then
+          for i = 1, 5 do
+            if this[i] ~= best[i] then
+              better = this[i] < best[i]
+              break
+            end
+          end
+        end
+        if better then best = this end
+      end
+    end
+  end
+  if not best then return false end
+  local clock, lane, job, client = best[2], best[5], best[6], best[7]
+  redis.call('LPOP', 'rq:queue:' .. lane)
+  own(job, execution, lane, worker, stamp, lease)
+  count_up(job, 'kiln_attempts')
+  redis.call('SET', 'kiln:taken:' .. execution, job, 'EX', 3600)
+  redis.call('SET', 'kiln:now', clock)
+  redis.call('HSET', 'kiln:clocks', client, clock + estimate)
+  return describe(job, execution)
+end
+
+-- worker, stamp, lease, then job, execution, lane, progress ('' where unchanged): the executions no longer owned
+function operation.renew(a)
+  local lost = {}
+  local stamp, lease = a[2], tonumber(a[3])
+  for i = 4, #a, 4 do
+    local job, execution, lane, progress = a[i], a[i + 1], a[i + 2], a[i + 3]
+    local member = job .. ':' .. execution
+    if holds(job, execution) then
+      redis.call('ZADD', 'kiln:leases', now + lease, member)
+      redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
+      redis.call('EXPIRE', 'rq:execution:' .. member, DAY)
+      redis.call('HSET', 'rq:job:' .. job, 'last_heartbeat', stamp)
+      if progress ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', progress) end
+    else
+      lost[#lost + 1] = execution
+    end
+  end
+  return lost
+end
+
+-- job, execution, lane, worker, '1' if its process died: whether it was given back
+function operation.release(a)
+  if not holds(a[1], a[2]) then return 0 end
+  give_back(a[1], a[2], a[3], a[4], a[5] == '1')
+  return 1
+end
+
+-- job, execution, lane, worker, stamp, lease: a picture of it lies spooled; may that execution go on?
+function operation.adopt(a)
+  local job, execution, lane = a[1], a[2], a[3]
+  local status = status_of(job)
+  if not status then return 'gone' end
+  if holds(job, execution) then
+    own(job, execution, lane, a[4], a[5], tonumber(a[6]))
+    return 'owned'
+  end
+  if status == 'queued' and redis.call('LREM', 'rq:queue:' .. lane, 0, job) > 0 then
+    own(job, execution, lane, a[4], a[5], tonumber(a[6]))
+    return 'owned'
+  end
+  return status
+end
+
+-- crashes allowed: jobs given back, and those that crashed once too often, still owned by the dead execution
+function operation.reap(a)
+  local back, blamed = {}, {}
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 100)) do
+    local job, execution = string.match(member, '^(.*):([^:]+)$')
+    local record = redis.call('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name')
+    local lane, worker = record[1], record[2] or ''
+    if not lane or not holds(job, execution) then
+      drop(job, execution, lane or '', worker)
+    elseif number_at('rq:job:' .. job, 'kiln_crashes') + 1 >= tonumber(a[1]) then
+      count_up(job, 'kiln_crashes')
+      redis.call('ZADD', 'kiln:leases', now + 30, member)
+      blamed[#blamed + 1] = { job, execution, lane, worker }
+    else
+      give_back(job, execution, lane, worker, true)
+      back[#back + 1] = job
+    end
+  end
+  return { back, blamed }
+end
+
+return operation[ARGV[1]]({ unpack(ARGV, 2) })

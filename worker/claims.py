@@ -1,0 +1,289 @@
+"""Claims on jobs: taking, keeping, giving back and settling them, over RQ's records.
+
+A claim is held by an execution, and `kiln:own:<job>` names the one that holds it. Whatever a worker learns
+about a claim that it lost is one thing: it is not its own any more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any, Literal
+
+import redis
+from rq.executions import Execution
+from rq.job import JobStatus as RQStatus
+from rq.queue import Queue
+from rq.registry import FinishedJobRegistry
+from rq.results import Result
+from rq.serializers import JSONSerializer
+
+from jobs.record import DAY, FAILURE_DAYS, RenderJob
+
+log = logging.getLogger("kiln.claims")
+
+LEASE = 15.0  # seconds without a renewal until any worker may give the job back
+CRASHES = 2  # workers a job may take down before it is quarantined
+STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
+
+Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
+
+
+def stamp(moment: datetime | None = None) -> str:
+    """A moment as RQ writes it: UTC, ISO 8601, microseconds."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One execution's hold on one job."""
+
+    job_id: str
+    execution: str
+    lane: str
+    data: bytes = b""  # RQ's payload, not parsed
+    submitted_at: str = ""
+    attempt: int = 1
+    crashes: int = 0
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    estimate: float = 0.0  # GPU seconds charged to the client when it was taken
+
+    @property
+    def client(self) -> str:
+        """Whose job it is, by its lane."""
+        return self.lane.rpartition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What `kiln status` shows of a started job."""
+
+    phase: Literal["loading", "rendering", "delivering"]
+    step: int = 0
+    steps: int = 0
+
+    def wire(self) -> str:
+        """As it stands in RQ's `meta`."""
+        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps})
+
+
+class Claims:
+    """The claims of one worker. Every call may be made again after a lost reply.
+
+    All methods raise redis.RedisError where the server is away; what was asked may then have happened.
+    """
+
+    def __init__(self, connection: redis.Redis, worker: str, *, days: int = 7) -> None:
+        self.connection = connection
+        self.worker = worker
+        self._days = days
+        self._script = connection.register_script(files("worker").joinpath("claims.lua").read_text())
+
+    def take(
+        self,
+        served: Sequence[str],
+        resident: str = "",
+        *,
+        execution: str | None = None,
+        estimate: float = 30.0,
+    ) -> Claim | None:
+        """The next job of the best lane among the `model:quantization` served, if any waits.
+
+        Best: highest priority, then the client that had least GPU time, then `resident` unless another has
+        waited too long. Repeating a call with the same `execution` gives the same job.
+        """
+        execution = execution or new_execution()
+        started = datetime.now(UTC)
+        stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
+        arguments = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident, *served]
+        found = self._call("take", *arguments)
+        if not found:
+            return None
+        job_id, lane, data, submitted, attempt, crashes = found
+        return Claim(
+            job_id.decode(),
+            execution,
+            lane.decode("utf-8", "replace"),
+            data,
+            submitted.decode("utf-8", "replace")[:40],
+            attempt,
+            crashes,
+            started,
+            estimate,
+        )
+
+    def renew(self, held: Iterable[tuple[Claim, Progress | None]]) -> set[str]:
+        """Prolong the leases and publish the progress given; the executions that own their job no more."""
+        arguments: list[Any] = [self.worker, stamp(), LEASE]
+        for claim, progress in held:
+            arguments += [claim.job_id, claim.execution, claim.lane, progress.wire() if progress else ""]
+        if len(arguments) == 3:
+            return set()
+        return {execution.decode() for execution in self._call("renew", *arguments)}
+
+    def release(self, claim: Claim, *, crashed: bool = False) -> bool:
+        """Give the job back to the front of its lane; False where it was not ours to give."""
+        flag = "1" if crashed else "0"
+        return bool(self._call("release", claim.job_id, claim.execution, claim.lane, self.worker, flag))
+
+    def adopt(self, claim: Claim) -> Adoption:
+        """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead."""
+        arguments = claim.job_id, claim.execution, claim.lane, self.worker, stamp(), LEASE
+        answer: Adoption = self._call("adopt", *arguments).decode()
+        return answer
+
+    def reap(self) -> list[str]:
+        """Give back the jobs whose leases ran out; fail those that have taken down too many workers.
+
+        Returns the ids that are queued again.
+        """
+        back, blamed = self._call("reap", CRASHES)
+        for job_id, execution, lane, worker in blamed:
+            claim = Claim(job_id.decode(), execution.decode(), lane.decode())
+            self.fail(claim, blame_story(worker.decode()))
+        return [job_id.decode() for job_id in back]
+
+    def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
+        """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
+        return self._settle(claim, RQStatus.FINISHED, result=result, seconds=seconds)
+
+    def fail(self, claim: Claim, reason: str, seconds: float = 0.0) -> bool:
+        """End the job as failed with one line that says why. False where it is not ours."""
+        return self._settle(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
+
+    def recover_dependents(self) -> None:
+        """Enqueue dependents left half-way by a worker that died between two writes."""
+        for key in self.connection.scan_iter("rq:ready:kiln:*", count=100):
+            Queue(
+                key.decode().removeprefix("rq:ready:"),
+                connection=self.connection,
+                job_class=RenderJob,
+                serializer=JSONSerializer,
+            ).ready_job_registry.cleanup()
+
+    def _call(self, operation: str, *arguments: Any) -> Any:
+        return self._script(args=[operation, *arguments])
+
+    def _settle(
+        self,
+        claim: Claim,
+        status: RQStatus,
+        *,
+        result: dict[str, str] | None = None,
+        reason: str = "",
+        seconds: float,
+    ) -> bool:
+        """One transaction that ends the execution with RQ's bookkeeping, or nothing.
+
+        Owner, record and dependents are watched: a cancel, a requeue or a reap in between makes it start over
+        and find the job someone else's.
+        """
+        job = self._shell(claim, status)
+        while True:
+            with self.connection.pipeline() as pipe:
+                try:
+                    pipe.watch(  # type: ignore[no-untyped-call]
+                        own_key(claim.job_id), job.key, job.dependents_key
+                    )
+                    owner = pipe.get(own_key(claim.job_id))
+                    if owner != claim.execution.encode() or pipe.hget(job.key, "status") != b"started":
+                        return self._settled_before(job, claim)
+                    ready = self._ready_dependents(job, claim, pipe)
+                    if not pipe.explicit_transaction:
+                        pipe.multi()
+                    self._bookkeep(pipe, job, claim, status, result, reason, seconds)
+                    pipe.execute()
+                except redis.WatchError:
+                    continue
+            if ready:
+                self._queue(claim.lane).enqueue_ready_jobs_by_queue(ready)
+            return True
+
+    def _bookkeep(
+        self,
+        pipe: Any,
+        job: RenderJob,
+        claim: Claim,
+        status: RQStatus,
+        result: dict[str, str] | None,
+        reason: str,
+        seconds: float,
+    ) -> None:
+        """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
+        ended = datetime.now(UTC)
+        pipe.hset(job.key, mapping={"status": status.value, "ended_at": stamp(ended)})
+        about = {
+            "worker_name": self.worker,
+            "pipeline": pipe,
+            "execution_id": claim.execution,
+            "execution_started_at": claim.started,
+            "execution_ended_at": ended,
+        }
+        if status is RQStatus.FINISHED:
+            ttl = self._days * DAY
+            Result.create(job, Result.Type.SUCCESSFUL, ttl, return_value=result, **about)
+            FinishedJobRegistry(claim.lane, self.connection).add(job, ttl, pipe)
+        else:
+            ttl = FAILURE_DAYS * DAY
+            Result.create_failure(job, ttl, reason, **about)
+            pipe.zadd(f"rq:failed:{claim.lane}", {claim.job_id: ended.timestamp() + ttl})
+        for key in (job.key, job.dependents_key, job.dependencies_key):
+            pipe.expire(key, ttl)
+        execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
+        execution.delete(job, pipe)
+        pipe.zrem("kiln:leases", execution.composite_key)
+        pipe.hincrbyfloat("kiln:clocks", claim.client, seconds - claim.estimate)
+        pipe.delete(own_key(claim.job_id))
+
+    def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
+        """Whether this very execution ended the job already, its reply lost."""
+        latest: Any = self.connection.xrevrange(f"rq:results:{claim.job_id}", count=1)
+        return bool(latest and latest[0][1].get(b"execution_id") == claim.execution.encode())
+
+    def _ready_dependents(self, job: RenderJob, claim: Claim, pipe: Any) -> dict[str, list[str]]:
+        if not pipe.exists(job.dependents_key):
+            return {}
+        try:
+            ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
+                job, pipeline=pipe, refresh_job_status=False
+            )
+        except redis.RedisError:
+            raise
+        except Exception as error:  # a dependent's record is malformed: this job ends all the same
+            log.warning("job %s: its dependents cannot be read (%s)", claim.job_id, type(error).__name__)
+            return {}
+        return ready
+
+    def _queue(self, lane: str) -> Queue:
+        return Queue(lane, connection=self.connection, job_class=RenderJob, serializer=JSONSerializer)
+
+    def _shell(self, claim: Claim, status: RQStatus) -> RenderJob:
+        """RQ's object for a job whose record is not parsed: enough for its bookkeeping."""
+        job = RenderJob(connection=self.connection)
+        job._id = claim.job_id  # not validated: a producer may have chosen anything
+        job.origin = claim.lane
+        job._status = status
+        return job
+
+
+def new_execution() -> str:
+    """A fresh execution id, which also makes a take repeatable."""
+    return uuid.uuid4().hex
+
+
+def own_key(job_id: str) -> str:
+    """The key that names the execution which owns a job."""
+    return f"kiln:own:{job_id}"
+
+
+def blame_story(worker: str) -> str:
+    """Why a job that took workers down is quarantined."""
+    return (
+        f"quarantined: {CRASHES} workers died while they rendered it, the last one {worker or 'unknown'}; "
+        "see that worker's log, then submit it again"
+    )
