@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from worker.engines.engine import CheckpointError
+from worker.engines.hidream.config import Config
+from worker.engines.hidream.model import Model
+
+
+def load(folder: Path) -> Model:
+    return Model(folder, Config.read(folder), mx.float32)
+
+
+def edit(folder: Path, change: Callable[[dict[str, mx.array]], object]) -> None:
+    file = str(folder / "model.safetensors")
+    weights = mx.load(file)
+    assert isinstance(weights, dict)
+    change(weights)
+    mx.save_safetensors(file, weights)
+
+
+def shard(folder: Path) -> None:
+    """The same tensors in two files with an index."""
+    weights = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(weights, dict)
+    names = sorted(weights)
+    where = {}
+    for file, part in (("a.safetensors", names[::2]), ("b.safetensors", names[1::2])):
+        mx.save_safetensors(str(folder / file), {name: weights[name] for name in part})
+        where |= dict.fromkeys(part, file)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+
+
+def test_shards_load_as_one_file_does(copied: Path, tiny_model: Model) -> None:
+    shard(copied)
+    ours, whole = load(copied).decoder.layers[1], tiny_model.decoder.layers[1]
+    assert mx.array_equal(ours.down_proj.weight, whole.down_proj.weight)
+
+
+def test_a_missing_shard_is_named(copied: Path) -> None:
+    shard(copied)
+    (copied / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors is missing"):
+        load(copied)
+
+
+def test_a_folder_without_weights(copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"has no \*\.safetensors"):
+        load(copied)
+
+
+def test_a_missing_tensor_is_named(copied: Path) -> None:
+    edit(copied, lambda weights: weights.pop("model.language_model.layers.2.mlp.up_proj.weight"))
+    with pytest.raises(
+        CheckpointError, match=r"has no tensor model\.language_model\.layers\.2\.mlp\.up_proj"
+    ):
+        load(copied)
+
+
+def test_a_wrong_shape_says_what_was_expected(copied: Path) -> None:
+    edit(copied, lambda weights: weights.update({"model.x_embedder.proj2.bias": mx.zeros((63,))}))
+    with pytest.raises(CheckpointError, match=r"proj2\.bias has shape \[63\], config\.json expects \[64\]"):
+        load(copied)
+
+
+def test_a_tensor_too_many_is_named(copied: Path) -> None:
+    edit(copied, lambda weights: weights.update({"model.extra.weight": mx.zeros((1,))}))
+    with pytest.raises(CheckpointError, match=r"model\.extra\.weight is not part of this model"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"), [(-1, "its header says"), (4, "not a safetensors file"), (0, "not a safetensors file")]
+)
+def test_a_cut_file_is_told_before_anything_is_read(copied: Path, keep: int, says: str) -> None:
+    file = copied / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=says):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"mrope_section": [4, 2, 1]}, "must add up to 8"),
+        ({"hidden_act": "gelu"}, "expected 'silu'"),
+        ({"num_key_value_heads": 3}, "cannot share 3"),
+    ],
+)
+def test_a_config_that_cannot_be(copied: Path, change: dict[str, object], says: str) -> None:
+    path = copied / "config.json"
+    config = json.loads(path.read_bytes())
+    section = change.pop("mrope_section", None)
+    if section:
+        config["text_config"]["rope_scaling"]["mrope_section"] = section
+    config["text_config"] |= change
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=says):
+        load(copied)
+
+
+def test_a_config_without_a_key(copied: Path) -> None:
+    (copied / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"config\.json has no 'text_config'"):
+        load(copied)

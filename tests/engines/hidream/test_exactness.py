@@ -1,0 +1,74 @@
+"""Steps over a cached prefix equal one full masked forward, whatever the geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from worker.engines.hidream.config import Config
+from worker.engines.hidream.model import Model
+from worker.engines.hidream.pipeline import Conditions, Plan, predict, prepare
+from worker.engines.hidream.prefixes import PrefixCache
+from worker.engines.hidream.recipes import FAMILIES
+from worker.engines.hidream.rope import rotation
+from worker.engines.hidream.tokens import Prompts
+
+GEOMETRIES = [
+    {},
+    {
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 24,
+        "rope_scaling": {"mrope_section": [6, 3, 3]},
+    },
+    {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "rope_scaling": {"mrope_section": [2, 1, 1]},
+    },
+    {
+        "hidden_size": 96,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "rope_scaling": {"mrope_section": [3, 3, 2]},
+    },
+]
+
+
+def full_forward(model: Model, plan: Plan, z: mx.array, i: int, conditions: Conditions | None) -> mx.array:
+    """x̂0 at the generated tokens, by running every token under one (tokens, tokens) mask."""
+    branch = plan.branches[0]
+    ids, before = np.array(branch.ids), len(branch.ids) - 1
+    parts = [model.decoder.embed_tokens(mx.array(ids[:before])), plan.times[i : i + 1], model.pixels_in(z)]
+    if plan.references is not None:
+        parts.append(plan.references)
+    x = mx.concatenate(parts)
+    pads = mx.array(np.flatnonzero(ids == model.config.image_token_id))
+    if conditions is not None:
+        x[pads] = conditions.embeds
+    rows, columns = np.indices((len(x), len(x)))
+    mask = mx.array((columns <= rows) | (rows >= before))
+    turn = rotation(branch.positions, model.config.text)
+    for depth, layer in enumerate(model.decoder.layers):
+        x, _ = layer(x, turn, None, mask)
+        if conditions is not None and depth < len(conditions.deepstack):
+            x[pads] = x[pads] + conditions.deepstack[depth]
+    return model.pixels_out(model.decoder.norm(x))[before:]
+
+
+@pytest.mark.parametrize("text", GEOMETRIES)
+def test_text_to_image(random_checkpoint: Callable[..., Path], text: dict[str, object]) -> None:
+    folder = random_checkpoint(token_shift=11, **text)
+    config = Config.read(folder)
+    model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
+    plan = prepare(model, prompts, PrefixCache(2**24), FAMILIES["dev"].text, "an old tram", (3, 2))
+    z = 8 * mx.random.normal((6, 3072), key=mx.random.key(1))
+    cached, full = predict(model, plan, plan.branches[0], z, 5), full_forward(model, plan, z, 5, None)
+    assert cached.shape == (7, 3072)
+    assert np.array(mx.std(full)) > 0.05  # a model that says something
+    np.testing.assert_allclose(cached, full, atol=1e-5)

@@ -1,0 +1,142 @@
+"""The seam's engine: a checkpoint folder in memory that renders specs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+from PIL import Image
+
+from jobs.errors import SpecError
+from jobs.spec import RenderSpec
+from worker.engines.engine import EngineError, NonFiniteError, Step
+from worker.engines.hidream.checkpoint import Weights
+from worker.engines.hidream.config import PATCH_VALUES, Config
+from worker.engines.hidream.manifest import Manifest
+from worker.engines.hidream.memory import Load, prefix_bytes, step_bytes, weight_bytes
+from worker.engines.hidream.model import UNUSED, Model, default_dtype
+from worker.engines.hidream.noise import seeded
+from worker.engines.hidream.patches import grid, to_pixels
+from worker.engines.hidream.pipeline import Plan, denoise, prepare
+from worker.engines.hidream.prefixes import PrefixCache
+from worker.engines.hidream.recipes import FAMILIES, Recipe
+from worker.engines.hidream.tokens import Prompts
+
+PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
+
+
+class HiDreamEngine:
+    """See worker.engines.engine.Engine. Load, render and close it on one thread."""
+
+    def __init__(self, folder: Path, manifest: Manifest, dtype: mx.Dtype, prefix_cache_bytes: int) -> None:
+        config = Config.read(folder)
+        self._family = FAMILIES[manifest.recipe]
+        self._prompts = Prompts(folder, config)
+        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._model: Model | None = Model(folder, config, dtype)
+        self._dtype = dtype
+        stored = Weights(folder, dtype).stored
+        self._weight_bytes = weight_bytes(
+            [one for name, one in stored.items() if not name.startswith(UNUSED)], dtype.size
+        )
+        self.facts: Mapping[str, str] = {
+            "engine": "hidream",
+            "model": manifest.model,
+            "recipe": manifest.recipe,
+            "bits": str(manifest.bits),
+            "source": manifest.source,
+            "revision": manifest.revision,
+            "digest": manifest.digest,
+            "mlx": version("mlx"),
+            "tokenizers": version("tokenizers"),
+            "device": str(mx.device_info()["device_name"]),
+            "arithmetic": str(dtype).removeprefix("mlx.core."),
+        }
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        budget: int | None = None,
+        dtype: mx.Dtype | None = None,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+    ) -> HiDreamEngine:
+        """Load a checkpoint folder with its kiln.json.
+
+        `budget` bounds what MLX may hold, in bytes. `dtype` is that of weights and activations, by default
+        what suits the device. Raises CheckpointError.
+        """
+        return cls(folder, Manifest.read(folder), dtype or default_dtype(), prefix_cache_bytes)
+
+    @property
+    def prefix_runs(self) -> int:
+        """How many prompt prefixes were computed since loading, rather than reused."""
+        return self._prefixes.runs
+
+    def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
+        """See Engine.render."""
+        if spec.seed is None:
+            raise SpecError("seed", "must be drawn before the job is rendered")
+        model = self._loaded()
+        started = time.perf_counter()
+        plan = self._prepare(model, spec)
+        mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)
+        total = plan.recipe.steps
+        yield Step(0, total, time.perf_counter() - started)
+        shape = (plan.patches, PATCH_VALUES)
+        started = time.perf_counter()
+        for index, state in enumerate(denoise(model, plan, seeded(spec.seed, shape)), 1):
+            finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
+            mx.eval(state.z, state.clean, finite)
+            if not finite.item():
+                raise NonFiniteError(index)
+            seconds = time.perf_counter() - started
+            step = Step(index, total, seconds, preview=partial(to_pixels, state.clean, *plan.grid))
+            if index == total:
+                started = time.perf_counter()
+                pixels = to_pixels(state.z, *plan.grid)
+                step = replace(step, pixels=pixels, decode_seconds=time.perf_counter() - started)
+            yield step
+            started = time.perf_counter()
+
+    def bytes_needed(self, spec: RenderSpec) -> int:
+        """See Engine.bytes_needed. Counts a prefix cache that is full."""
+        rows, columns = grid(spec.width, spec.height)
+        text, recipe = self._loaded().config.text, self._recipe(spec)
+        load = Load(
+            prompt=len(self._prompts.encode(spec.prompt)),
+            patches=rows * columns,
+            branches=2 if recipe.guided else 1,
+        )
+        prefixes = max(prefix_bytes(text, load, self._dtype.size), self._prefixes.max_bytes)
+        fused = mx.default_device() == mx.Device(mx.gpu)
+        return self._weight_bytes + prefixes + step_bytes(text, load, self._dtype.size, fused)
+
+    def close(self) -> None:
+        """See Engine.close."""
+        self._model = None
+        self._prefixes.clear()
+        mx.clear_cache()
+
+    def _loaded(self) -> Model:
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        return self._model
+
+    def _prepare(self, model: Model, spec: RenderSpec) -> Plan:
+        recipe = self._recipe(spec)
+        size = grid(spec.width, spec.height)
+        return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, size)
+
+    def _recipe(self, spec: RenderSpec) -> Recipe:
+        recipe = self._family.choose(len(spec.references))
+        if spec.steps is not None:
+            recipe = recipe.with_steps(spec.steps)
+        if spec.guidance is not None:
+            recipe = recipe.with_guidance(spec.guidance)
+        return recipe

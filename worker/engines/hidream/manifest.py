@@ -1,0 +1,58 @@
+"""kiln.json: what a checkpoint folder is. config.json cannot tell one recipe's weights from another's."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from worker.engines.engine import CheckpointError
+from worker.engines.hidream.checkpoint import weight_files
+from worker.engines.hidream.config import read_json
+
+NAME = "kiln.json"
+CHUNK = 8 * 2**20  # bytes
+
+
+class Manifest(BaseModel):
+    """A folder's own description, written by `kiln models pull` and `kiln models convert`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
+    model: str  # as jobs name it
+    recipe: Literal["dev", "dev-2604", "full"]
+    bits: Literal[4, 5, 6, 8, 16]
+    source: str  # where the weights came from
+    revision: str
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]  # of the weights, see `digest`
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read `folder`/kiln.json. Raises CheckpointError that says what is wrong and how to mend it."""
+        path = folder / NAME
+        if not path.exists():
+            raise CheckpointError(
+                f"{path} is missing, so nothing says which recipe these weights are for: "
+                f"run 'kiln models convert {folder} <new folder> --bits 16'"
+            )
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "it"
+            raise CheckpointError(f"{path}: {field}: {first['msg']}") from error
+
+
+def digest(folder: Path) -> str:
+    """sha256 over the weight files in order of their names: name, a zero byte, length (8 bytes), contents."""
+    total = hashlib.sha256()
+    for path in sorted(weight_files(folder), key=lambda file: file.relative_to(folder).as_posix()):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        total.update(path.stat().st_size.to_bytes(8, "little"))
+        with path.open("rb") as stream:
+            while block := stream.read(CHUNK):
+                total.update(block)
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,48 @@
+"""HiDream-O1: the decoder and its heads as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import mlx.core as mx
+
+from worker.engines.hidream.checkpoint import Weights
+from worker.engines.hidream.config import Config
+from worker.engines.hidream.decoder import Decoder, KeysValues
+from worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
+from worker.engines.hidream.rope import Rotation
+
+UNUSED = ("lm_head.", "model.visual.")  # never run; and read by whoever needs the vision tower
+
+
+def default_dtype() -> mx.Dtype:
+    """Weights and activations are bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slow."""
+    return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
+
+
+class Model:
+    """A checkpoint folder in memory, without its vision tower.
+
+    Raises CheckpointError that names the file or tensor and what config.json expects.
+    """
+
+    def __init__(self, folder: Path, config: Config, dtype: mx.Dtype) -> None:
+        self.config = config
+        self.dtype = dtype
+        weights = Weights(folder, dtype)
+        hidden = config.text.hidden_size
+        self.decoder = Decoder(weights, config.text)
+        self.timestep = TimestepEmbedder(weights, hidden)
+        self.pixels_in = PixelsIn(weights, hidden)
+        self.pixels_out = PixelsOut(weights, hidden)
+        weights.finish(ignore=UNUSED)
+
+    def predict(
+        self, tokens: Sequence[mx.array], rotation: Rotation, prefix: Sequence[KeysValues]
+    ) -> mx.array:
+        """Clean patches at every generated token, (tokens, 3072) float32.
+
+        `tokens` are embeddings in sequence order: the timestep's, the target's patches, the references'.
+        """
+        return self.pixels_out(self.decoder.step(mx.concatenate(list(tokens)), rotation, prefix))

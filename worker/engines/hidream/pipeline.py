@@ -1,0 +1,151 @@
+"""From a prompt to a picture: prepare a render's constants once, then yield each denoising step.
+
+Arrays are yielded unevaluated: the caller evaluates, measures, reports and, by closing the generator,
+cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from worker.engines.hidream.decoder import Added
+from worker.engines.hidream.model import Model
+from worker.engines.hidream.noise import Noise
+from worker.engines.hidream.positions import Grid, patch_positions, text_positions
+from worker.engines.hidream.prefixes import Prefix, PrefixCache
+from worker.engines.hidream.recipes import Recipe
+from worker.engines.hidream.rope import Positions, Rotation, rotation
+from worker.engines.hidream.tokens import Prompts
+
+UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
+MIN_SIGMA = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What reference pictures add to a render. Computed once."""
+
+    key: bytes  # of everything the prefix depends on beyond the prompt
+    patches: mx.array  # (reference patches, 3072) in −1 … 1, all references in order
+    grids: tuple[Grid, ...]  # of those patches, one per reference
+    pads: tuple[Grid, ...]  # of the vision tower's tokens, one per reference
+    embeds: mx.array  # (pads, hidden), the tower's output
+    deepstack: tuple[mx.array, ...]  # one (pads, hidden) per decoder layer, from the first
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One prompt's side of a step: what its generated tokens attend to and where they stand."""
+
+    ids: tuple[int, ...]  # up to and including the timestep's token
+    positions: Positions  # (3, sequence)
+    prefix: Prefix
+    rotation: Rotation  # of the generated tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A render's constants."""
+
+    grid: Grid  # the target's rows and columns of patches
+    recipe: Recipe
+    branches: tuple[Branch, ...]  # the prompt's, then the unconditional one if the recipe is guided
+    times: mx.array  # (steps, hidden): each step's timestep embedding
+    references: mx.array | None  # (reference patches, hidden)
+
+    @property
+    def patches(self) -> int:
+        """Patches of the target."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """After a step: the state `z` and the prediction `clean` (x̂0) behind it, (patches, 3072) float32."""
+
+    z: mx.array
+    clean: mx.array
+
+
+def prepare(
+    model: Model,
+    prompts: Prompts,
+    cache: PrefixCache,
+    recipe: Recipe,
+    prompt: str,
+    grid: Grid,
+    conditions: Conditions | None = None,
+) -> Plan:
+    """Run the prompt's prefix, or reuse it, and compute all that no step changes."""
+    texts = (prompt, UNCONDITIONAL) if recipe.guided else (prompt,)
+    timesteps = mx.array(recipe.schedule().timesteps, mx.float32)
+    return Plan(
+        grid=grid,
+        recipe=recipe,
+        branches=tuple(_branch(model, prompts, cache, text, grid, conditions) for text in texts),
+        times=model.timestep(timesteps),
+        references=None if conditions is None else model.pixels_in(conditions.patches),
+    )
+
+
+def _branch(
+    model: Model,
+    prompts: Prompts,
+    cache: PrefixCache,
+    prompt: str,
+    grid: Grid,
+    conditions: Conditions | None,
+) -> Branch:
+    pads = () if conditions is None else conditions.pads
+    ids = prompts.encode(prompt, [rows * columns for rows, columns in pads])
+    text = text_positions(ids, model.config.image_token_id, pads)
+    patches = patch_positions(grid, () if conditions is None else conditions.grids)
+    before = len(ids) - 1  # the timestep's token is generated: it is the last of the ids
+
+    def run() -> Prefix:
+        x, added = _embed(model, ids[:before], conditions)
+        return model.decoder.prefix(x, rotation(text[:, :before], model.config.text), added)
+
+    return Branch(
+        ids=ids,
+        positions=np.concatenate([text, patches], axis=1),
+        prefix=cache.get((ids, b"" if conditions is None else conditions.key), run),
+        rotation=rotation(np.concatenate([text[:, before:], patches], axis=1), model.config.text),
+    )
+
+
+def _embed(model: Model, ids: Sequence[int], conditions: Conditions | None) -> tuple[mx.array, Added | None]:
+    x = model.decoder.embed_tokens(mx.array(list(ids))).astype(model.dtype)
+    if conditions is None:
+        return x, None
+    at = mx.array(np.flatnonzero(np.array(ids) == model.config.image_token_id))
+    x[at] = conditions.embeds.astype(x.dtype)
+    return x, Added(at, conditions.deepstack)
+
+
+def predict(model: Model, plan: Plan, branch: Branch, z: mx.array, i: int) -> mx.array:
+    """x̂0 at every generated token of step i (from 0), (tokens, 3072): timestep, target, references."""
+    tokens = [plan.times[i : i + 1], model.pixels_in(z)]
+    if plan.references is not None:
+        tokens.append(plan.references)
+    return model.predict(tokens, branch.rotation, branch.prefix)
+
+
+def denoise(model: Model, plan: Plan, noise: Noise) -> Iterator[State]:
+    """Yield the state after every step. All arithmetic outside the model is float32."""
+    recipe, schedule, sampler = plan.recipe, plan.recipe.schedule(), plan.recipe.sampler()
+    z = recipe.noise_start * noise(0)
+    for i, timestep in enumerate(schedule.timesteps):
+        sigma = max(timestep / 1000, MIN_SIGMA)
+        cleans = [predict(model, plan, branch, z, i)[1 : 1 + plan.patches] for branch in plan.branches]
+        velocities = [(clean - z) / sigma for clean in cleans]
+        velocity = velocities[0]
+        if recipe.guided:
+            velocity = velocities[1] + recipe.guidance * (velocities[0] - velocities[1])
+        fresh = noise(i + 1) if recipe.noisy and schedule.sigmas[i + 1] > 0 else None
+        z = sampler.step(i, -velocity, z, fresh)
+        yield State(z, cleans[0])
