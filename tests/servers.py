@@ -1,0 +1,16 @@
+"""Real servers for tests: `from tests.servers import local_instance` in a conftest makes it a fixture there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from worker.local.instance import Local, up
+
+
+@pytest.fixture(scope="session")
+def local_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
+    """One Valkey and one SeaweedFS for the whole run."""
+    with up(tmp_path_factory.mktemp("kiln")) as local:
+        yield local

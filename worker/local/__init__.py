@@ -1,0 +1,1 @@
+"""Servers for a machine that has none: Valkey and SeaweedFS, on loopback, while their owner lives."""

@@ -1,0 +1,65 @@
+"""Both servers together, as `kiln demo` and `kiln up` run them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from jobs.errors import NotReadyError
+from jobs.settings import Instance
+from worker.local.seaweed import BUCKET, Seaweed
+from worker.local.valkey import Valkey
+
+
+@dataclass(frozen=True)
+class Local:
+    """The servers that run, and how to reach them."""
+
+    instance: Instance
+    valkey: Valkey
+    seaweed: Seaweed
+
+    def check(self) -> None:
+        """Raise NotReadyError, with its last words, if a server has ended."""
+        self.valkey.check()
+        self.seaweed.check()
+
+
+@contextmanager
+def up(home: Path) -> Iterator[Local]:
+    """Start both servers in `home`, and end them afterwards; `home/instance.json` says how to reach them.
+
+    Both answer when the block begins. What they hold stays in `home` for the next time.
+    Raises NotReadyError: another instance works there, the disk cannot be written to, a server fails.
+    """
+    valkey, seaweed = Valkey(home / "valkey"), Seaweed(home / "s3")
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotReadyError(
+            f"{home} cannot be made ({error.strerror}); set KILN_HOME to a folder that you may write to"
+        ) from None
+    with ExitStack() as stack:
+        for server in (valkey, seaweed):
+            server.launch()
+            stack.callback(server.stop)
+        for server in (valkey, seaweed):
+            server.wait()
+        instance = Instance(
+            redis_url=SecretStr(valkey.url),
+            s3_endpoint=seaweed.endpoint,
+            bucket=BUCKET,
+            access_key=seaweed.access_key,
+            secret_key=SecretStr(seaweed.secret_key),
+            pid=os.getpid(),
+            started=time.time(),
+        )
+        instance.write(home)
+        stack.callback((home / "instance.json").unlink, missing_ok=True)
+        yield Local(instance, valkey, seaweed)

@@ -1,0 +1,34 @@
+"""Loopback ports that nothing listens on."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+# Below the ports that Linux and macOS hand to outgoing connections, so none of those takes one in between;
+# the upper half is left to `PAIR`.
+_LOWEST, _HIGHEST = 10240, 21999
+PAIR = 10000  # some servers derive a second port from the first by adding this
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port` now."""
+    with socket.socket() as probe:
+        # As servers do: connections of the port's last owner that are still closing do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports, free at `PAIR` above too. Another may take one before its use."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(_LOWEST, _HIGHEST)
+        if port not in found and is_free(port) and is_free(port + PAIR):
+            found.append(port)
+    return found
