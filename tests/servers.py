@@ -1,4 +1,4 @@
-"""Real servers for tests: `from tests.servers import local_instance` in a conftest makes it a fixture there."""
+"""Real servers for tests: a conftest that imports `local_instance` from here has it as a fixture."""
 
 from __future__ import annotations
 
