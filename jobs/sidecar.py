@@ -48,7 +48,7 @@ class Memory(_Record):
 
     peak_mlx: int  # bytes MLX held at most during this job
     peak_resident: int  # bytes the process held at most so far
-    swap_ins: int  # pages the machine read back from swap while it rendered
+    swap_ins: int  # bytes the machine read back from swap while it rendered
 
 
 class Png(_Record):

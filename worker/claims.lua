@@ -77,6 +77,17 @@ local function give_back(job, execution, lane, worker, crashed)
   ring(lane)
 end
 
+-- Its worker died: back it goes, unless it has taken down too many. Then it stays owned, to be failed.
+local function crash(job, execution, lane, worker, allowed)
+  if number_at('rq:job:' .. job, 'kiln_crashes') + 1 < allowed then
+    give_back(job, execution, lane, worker, true)
+    return 'back'
+  end
+  count_up(job, 'kiln_crashes')
+  redis.call('ZADD', 'kiln:leases', now + 30, job .. ':' .. execution)
+  return 'blamed'
+end
+
 local function holds(job, execution)
   return redis.call('GET', 'kiln:own:' .. job) == execution and status_of(job) == 'started'
 end
@@ -181,11 +192,15 @@ function operation.renew(a)
   return lost
 end
 
--- job, execution, lane, worker, '1' if its process died: whether it was given back
+-- job, execution, lane, worker, crashes allowed or '' where nothing crashed: 'back', 'blamed' or 'lost'
 function operation.release(a)
-  if not holds(a[1], a[2]) then return 0 end
-  give_back(a[1], a[2], a[3], a[4], a[5] == '1')
-  return 1
+  local job, execution, lane, worker = a[1], a[2], a[3], a[4]
+  if not holds(job, execution) then return 'lost' end
+  if a[5] == '' then
+    give_back(job, execution, lane, worker, false)
+    return 'back'
+  end
+  return crash(job, execution, lane, worker, tonumber(a[5]))
 end
 
 -- job, execution, lane, worker, stamp, lease: a picture of it lies spooled; may that execution go on?
@@ -213,13 +228,10 @@ function operation.reap(a)
     local lane, worker = record[1], record[2] or ''
     if not lane or not holds(job, execution) then
       drop(job, execution, lane or '', worker)
-    elseif number_at('rq:job:' .. job, 'kiln_crashes') + 1 >= tonumber(a[1]) then
-      count_up(job, 'kiln_crashes')
-      redis.call('ZADD', 'kiln:leases', now + 30, member)
-      blamed[#blamed + 1] = { job, execution, lane, worker }
-    else
-      give_back(job, execution, lane, worker, true)
+    elseif crash(job, execution, lane, worker, tonumber(a[1])) == 'back' then
       back[#back + 1] = job
+    else
+      blamed[#blamed + 1] = { job, execution, lane, worker }
     end
   end
   return { back, blamed }

@@ -127,9 +127,23 @@ class Claims:
         return {execution.decode() for execution in self._call("renew", *arguments)}
 
     def release(self, claim: Claim, *, crashed: bool = False) -> bool:
-        """Give the job back to the front of its lane; False where it was not ours to give."""
-        flag = "1" if crashed else "0"
-        return bool(self._call("release", claim.job_id, claim.execution, claim.lane, self.worker, flag))
+        """Give the job back to the front of its lane; False where it was not ours to give.
+
+        A job that `crashed` its worker once too often is failed instead.
+        """
+        allowed = CRASHES if crashed else ""
+        answer = self._call("release", claim.job_id, claim.execution, claim.lane, self.worker, allowed)
+        if answer == b"blamed":
+            return self.fail(claim, blame_story(self.worker))
+        return bool(answer == b"back")
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the claim still stands."""
+        return self.connection.get(own_key(claim.job_id)) == claim.execution.encode()
+
+    def wait(self, models: Iterable[str], seconds: float) -> None:
+        """Block until a producer rings for one of the models, or `seconds` have passed."""
+        self.connection.blpop([f"kiln:bell:{model}" for model in models], timeout=seconds)
 
     def adopt(self, claim: Claim) -> Adoption:
         """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead."""
@@ -158,13 +172,15 @@ class Claims:
 
     def recover_dependents(self) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes."""
-        for key in self.connection.scan_iter("rq:ready:kiln:*", count=100):
-            Queue(
-                key.decode().removeprefix("rq:ready:"),
-                connection=self.connection,
-                job_class=RenderJob,
-                serializer=JSONSerializer,
-            ).ready_job_registry.cleanup()
+        keys: Any = self.connection.smembers("rq:queues")
+        lanes = [lane for key in keys if (lane := key.decode().removeprefix("rq:queue:")).startswith("kiln:")]
+        with self.connection.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.exists(f"rq:ready:{lane}")
+            left = pipe.execute()
+        for lane, waiting in zip(lanes, left, strict=True):
+            if waiting:
+                self._queue(lane).ready_job_registry.cleanup()
 
     def _call(self, operation: str, *arguments: Any) -> Any:
         return self._script(args=[operation, *arguments])
@@ -238,7 +254,7 @@ class Claims:
         execution.delete(job, pipe)
         pipe.zrem("kiln:leases", execution.composite_key)
         pipe.hincrbyfloat("kiln:clocks", claim.client, seconds - claim.estimate)
-        pipe.delete(own_key(claim.job_id))
+        pipe.delete(own_key(claim.job_id), f"kiln:taken:{claim.execution}")
 
     def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
         """Whether this very execution ended the job already, its reply lost."""

@@ -1,1 +1,17 @@
 """The seam between the service and the models: what an engine is, and how one is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worker.engines.engine import Engine
+
+
+def load(folder: Path, budget: int | None = None) -> Engine:
+    """The engine for a checkpoint folder, its weights in memory. `budget` bounds what it may hold, in bytes.
+
+    Raises CheckpointError. MLX is imported here, so the caller's thread must be the one that renders.
+    """
+    from worker.engines.hidream.engine import HiDreamEngine
+
+    return HiDreamEngine.load(folder, budget)

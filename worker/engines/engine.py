@@ -48,6 +48,14 @@ class Engine(Protocol):
         """Peak bytes a render of `spec` needs, weights included."""
         ...
 
+    def reset_peak(self) -> None:
+        """Begin to measure anew what `peak_bytes` tells."""
+        ...
+
+    def peak_bytes(self) -> int:
+        """The most bytes the engine's arrays held since `reset_peak`."""
+        ...
+
     def close(self) -> None:
         """Give the weights' memory back."""
         ...

@@ -1,0 +1,338 @@
+"""From pixels to a stored picture, behind the render thread's back.
+
+Two threads with the spool between them: one checks, encodes and spools; the other stores what lies in the
+spool, oldest first, and settles the jobs. After a restart the second finds what the first left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import redis
+
+from jobs.sidecar import Checks, JobFacts, Memory, Png, Sidecar, Timings
+from jobs.spec import RenderSpec
+from jobs.storage import Bucket, StorageAwayError, StorageRefusedError, png_key, sidecar_key
+from worker.checks import check
+from worker.claims import Claim, Claims, Progress, stamp
+from worker.engines.engine import Pixels
+from worker.png import encode
+from worker.pulse import Pulse
+from worker.spool import Draft, Entry, Spool
+
+log = logging.getLogger("kiln.delivery")
+
+WAITING = 2  # rendered pictures held in memory before the render thread has to wait
+PATIENCE = 30.0  # seconds between tries at most
+LEAVING = 20.0  # seconds a worker that leaves goes on trying
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A picture as the render thread hands it over, with what it measured."""
+
+    claim: Claim
+    spec: RenderSpec
+    pixels: Pixels
+    taken: float  # seconds since the epoch
+    load: float  # seconds, as all below
+    prefix: float
+    steps: list[float]
+    decode: float
+    memory: Memory
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What every sidecar of this worker says."""
+
+    version: str
+    versions: dict[str, str]
+    host: dict[str, str]
+
+
+class Delivery:
+    """Stores what the render thread hands over, and whatever its predecessor left in the spool."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        claims: Claims,
+        bucket: Bucket,
+        pulse: Pulse,
+        machine: Machine,
+        renders: Path | None,
+    ) -> None:
+        self._spool = spool
+        self._claims = claims
+        self._bucket = bucket
+        self._pulse = pulse
+        self._machine = machine
+        self._renders = renders
+        self._handed: queue.Queue[Rendered | None] = queue.Queue(WAITING)
+        self._spooled = threading.Event()
+        self._closing = threading.Event()
+        self._abandon = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._encode_all, name="encode", daemon=True),
+            threading.Thread(target=self._store_all, name="store", daemon=True),
+        ]
+        self._orphans: set[str] = set()  # executions whose jobs Redis has forgotten: stored all the same
+        self.trouble: str | None = None  # why nothing can be stored, in one line
+        self.broken: BaseException | None = None  # a thread of ours died of this
+
+    def recover(self) -> None:
+        """Go on with what the predecessor spooled, where it is still this worker's to store."""
+        for entry in self._spool.entries():
+            standing = self._claims.adopt(entry.claim)
+            if standing == "owned":
+                self._pulse.hold(entry.claim, Progress("delivering"))
+            elif standing == "gone":
+                self._orphans.add(entry.claim.execution)
+            else:
+                self._step_back(entry)
+
+    def start(self) -> None:
+        """Begin; the spool first."""
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, rendered: Rendered) -> None:
+        """Hand over a picture; blocks while WAITING others are not spooled yet."""
+        self._pulse.report(rendered.claim, Progress("delivering"))
+        while self.broken is None:
+            try:
+                self._handed.put(rendered, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Spool everything handed over and store it, then end the threads.
+
+        With `abandon`, or where nothing can be stored for LEAVING seconds, pictures stay in the spool.
+        """
+        self._closing.set()
+        if abandon:
+            self._abandon.set()
+        self._handed.put(None)
+        self._threads[0].join()
+        self._spooled.set()
+        self._threads[1].join(LEAVING)
+        self._abandon.set()
+        self._threads[1].join()
+
+    def _encode_all(self) -> None:
+        try:
+            while (rendered := self._handed.get()) is not None:
+                self._encode(rendered)
+                self._spooled.set()
+        except BaseException as error:  # the service must hear of it: a full disk, a bug
+            self.broken = error
+            log.exception("a picture could not be spooled")
+
+    def _encode(self, rendered: Rendered) -> None:
+        claim, spec = rendered.claim, rendered.spec
+        started = time.perf_counter()
+        checks = check(rendered.pixels)
+        checked = time.perf_counter()
+        png = encode(rendered.pixels, spec, rendered.facts, self._machine.version)
+        encoded = time.perf_counter()
+        for warning in checks.warnings:
+            log.warning("job %s: the picture is %s", claim.job_id, warning)
+        sidecar = self._sidecar(rendered, png, checks, checked - started, encoded - checked)
+        gpu_seconds = rendered.prefix + sum(rendered.steps) + rendered.decode
+        draft = Draft(lane=claim.lane, taken=rendered.taken, gpu_seconds=gpu_seconds, sidecar=sidecar)
+        self._spool_it(draft, png)
+
+    def _spool_it(self, draft: Draft, png: bytes) -> None:
+        """Write it down, waiting for room where the disk has none: the picture is in memory until then."""
+        while True:
+            try:
+                self._spool.put(draft, png)
+            except OSError as error:
+                if self.trouble is None:
+                    log.error("job %s cannot be spooled: %s", draft.sidecar.job.id, error)
+                self.trouble = f"spool {self._spool.root}: {error.strerror}"
+                if self._abandon.wait(2.0):
+                    return
+            else:
+                return
+
+    def _sidecar(
+        self, rendered: Rendered, png: bytes, checks: Checks, check_seconds: float, encode_seconds: float
+    ) -> Sidecar:
+        claim, spec = rendered.claim, rendered.spec
+        height, width = rendered.pixels.shape[:2]
+        return Sidecar(
+            job=JobFacts(
+                id=claim.job_id,
+                client=spec.client,
+                attempt=claim.attempt,
+                execution=claim.execution,
+                submitted_at=claim.submitted_at,
+                started_at=stamp(claim.started),
+                rendered_at=stamp(),
+            ),
+            spec=spec,
+            model={"quantization": spec.quantization, **rendered.facts},
+            versions=self._machine.versions,
+            host=self._machine.host,
+            timings=Timings(
+                queue_wait=queue_wait(claim),
+                load=rendered.load,
+                prefix=rendered.prefix,
+                steps=rendered.steps,
+                decode=rendered.decode,
+                checks=check_seconds,
+                encode=encode_seconds,
+                upload=0.0,
+                other=0.0,
+                total=0.0,
+            ),
+            memory=rendered.memory,
+            png=Png(
+                key=png_key(spec.client, claim.job_id),
+                sha256=hashlib.sha256(png).hexdigest(),
+                bytes=len(png),
+                width=width,
+                height=height,
+            ),
+            checks=checks,
+        )
+
+    def _store_all(self) -> None:
+        delay = 0.0
+        try:
+            while not self._abandon.is_set():
+                entries = self._spool.entries()
+                if not entries and self._closing.is_set():
+                    return
+                try:
+                    for entry in entries:
+                        if self._abandon.is_set():
+                            return
+                        self._store(entry)
+                        delay, self.trouble = 0.0, None
+                except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
+                    delay = min(PATIENCE, max(0.5, delay * 2))
+                    if self.trouble is None:
+                        log.warning("nothing can be stored now: %s; %d wait", error, self._spool.waiting())
+                    self.trouble = str(error)
+                    self._abandon.wait(delay * random.uniform(0.5, 1.0))
+                    continue
+                if not self._spooled.wait(1.0):
+                    continue
+                self._spooled.clear()
+        except BaseException as error:
+            self.broken = error
+            log.exception("the delivery thread died")
+
+    def _store(self, entry: Entry) -> None:
+        """Picture, then sidecar, each read back, then the job's end. May be done again at any point."""
+        claim = entry.claim
+        if not self._ours(claim):
+            self._step_back(entry)
+            return
+        record = self._stored_sidecar(claim)
+        if record is None:
+            record = self._store_now(entry)
+        if record is None:
+            return
+        result = {
+            "png": record.png.key,
+            "sidecar": sidecar_key(claim.client, claim.job_id),
+            "sha256": record.png.sha256,
+        }
+        if self._claims.finish(claim, result, entry.draft.gpu_seconds):
+            log.info("job %s: stored as %s", claim.job_id, record.png.key)
+            self._keep_copy(entry)
+        elif claim.execution in self._orphans:
+            log.warning("job %s: stored, though Redis knows it no more", claim.job_id)
+        else:
+            log.warning("job %s: ended by someone else while it was delivered", claim.job_id)
+        self._forget(entry)
+
+    def _store_now(self, entry: Entry) -> Sidecar | None:
+        claim, draft = entry.claim, entry.draft
+        png = entry.png()
+        started = time.perf_counter()
+        self._put_png(entry, png)
+        upload = time.perf_counter() - started
+        total = time.time() - draft.taken
+        timings = draft.sidecar.timings
+        named = timings.load + timings.prefix + sum(timings.steps) + timings.decode
+        named += timings.checks + timings.encode + upload
+        final = draft.sidecar.model_copy(
+            update={
+                "timings": timings.model_copy(
+                    update={"upload": upload, "total": total, "other": max(0.0, total - named)}
+                )
+            }
+        )
+        if not self._ours(claim):
+            self._step_back(entry)
+            return None
+        key = sidecar_key(claim.client, claim.job_id)
+        body = final.model_dump_json(indent=1).encode()
+        if self._bucket.put(key, body, "application/json", if_absent=True) and self._bucket.get(key) == body:
+            return final
+        stored = self._stored_sidecar(claim)
+        if stored is None:
+            raise StorageAwayError(f"{key} does not read back as it was written")
+        return stored
+
+    def _put_png(self, entry: Entry, png: bytes) -> None:
+        """Put the picture where none is; one without a sidecar is a dead worker's, and is replaced."""
+        key = entry.draft.sidecar.png.key
+        if not self._bucket.put(key, png, "image/png", if_absent=True):
+            there = self._bucket.head(key)
+            etag = f'"{hashlib.md5(png, usedforsecurity=False).hexdigest()}"'
+            if there is not None and there.etag != etag:
+                self._bucket.put(key, png, "image/png", replace=there.etag)
+        back = self._bucket.get(key)
+        if back != png:
+            raise StorageAwayError(f"{key} does not read back as it was written")
+
+    def _stored_sidecar(self, claim: Claim) -> Sidecar | None:
+        """The committed record of this job, if there is one: ours of an earlier try, or another worker's."""
+        body = self._bucket.get(sidecar_key(claim.client, claim.job_id))
+        return Sidecar.model_validate_json(body) if body is not None else None
+
+    def _ours(self, claim: Claim) -> bool:
+        return claim.execution in self._orphans or self._claims.holds(claim)
+
+    def _step_back(self, entry: Entry) -> None:
+        log.warning("job %s: not ours any more; its picture is not delivered", entry.claim.job_id)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        self._pulse.drop(entry.claim)
+        self._spool.remove(entry)
+
+    def _keep_copy(self, entry: Entry) -> None:
+        if self._renders is not None:
+            try:
+                self._renders.mkdir(parents=True, exist_ok=True)
+                (self._renders / f"{entry.claim.job_id}.png").write_bytes(entry.png())
+            except OSError as error:
+                log.warning("job %s: no copy in %s (%s)", entry.claim.job_id, self._renders, error.strerror)
+
+
+def queue_wait(claim: Claim) -> float:
+    """Seconds from submit to take, by the producer's and this machine's clocks; 0 where unknown."""
+    try:
+        submitted = datetime.fromisoformat(claim.submitted_at)
+        return max(0.0, (claim.started - submitted).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0

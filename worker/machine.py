@@ -1,0 +1,73 @@
+"""What machine this is: for sidecars, the doctor and the memory budget."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+SHARE = 0.7  # of the machine's memory that a worker may use where no budget is set
+
+PACKAGES = ("pixelkiln", "mlx", "mlx-vlm", "numpy", "pillow", "rq", "redis", "boto3")
+
+
+def memory_bytes() -> int:
+    """The machine's memory, or this process's share of it where a cgroup sets one."""
+    total = psutil.virtual_memory().total
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        return min(total, int(limit))
+    except (OSError, ValueError):
+        return total
+
+
+def budget(configured: int | None) -> int:
+    """Bytes a worker may use: as configured, else SHARE of the machine's."""
+    return configured if configured is not None else int(memory_bytes() * SHARE)
+
+
+def chip() -> str:
+    """The processor's own name."""
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of this project, Python and the packages that make the picture."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def host(worker: str) -> dict[str, str]:
+    """What a sidecar says of the machine."""
+    return {
+        "name": platform.node(),
+        "worker": worker,
+        "system": f"{platform.system()} {platform.release()}",
+        "chip": chip(),
+        "memory": str(memory_bytes()),
+    }
+
+
+def swap_ins() -> int:
+    """Bytes read back from swap since the machine started."""
+    return int(psutil.swap_memory().sin)

@@ -1,0 +1,307 @@
+"""The long-lived worker: takes jobs one at a time, keeps a model resident, renders, hands over to delivery.
+
+Everything here happens on the main thread, which is the one that loads and renders: MLX's arrays belong to
+the thread that made them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import resource
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+import redis
+
+from jobs.catalogue import CATALOGUE
+from jobs.connection import connect, explained
+from jobs.errors import NotReadyError, SpecError
+from jobs.record import read_spec
+from jobs.settings import Settings
+from jobs.sidecar import Memory
+from jobs.spec import RenderSpec
+from jobs.storage import Bucket
+from worker import engines, machine
+from worker.awake import Awake
+from worker.claims import Claim, Claims, Progress, new_execution
+from worker.delivery import Delivery, Machine, Rendered
+from worker.engines.engine import CheckpointError, Engine, EngineError
+from worker.models import Installed, installed
+from worker.pulse import Pulse
+from worker.spool import Spool
+
+log = logging.getLogger("kiln.worker")
+
+POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
+LINGER = 60.0  # idle seconds after which the machine may sleep
+RETRY = 1.0  # seconds between tries while Redis is away
+BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
+
+
+class GiveBackError(Exception):
+    """The running job is to be given back."""
+
+
+class Service:
+    """One worker. Build it, then `run` on the main thread.
+
+    Raises NotReadyError where Redis, the bucket, the spool or a model is missing.
+    """
+
+    def __init__(self, settings: Settings, only: Iterable[str] = ()) -> None:
+        self._settings = settings
+        self.name = f"{platform.node().split('.')[0] or 'worker'}-{secrets.token_hex(3)}"
+        self._served = self._choose(set(only))
+        self._budget = machine.budget(settings.memory)
+        self._redis = connect(settings)
+        with explained(settings):
+            self._redis.ping()
+        bucket = Bucket.open(settings, attempts=1)
+        bucket.check()
+        self._spool = Spool(settings.spool_dir)
+        self._claims = self._own_claims(10.0)
+        about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
+        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about)
+        facts = Machine(about["version"], machine.versions(), machine.host(self.name))
+        renders = settings.renders_dir
+        self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
+        self._awake = Awake()
+        self._engine: Engine | None = None
+        self._resident: Installed | None = None
+        self._asked_to_leave = 0  # how often; written by signal handlers only
+        self._execution = new_execution()
+        self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
+        self.loads = 0
+
+    def run(self) -> None:
+        """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back."""
+        before = {s: signal.signal(s, self._leave) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._recover()
+            self._pulse.start()
+            self._delivery.start()
+            log.info("%s is ready: %s", self.name, ", ".join(sorted(self._served)))
+            self._work()
+        finally:
+            self._close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _work(self) -> None:
+        idle_since = time.monotonic()
+        while not self._asked_to_leave:
+            reason = self._unable()
+            if reason is not None:
+                self._pulse.say(f"takes no jobs: {reason}")
+                time.sleep(0.2)
+                continue
+            claim = self._take()
+            if claim is not None:
+                self._awake.hold()
+                self._serve(claim)
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > LINGER:
+                self._awake.release()
+
+    def _take(self) -> Claim | None:
+        """The next job, or None after waiting POLL seconds for one."""
+        resident = self._resident.kind if self._resident else ""
+        self._pulse.say("idle")
+        try:
+            claim = self._claims.take(
+                list(self._served), resident, execution=self._execution, estimate=self._estimate
+            )
+            self._execution = new_execution()
+            if claim is None:
+                self._claims.wait({one.model for one in self._served.values()}, POLL)
+        except redis.RedisError as error:
+            log.debug("take: %s", error)
+            time.sleep(RETRY)
+            return None
+        return claim
+
+    def _serve(self, claim: Claim) -> None:
+        """Bring one job to its end, or give it back."""
+        taken = time.time()
+        self._pulse.hold(claim, Progress("loading"))
+        try:
+            self._spool.mark(claim)
+            spec = read_spec(claim.data, claim.lane, claim.job_id)
+            self._delivery.put(self._render(claim, spec, taken))
+        except GiveBackError:
+            self._give_back(claim)
+        except SpecError as error:
+            self._fail(claim, str(error))
+        except CheckpointError as error:
+            self._withdraw(claim, error)
+        except EngineError as error:
+            self._fail(claim, str(error))
+        except Exception as error:
+            log.exception("job %s failed", claim.job_id)
+            self._fail(claim, f"{type(error).__name__}: {error}")
+
+    def _render(self, claim: Claim, spec: RenderSpec, taken: float) -> Rendered:
+        """The picture and what was measured. Raises GiveBackError, SpecError or EngineError."""
+        started = time.perf_counter()
+        engine, fresh = self._engine_for(spec)
+        load = time.perf_counter() - started if fresh else 0.0
+        needed = engine.bytes_needed(spec)
+        if needed > self._budget:
+            raise SpecError(
+                "width, height",
+                f"{spec.width} x {spec.height} needs {needed / 2**30:.1f} GiB; this worker may use"
+                f" {self._budget / 2**30:.1f} GiB (KILN_MEMORY)",
+            )
+        self._pulse.say(f"rendering {claim.job_id}")
+        swapped = machine.swap_ins()
+        prefix, seconds, pixels, decode = 0.0, [], None, 0.0
+        engine.reset_peak()
+        for step in engine.render(spec):
+            if step.index == 0:
+                prefix = step.seconds
+            else:
+                seconds.append(step.seconds)
+            if step.pixels is not None:
+                pixels, decode = step.pixels, step.decode_seconds
+            self._pulse.report(claim, Progress("rendering", step.index, step.total))
+            if self._asked_to_leave > 1 or self._pulse.lost(claim):
+                raise GiveBackError
+        if pixels is None:
+            raise EngineError("the engine ended without a picture")
+        self._estimate = prefix + sum(seconds)
+        memory = Memory(
+            peak_mlx=engine.peak_bytes(), peak_resident=peak_resident(), swap_ins=machine.swap_ins() - swapped
+        )
+        return Rendered(claim, spec, pixels, taken, load, prefix, seconds, decode, memory, engine.facts)
+
+    def _engine_for(self, spec: RenderSpec) -> tuple[Engine, bool]:
+        """The engine that renders `spec`, and whether it had to be loaded; never two models at once."""
+        wanted = self._served[f"{spec.model}:{spec.quantization}"]
+        if self._engine is not None and self._resident == wanted:
+            return self._engine, False
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = self._resident = None
+        log.info("loading %s from %s", wanted.kind, wanted.folder)
+        self._pulse.say(f"loading {wanted.kind}")
+        self._engine = engines.load(wanted.folder, self._budget)
+        self._resident = wanted
+        self.loads += 1
+        return self._engine, True
+
+    def _give_back(self, claim: Claim) -> None:
+        if self._pulse.lost(claim):
+            log.warning("job %s is not ours any more; stopped", claim.job_id)
+        else:
+            log.info("job %s: given back to its lane", claim.job_id)
+            self._until_answered(lambda: self._claims.release(claim))
+        self._let_go(claim)
+
+    def _fail(self, claim: Claim, reason: str) -> None:
+        log.warning("job %s failed: %s", claim.job_id, reason)
+        self._until_answered(lambda: self._claims.fail(claim, reason))
+        self._let_go(claim)
+
+    def _withdraw(self, claim: Claim, error: CheckpointError) -> None:
+        """A checkpoint is broken: its jobs wait for a worker that has a whole one."""
+        kind = claim.lane.removeprefix("kiln:").rsplit(":", 2)[0]
+        log.error("%s cannot be loaded and is not served any more: %s", kind, error)
+        self._served.pop(kind, None)
+        self._until_answered(lambda: self._claims.release(claim))
+        self._let_go(claim)
+
+    def _let_go(self, claim: Claim) -> None:
+        self._pulse.drop(claim)
+        self._spool.unmark(claim)
+
+    def _until_answered(self, call: Callable[[], bool]) -> None:
+        """Make a repeatable call until Redis answers it, or until asked to leave twice."""
+        while True:
+            try:
+                call()
+                return
+            except redis.RedisError:
+                if self._asked_to_leave > 1:
+                    return
+                time.sleep(RETRY)
+
+    def _unable(self) -> str | None:
+        """Why this worker takes no jobs now, if so."""
+        if self._delivery.broken is not None:
+            raise self._delivery.broken
+        if not self._served:
+            return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
+        trouble = self._delivery.trouble
+        if trouble is None:
+            return None
+        if self._spool.waiting() >= self._settings.spool_jobs:
+            return f"{self._settings.spool_jobs} pictures wait to be stored ({trouble})"
+        if self._spool.free() < self._settings.spool_free:
+            return f"the spool's disk is nearly full ({trouble})"
+        return None
+
+    def _recover(self) -> None:
+        """What the predecessor on this spool left: pictures go on to the bucket, jobs back to their lanes."""
+        with explained(self._settings):
+            self._delivery.recover()
+            spooled = {entry.claim.execution for entry in self._spool.entries()}
+            for claim in self._spool.marked():
+                if claim.execution not in spooled and self._claims.release(claim, crashed=True):
+                    log.warning("job %s: was rendering when this worker died; queued again", claim.job_id)
+
+    def _close(self) -> None:
+        """Deliver or spool what was rendered, give the rest back, end the threads."""
+        abandon = self._asked_to_leave > 1
+        if abandon:
+            log.info("leaving at once; what is spooled is delivered at the next start")
+        self._delivery.close(abandon=abandon)
+        for claim in self._pulse.held():
+            self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
+        self._pulse.stop()
+        self._awake.release()
+        if self._engine is not None:
+            self._engine.close()
+        self._spool.close()
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_leave += 1
+
+    def _own_claims(self, timeout: float) -> Claims:
+        """Claims on a connection of its own: threads do not wait for each other's calls."""
+        return Claims(connect(self._settings, timeout=timeout), self.name, days=self._settings.result_days)
+
+    def _choose(self, only: set[str]) -> dict[str, Installed]:
+        """The checkpoints to serve, by kind: all that are installed, or those of the models named."""
+        unknown = sorted(only - CATALOGUE.keys())
+        if unknown:
+            raise NotReadyError(f"no model {unknown[0]!r}; there are {', '.join(CATALOGUE)}")
+        found = installed(self._settings.models_dir)
+        chosen = {kind: one for kind, one in found.items() if not only or one.model in only}
+        if not chosen:
+            raise NotReadyError(
+                f"no checkpoint of {', '.join(sorted(only))} in {self._settings.models_dir}; "
+                f"get one with: kiln models pull {min(only)}"
+            )
+        return chosen
+
+
+def peak_resident() -> int:
+    """Bytes this process held at most so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """One line an event, with the time: what launchd and a terminal both show."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", force=True)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    if os.environ.get("INVOCATION_ID"):  # under systemd, which stamps lines itself
+        logging.getLogger().handlers[0].setFormatter(
+            logging.Formatter("%(levelname).1s %(name)s: %(message)s")
+        )

@@ -1,0 +1,174 @@
+"""Pictures that are finished and not yet stored, on this machine's disk.
+
+One folder per worker, locked while its process lives: whoever gets the lock knows that the predecessor is
+dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from jobs.errors import NotReadyError
+from jobs.sidecar import Sidecar
+from worker.claims import Claim
+
+log = logging.getLogger("kiln.spool")
+
+
+class Draft(BaseModel):
+    """What lies beside a spooled picture: the sidecar but for the upload, and when the job was taken."""
+
+    lane: str
+    taken: float  # seconds since the epoch
+    gpu_seconds: float
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One spooled picture."""
+
+    folder: Path
+    draft: Draft
+
+    @property
+    def claim(self) -> Claim:
+        """The claim under which it was rendered."""
+        job = self.draft.sidecar.job
+        return Claim(job.id, job.execution, self.draft.lane, attempt=job.attempt)
+
+    def png(self) -> bytes:
+        """The picture's bytes."""
+        return (self.folder / "image.png").read_bytes()
+
+
+class Spool:
+    """A worker's spool folder. Raises NotReadyError where it cannot be written or is another worker's."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._marking = threading.Lock()
+        self._marked: dict[str, Claim] = {}
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._lock = (root / "lock").open("a+")
+        except OSError as error:
+            raise NotReadyError(
+                f"spool {root}: {error.strerror}; set KILN_SPOOL_DIR to a folder on a writable disk"
+            ) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise NotReadyError(
+                f"spool {root} is in use by another worker; give each its own KILN_SPOOL_DIR"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._lock.close()
+
+    def put(self, draft: Draft, png: bytes) -> Entry:
+        """Store a picture durably: when this returns, a power cut does not lose it."""
+        job = draft.sidecar.job
+        part = self.root / f"part-{job.id}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        _write(part / "image.png", png)
+        _write(part / "draft.json", draft.model_dump_json().encode())
+        folder = self.root / f"done-{job.id}-{job.execution}"
+        part.replace(folder)
+        _sync_folder(self.root)
+        self.unmark(Claim(job.id, job.execution, draft.lane))
+        return Entry(folder, draft)
+
+    def entries(self) -> list[Entry]:
+        """What waits for storage, oldest first. Unreadable entries are told and left where they are."""
+        found = []
+        for folder in self.root.glob("done-*"):
+            try:
+                draft = Draft.model_validate_json((folder / "draft.json").read_bytes())
+            except (OSError, ValidationError):
+                log.warning("spool entry %s cannot be read; left there", folder)
+                continue
+            found.append(Entry(folder, draft))
+        return sorted(found, key=lambda entry: entry.draft.taken)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a picture that is stored, or that is not ours to store."""
+        shutil.rmtree(entry.folder, ignore_errors=True)
+
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        return sum(1 for _ in self.root.glob("done-*"))
+
+    def free(self) -> int:
+        """Bytes free on the spool's disk."""
+        return shutil.disk_usage(self.root).free
+
+    def mark(self, claim: Claim) -> None:
+        """Note that a job is being rendered: after a kill or a reboot this tells."""
+        with self._marking:
+            self._marked[claim.execution] = claim
+            self._write_marks()
+
+    def unmark(self, claim: Claim) -> None:
+        """That job is spooled, settled or given back."""
+        with self._marking:
+            self._marked.pop(claim.execution, None)
+            self._write_marks()
+
+    def marked(self) -> list[Claim]:
+        """The jobs that were under way when the predecessor died."""
+        try:
+            marks: list[dict[str, str]] = json.loads((self.root / "inflight.json").read_text())
+            return [Claim(mark["job"], mark["execution"], mark["lane"]) for mark in marks]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning(
+                "%s/inflight.json cannot be read; its jobs come back when their leases end", self.root
+            )
+            return []
+
+    def _write_marks(self) -> None:
+        marks = [{"job": c.job_id, "execution": c.execution, "lane": c.lane} for c in self._marked.values()]
+        part = self.root / "inflight.part"
+        part.write_text(json.dumps(marks))
+        part.replace(self.root / "inflight.json")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(content)
+        out.flush()
+        _sync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> None:
+    """To the platter: macOS's fsync stops at the drive's cache, F_FULLFSYNC does not."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(handle, full)
+        except OSError:  # a network volume
+            os.fsync(handle)
+    else:
+        os.fsync(handle)
