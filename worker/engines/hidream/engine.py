@@ -16,6 +16,7 @@ from jobs.errors import SpecError
 from jobs.spec import RenderSpec
 from worker.engines.engine import EngineError, NonFiniteError, Step
 from worker.engines.hidream.checkpoint import Weights
+from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
 from worker.engines.hidream.manifest import Manifest
 from worker.engines.hidream.memory import Load, prefix_bytes, step_bytes, weight_bytes
@@ -25,7 +26,9 @@ from worker.engines.hidream.patches import grid, to_pixels
 from worker.engines.hidream.pipeline import Plan, denoise, prepare
 from worker.engines.hidream.prefixes import PrefixCache
 from worker.engines.hidream.recipes import FAMILIES, Recipe
+from worker.engines.hidream.references import arrange
 from worker.engines.hidream.tokens import Prompts
+from worker.engines.hidream.vision import VisionTower
 
 PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
 
@@ -37,6 +40,7 @@ class HiDreamEngine:
         config = Config.read(folder)
         self._family = FAMILIES[manifest.recipe]
         self._prompts = Prompts(folder, config)
+        self._tower = VisionTower(folder, config, dtype)
         self._prefixes = PrefixCache(prefix_cache_bytes)
         self._model: Model | None = Model(folder, config, dtype)
         self._dtype = dtype
@@ -84,7 +88,7 @@ class HiDreamEngine:
             raise SpecError("seed", "must be drawn before the job is rendered")
         model = self._loaded()
         started = time.perf_counter()
-        plan = self._prepare(model, spec)
+        plan = self._prepare(model, spec, references)
         mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)
         total = plan.recipe.steps
         yield Step(0, total, time.perf_counter() - started)
@@ -107,7 +111,7 @@ class HiDreamEngine:
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed. Counts a prefix cache that is full."""
         rows, columns = grid(spec.width, spec.height)
-        text, recipe = self._loaded().config.text, self._recipe(spec)
+        text, recipe = self._loaded().config.text, self._recipe(spec, len(spec.references))
         load = Load(
             prompt=len(self._prompts.encode(spec.prompt)),
             patches=rows * columns,
@@ -117,9 +121,18 @@ class HiDreamEngine:
         fused = mx.default_device() == mx.Device(mx.gpu)
         return self._weight_bytes + prefixes + step_bytes(text, load, self._dtype.size, fused)
 
+    def reset_peak(self) -> None:
+        """See Engine.reset_peak."""
+        mx.reset_peak_memory()
+
+    def peak_bytes(self) -> int:
+        """See Engine.peak_bytes."""
+        return mx.get_peak_memory()
+
     def close(self) -> None:
         """See Engine.close."""
         self._model = None
+        self._tower.release()
         self._prefixes.clear()
         mx.clear_cache()
 
@@ -128,13 +141,20 @@ class HiDreamEngine:
             raise EngineError("the engine is closed")
         return self._model
 
-    def _prepare(self, model: Model, spec: RenderSpec) -> Plan:
-        recipe = self._recipe(spec)
-        size = grid(spec.width, spec.height)
-        return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, size)
+    def _prepare(self, model: Model, spec: RenderSpec, references: Sequence[Image.Image]) -> Plan:
+        recipe = self._recipe(spec, len(references))
+        size, pictures = (spec.width, spec.height), None
+        if references:
+            boxes = [(box.x1, box.x2, box.y1, box.y2) for box in spec.layout]
+            arranged = arrange(references, size, boxes, spec.keep_aspect)
+            size, pictures = arranged.size, conditions(self._tower, arranged.pictures)
+        elif spec.layout or spec.keep_aspect:
+            field = "layout" if spec.layout else "keep_aspect"
+            raise SpecError(field, "needs reference pictures")
+        return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, grid(*size), pictures)
 
-    def _recipe(self, spec: RenderSpec) -> Recipe:
-        recipe = self._family.choose(len(spec.references))
+    def _recipe(self, spec: RenderSpec, references: int) -> Recipe:
+        recipe = self._family.choose(references)
         if spec.steps is not None:
             recipe = recipe.with_steps(spec.steps)
         if spec.guidance is not None:
