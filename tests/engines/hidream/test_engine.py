@@ -8,9 +8,10 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.errors import SpecError
-from jobs.spec import RenderSpec
+from jobs.spec import Box, RenderSpec
 from worker.engines.engine import CheckpointError, EngineError, NonFiniteError, Step
 from worker.engines.hidream.engine import HiDreamEngine
 
@@ -82,6 +83,29 @@ def test_a_guided_model_runs_two_prefixes(checkpoint: Callable[[str], Path]) -> 
     assert engine.prefix_runs == 2
     assert digest(last(engine, job)) != digest(last(engine, job.model_copy(update={"guidance": 1.0})))
     assert engine.prefix_runs == 2
+
+
+def test_an_edit_follows_its_reference_and_repeats(engine: HiDreamEngine) -> None:
+    red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
+
+    def edit(*references: Image.Image, **fields: Any) -> Step:
+        *_, step = engine.render(spec(references=["0" * 64] * len(references), **fields), references)
+        return step
+
+    runs = engine.prefix_runs
+    first = digest(edit(red))
+    assert digest(edit(red)) == first
+    assert engine.prefix_runs == runs + 1
+    assert digest(edit(blue)) != first
+    assert digest(edit(red, blue)) not in (first, digest(edit(blue, red)))
+    boxes = [Box(x1=0.1, x2=0.5, y1=0.1, y2=0.5)]
+    assert digest(edit(red, layout=boxes)) != first
+
+
+@pytest.mark.parametrize("field", [{"keep_aspect": True}, {"layout": [Box(x1=0, x2=1, y1=0, y2=1)]}])
+def test_what_needs_references_says_so(engine: HiDreamEngine, field: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="needs reference pictures"):
+        next(iter(engine.render(spec(**field))))
 
 
 def test_closing_a_render_stops_it(engine: HiDreamEngine) -> None:

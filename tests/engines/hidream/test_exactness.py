@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from PIL import Image
 
+from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import Config
 from worker.engines.hidream.model import Model
 from worker.engines.hidream.pipeline import Conditions, Plan, predict, prepare
 from worker.engines.hidream.prefixes import PrefixCache
 from worker.engines.hidream.recipes import FAMILIES
+from worker.engines.hidream.references import arrange
 from worker.engines.hidream.rope import rotation
 from worker.engines.hidream.tokens import Prompts
+from worker.engines.hidream.vision import VisionTower
 
 GEOMETRIES = [
     {},
@@ -72,3 +77,31 @@ def test_text_to_image(random_checkpoint: Callable[..., Path], text: dict[str, o
     assert cached.shape == (7, 3072)
     assert np.array(mx.std(full)) > 0.05  # a model that says something
     np.testing.assert_allclose(cached, full, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("vision", "sizes"),
+    [
+        ({}, [(96, 64)]),
+        ({"depth": 4, "deepstack_visual_indexes": [0, 1, 3]}, [(64, 64), (150, 90)]),
+        ({"deepstack_visual_indexes": []}, [(64, 96), (64, 64), (40, 80), (200, 90), (70, 70)]),
+    ],
+)
+def test_references(
+    random_checkpoint: Callable[..., Path], vision: dict[str, object], sizes: list[tuple[int, int]]
+) -> None:
+    folder = random_checkpoint(token_shift=5, vision=vision, **GEOMETRIES[1])
+    config = Config.read(folder)
+    model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
+    noise = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(noise.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes
+    ]
+    found = conditions(VisionTower(folder, config, mx.float32), arrange(pictures, (160, 64)).pictures)
+    plan = prepare(model, prompts, PrefixCache(2**24), FAMILIES["dev"].text, "a tram", (2, 3), found)
+    z = 8 * mx.random.normal((6, 3072), key=mx.random.key(1))
+    cached, full = predict(model, plan, plan.branches[0], z, 9), full_forward(model, plan, z, 9, found)
+    assert len(cached) == 7 + sum(rows * columns for rows, columns in found.grids)
+    np.testing.assert_allclose(cached, full, atol=2e-5)
+    blind = full_forward(model, plan, z, 9, replace(found, deepstack=()))
+    assert (float(mx.abs(blind - full).max().item()) > 1e-3) == bool(found.deepstack)  # DeepStack is not idle

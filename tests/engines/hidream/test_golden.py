@@ -8,11 +8,11 @@ import pytest
 
 from worker.engines.hidream.golden import CaseResult, GoldenError, replay
 
-TEXT_CASES = ["dev_t2i", "full_t2i"]
+CASES = ["dev_t2i", "full_t2i", "dev_edit_flow_match", "dev_refs2", "dev_layout"]
 
 
-@pytest.mark.parametrize("name", TEXT_CASES)
-def test_text_to_image_agrees_with_the_recording(tiny: Path, golden: Path, name: str) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_every_case_agrees_with_the_recording(tiny: Path, golden: Path, name: str) -> None:
     (result,) = replay(tiny, golden, [name])
     assert result.ok, result
     assert result.x_pred is not None

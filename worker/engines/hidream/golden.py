@@ -15,16 +15,22 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from PIL import Image
 
+from jobs.errors import SpecError
 from worker.engines.engine import EngineError
+from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import Config
+from worker.engines.hidream.layout import parse_boxes
 from worker.engines.hidream.model import Model
 from worker.engines.hidream.noise import Noise
 from worker.engines.hidream.patches import grid, to_patches, to_pixels
 from worker.engines.hidream.pipeline import Plan, denoise, predict, prepare
 from worker.engines.hidream.prefixes import PrefixCache
 from worker.engines.hidream.recipes import Recipe
+from worker.engines.hidream.references import Arranged, arrange
 from worker.engines.hidream.tokens import Prompts
+from worker.engines.hidream.vision import VisionTower
 
 X_PRED, Z, IMAGE = 1e-4, 5e-4, 1.0  # largest absolute errors that pass; IMAGE in levels of 255
 CACHE_BYTES = 64 * 2**20
@@ -63,7 +69,12 @@ def replay(checkpoint: Path, golden: Path, names: Sequence[str] | None = None) -
         if name not in cases:
             raise GoldenError(f"{golden} has no case {name!r}: it has {', '.join(cases)}")
     config = Config.read(checkpoint)
-    bench = _Bench(golden, Model(checkpoint, config, mx.float32), Prompts(checkpoint, config))
+    bench = _Bench(
+        golden,
+        Model(checkpoint, config, mx.float32),
+        Prompts(checkpoint, config),
+        VisionTower(checkpoint, config, mx.float32),
+    )
     return [bench.result(cases[name]) for name in chosen]
 
 
@@ -95,23 +106,26 @@ def _cases(golden: Path) -> dict[str, dict[str, Any]]:
 
 
 class _Bench:
-    def __init__(self, golden: Path, model: Model, prompts: Prompts) -> None:
-        self.golden, self.model, self.prompts = golden, model, prompts
+    def __init__(self, golden: Path, model: Model, prompts: Prompts, tower: VisionTower) -> None:
+        self.golden, self.model, self.prompts, self.tower = golden, model, prompts, tower
         self.cache = PrefixCache(CACHE_BYTES)
 
     def result(self, case: Mapping[str, Any]) -> CaseResult:
-        if case.get("refs"):
-            return CaseResult(case["name"], skipped="reference pictures are not supported yet")
         try:
             return self._measure(case)
-        except (EngineError, KeyError, ValueError) as error:
+        except (EngineError, SpecError, ValueError) as error:
             return CaseResult(case["name"], error=str(error))
+        except KeyError as error:
+            return CaseResult(case["name"], error=f"nothing recorded as {error}")
 
     def _measure(self, case: Mapping[str, Any]) -> CaseResult:
         record = _record(self.golden / f"{case['name']}.safetensors")
         recipe = recipe_of(case)
-        size = grid(case["width"], case["height"])
-        plan = prepare(self.model, self.prompts, self.cache, recipe, case["prompt"], size)
+        size, pictures = (case["width"], case["height"]), None
+        if case.get("refs"):
+            arranged = self._arrange(case, size)
+            size, pictures = arranged.size, conditions(self.tower, arranged.pictures)
+        plan = prepare(self.model, self.prompts, self.cache, recipe, case["prompt"], grid(*size), pictures)
         noise = _recorded_noise(record)
         first = recipe.noise_start * noise(0)
         x_pred = []
@@ -121,6 +135,12 @@ class _Bench:
             x_pred.append(_error(predict(self.model, plan, branch, first, 0), record[f"{label}x_pred"]))
         z, image = self._run(plan, noise, record)
         return CaseResult(case["name"], _worst(x_pred), z, image)
+
+    def _arrange(self, case: Mapping[str, Any], size: tuple[int, int]) -> Arranged:
+        boxes = case.get("layout_bboxes") or []
+        pictures = [_picture(self.golden / name) for name in case["refs"]]
+        boxes = parse_boxes(json.loads(boxes) if isinstance(boxes, str) else boxes)
+        return arrange(pictures, size, boxes, case.get("keep_original_aspect", False))
 
     def _run(self, plan: Plan, noise: Noise, record: Mapping[str, mx.array]) -> tuple[float, float]:
         errors = [0.0]
@@ -139,6 +159,14 @@ def _record(path: Path) -> dict[str, mx.array]:
         raise GoldenError(f"{path} cannot be read: {error}") from error
     assert isinstance(record, dict)
     return record
+
+
+def _picture(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise GoldenError(f"{path} cannot be read: {error}") from error
 
 
 def _recorded_noise(record: Mapping[str, mx.array]) -> Noise:
