@@ -22,7 +22,7 @@ from jobs.record import RenderJob, check_job_id
 from jobs.settings import Settings
 from jobs.sidecar import Sidecar
 from jobs.spec import RenderSpec
-from jobs.status import JobStatus, read_statuses
+from jobs.status import JobStatus, read_farm, read_statuses
 from jobs.storage import Bucket, CorruptObjectError, sidecar_key
 
 CHUNK = 200  # jobs in one round trip
@@ -149,6 +149,11 @@ class Kiln:
         """Block until all have ended; their last statuses, in the order given."""
         last = {status.id: status for status in self.watch(job_ids)}
         return [last[job_id] for job_id in job_ids]
+
+    def farm(self) -> dict[str, list[dict[str, Any]]]:
+        """What waits in each lane and what each worker does, as numbers and words."""
+        with explained(self.settings):
+            return read_farm(self.redis)
 
     def sidecar(self, job_id: str) -> Sidecar:
         """The record beside a finished job's picture. Raises JobFailedError or NoSuchJobError."""

@@ -82,6 +82,45 @@ def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobS
     }
 
 
+def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
+    """Counts per lane and the workers that RQ lists. Registries are counted without RQ's cleanup of them."""
+    names: Any = connection.smembers("rq:queues")
+    lanes = sorted(
+        lane for key in names if (lane := _text(key).removeprefix("rq:queue:")).startswith("kiln:")
+    )
+    listed: Any = connection.smembers("rq:workers")
+    keys = sorted(_text(key) for key in listed)
+    with connection.pipeline(transaction=False) as pipe:
+        for lane in lanes:
+            pipe.llen(f"rq:queue:{lane}")
+            for registry in ("wip", "finished", "failed"):
+                pipe.zcard(f"rq:{registry}:{lane}")
+        for key in keys:
+            pipe.hgetall(key)
+        answers = pipe.execute(raise_on_error=False)
+    counts = [[n if isinstance(n, int) else 0 for n in answers[4 * i : 4 * i + 4]] for i in range(len(lanes))]
+    workers = []
+    for key, record in zip(keys, answers[4 * len(lanes) :], strict=True):
+        if isinstance(record, dict) and record:
+            fields = {_text(k): _text(v) for k, v in record.items()}
+            workers.append(
+                {
+                    "name": key.removeprefix("rq:worker:"),
+                    "state": fields.get("kiln_state", ""),
+                    "serves": fields.get("queues", ""),
+                    "host": fields.get("hostname", ""),
+                    "seen": fields.get("last_heartbeat", ""),
+                }
+            )
+    return {
+        "lanes": [
+            {"lane": lane, "queued": queued, "started": started, "finished": finished, "failed": failed}
+            for lane, (queued, started, finished, failed) in zip(lanes, counts, strict=True)
+        ],
+        "workers": workers,
+    }
+
+
 def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> JobStatus | None:
     if not isinstance(record, dict) or not record:
         return None

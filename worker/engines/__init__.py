@@ -7,6 +7,13 @@ from pathlib import Path
 from worker.engines.engine import Engine
 
 
+def device() -> str:
+    """What MLX computes on, in words."""
+    import mlx.core as mx
+
+    return f"{mx.__version__} on {mx.default_device()}"
+
+
 def load(folder: Path, budget: int | None = None) -> Engine:
     """The engine for a checkpoint folder, its weights in memory. `budget` bounds what it may hold, in bytes.
 

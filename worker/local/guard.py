@@ -21,7 +21,6 @@ import threading
 
 def main(grace: float, leftovers: list[str], command: list[str]) -> int:
     """Run `command` until it ends or stdin does. Returns its exit status."""
-    os.umask(0o077)  # databases, logs and sockets are the owner's alone
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # The locks stay with the server (close_fds): a folder is free only when nothing works in it any more.

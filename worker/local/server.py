@@ -190,6 +190,7 @@ class Server(ABC):
                 cwd=self.folder,
                 env={"PATH": os.defpath, "HOME": str(self.folder), "LANG": "C"},
                 start_new_session=True,
+                umask=0o077,  # databases, logs and sockets are the owner's alone
                 pass_fds=(self._lock.fd,),
             )
         finally:

@@ -1,0 +1,5 @@
+"""`python -m worker` is `kiln`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,191 @@
+"""The console script `kiln`: the producer's commands of `jobs.cli`, and the worker's own.
+
+Each command imports what it needs when it runs, so that `kiln submit` starts fast and needs no MLX.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from jobs.cli import JSON, app, err, out
+from jobs.errors import KilnError, NotReadyError, UsageError
+from jobs.settings import Settings
+
+models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
+app.add_typer(models_app, name="models", no_args_is_help=True)
+
+
+def main() -> None:
+    """Run the command line. Errors of ours are one line on stderr and their own exit code."""
+    try:
+        app(standalone_mode=True)
+    except KilnError as error:
+        err.print(f"kiln: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+@app.command()
+def demo(as_json: JSON = False) -> None:
+    """Render a few prompts on this machine, from queue to bucket, and leave nothing running."""
+    _needs_worker()
+    from jobs.progress import follow, worst
+    from worker.demo import PROMPTS, farm, rows
+
+    settings = Settings.load()
+    renders = settings.renders_dir or Path("renders")
+    with _terminable(), farm(settings, models=["demo"]) as running:
+        jobs = running.kiln.submit_many([{"prompt": prompt, "model": "demo"} for prompt in PROMPTS])
+        ended = follow(running.kiln, {job.id: job.spec.prompt for job in jobs}, err, check=running.check)
+        table = rows(running.kiln, ended, renders)
+    if as_json:
+        print(json.dumps(table, indent=1, ensure_ascii=False))
+    else:
+        shown = Table("prompt", "size", "s/step", "total s", "picture")
+        for row in table:
+            shown.add_row(*row.values())
+        out.print(shown)
+        out.print(
+            "The demo's model is a small one with random weights: its pictures are noise, the way is real.",
+            style="dim",
+        )
+    raise typer.Exit(worst(list(ended.values())))
+
+
+@app.command()
+def up(
+    worker: Annotated[bool, typer.Option("--worker", help="Run a worker too.")] = False,
+) -> None:
+    """Run Redis and S3 servers for this machine in the foreground, until Ctrl-C."""
+    from worker.demo import farm
+
+    settings = Settings.load()
+    if settings.redis_url is not None:
+        raise UsageError("KILN_REDIS_URL is set, so other terminals would not look here; unset it")
+    ended = threading.Event()
+    with _terminable(), farm(settings, worker=worker) as running:
+        err.print(f"running in {settings.home.absolute()}; Ctrl-C ends it", markup=False)
+        err.print("in another terminal:  kiln worker   kiln submit -m demo 'a prompt' --out .", markup=False)
+        while not ended.wait(0.5):
+            running.check()
+
+
+@app.command(name="worker")
+def worker_command(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Serve only these.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Take jobs and render them, one at a time, until told to leave."""
+    _needs_worker()
+    import logging
+
+    from worker.service import Service, log_to_stderr
+
+    log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    Service(Settings.load(), model or ()).run()
+
+
+@app.command()
+def doctor(as_json: JSON = False) -> None:
+    """Tell what is in force and what is wrong, with the command that mends it."""
+    _needs_worker()
+    from worker.doctor import examine
+
+    findings = examine(Settings.load())
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=1))
+    else:
+        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+        table = Table("", "what", "found", "mend", show_header=False)
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.what, _plain(finding.found), _plain(finding.mend))
+        out.print(table)
+    problems = [finding for finding in findings if finding.state == "problem"]
+    if problems:
+        raise typer.Exit(3 if any(f.what in {"redis", "bucket"} for f in problems) else 1)
+
+
+@models_app.command(name="list")
+def models_list(as_json: JSON = False) -> None:
+    """List the checkpoints on this machine."""
+    from worker.models import installed
+
+    found = installed(Settings.load().models_dir)
+    if as_json:
+        records = [
+            {"model": m.model, "quantization": m.quantization, "folder": str(m.folder)}
+            for m in found.values()
+        ]
+        print(json.dumps(records, indent=1))
+        return
+    for one in found.values():
+        out.print(f"{one.model}  {one.quantization}  {one.folder}", markup=False, soft_wrap=True)
+
+
+@models_app.command(name="verify")
+def models_verify(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="CHECKPOINT")],
+    golden: Annotated[Path, typer.Argument(help="A folder of recorded cases.", metavar="GOLDEN_FOLDER")],
+    case: Annotated[list[str] | None, typer.Option("--case", help="Only these.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
+    _needs_worker()
+    from worker.engines.engine import EngineError
+    from worker.engines.hidream.golden import replay
+
+    try:
+        results = replay(checkpoint, golden, case)
+    except EngineError as error:
+        raise KilnError(str(error)) from None
+    records = [{k: v for k, v in asdict(one).items() if v is not None} | {"ok": one.ok} for one in results]
+    fine = bool(results) and all(result.ok for result in results)
+    if as_json:
+        print(json.dumps({"cases": records, "ok": fine}, indent=1))
+    else:
+        table = Table("case", "x_pred", "z", "image", "")
+        for record in records:
+            numbers = [f"{record[key]:.2g}" if key in record else "" for key in ("x_pred", "z", "image")]
+            said = record.get("skipped") or record.get("error") or "differs"
+            table.add_row(record["name"], *numbers, "ok" if record["ok"] else _plain(said))
+        out.print(table)
+    if not fine:
+        raise typer.Exit(1)
+
+
+class _terminable:  # noqa: N801 - reads as a word where it is used
+    """SIGTERM ends the block as Ctrl-C does, so that what it started is ended too."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._interrupt)
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+
+def _needs_worker() -> None:
+    if importlib.util.find_spec("mlx") is None or importlib.util.find_spec("psutil") is None:
+        raise NotReadyError("this needs the worker's packages; run: pip install 'pixelkiln[worker,local]'")
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)

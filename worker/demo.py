@@ -1,0 +1,88 @@
+"""`kiln demo` and `kiln up`: a whole farm on this machine, to look at or to use."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.client import Kiln
+from jobs.errors import KilnError, NotReadyError
+from jobs.settings import Instance, Settings
+from jobs.status import JobStatus
+from worker.local.child import worker_process
+from worker.local.instance import up
+
+PROMPTS = (
+    "a red fox in the snow",
+    "a lighthouse at dusk",
+    "three boats on a quiet sea",
+    "a house on a hill under the stars",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """A farm that runs: the door to it, and the worker's process where one was started here."""
+
+    kiln: Kiln
+    settings: Settings
+    log: Path
+    worker: subprocess.Popen[bytes] | None = None
+
+    def check(self) -> None:
+        """Raise KilnError with the worker's last words where it has ended."""
+        if self.worker is not None and self.worker.poll() is not None:
+            lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise KilnError(f"the worker ended: {lines[-1][:300]} (see {self.log})")
+
+
+@contextmanager
+def farm(settings: Settings, *, models: Sequence[str] = (), worker: bool = True) -> Iterator[Farm]:
+    """Servers where the settings name none and none run here, and a worker if asked for; gone afterwards.
+
+    Raises NotReadyError where a server cannot start or be reached.
+    """
+    home = settings.home.absolute()
+    with ExitStack() as stack:
+        if settings.redis_url is None and Instance.read(home) is None:
+            stack.enter_context(up(home))
+        elif settings.redis_url is not None and settings.s3_endpoint is None:
+            raise NotReadyError("KILN_REDIS_URL is set and KILN_S3_ENDPOINT is not; set both, or neither")
+        try:
+            (home / "spool").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotReadyError(f"{home} cannot be written ({error.strerror}); set KILN_HOME") from None
+        log = home / "worker.log"
+        process = None
+        if worker:
+            renders = settings.renders_dir or Path("renders")
+            process = stack.enter_context(
+                worker_process(home, home / "spool" / "demo", renders, log, list(models))
+            )
+        yield Farm(Kiln(settings), settings, log, process)
+
+
+def rows(kiln: Kiln, ended: dict[str, JobStatus], renders: Path) -> list[dict[str, str]]:
+    """The demo's table: prompt, size, seconds per step, total seconds, where the picture is."""
+    table = []
+    for job_id, status in ended.items():
+        if status.state != "finished":
+            table.append(
+                {"prompt": job_id, "size": "", "step": "", "total": status.state, "file": status.error}
+            )
+            continue
+        sidecar = kiln.sidecar(job_id)
+        steps = sidecar.timings.steps
+        table.append(
+            {
+                "prompt": sidecar.spec.prompt,
+                "size": f"{sidecar.png.width}x{sidecar.png.height}",
+                "step": f"{sum(steps) / len(steps):.3f}",
+                "total": f"{sidecar.timings.total:.2f}",
+                "file": str(renders / f"{job_id}.png"),
+            }
+        )
+    return table
