@@ -47,6 +47,13 @@ def submit(
     seed: Annotated[int | None, typer.Option(help="0 to 9007199254740991; drawn when absent.")] = None,
     steps: Annotated[int | None, typer.Option(help="Where the model lets one choose.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Where the model lets one choose.")] = None,
+    ref: Annotated[
+        list[Path] | None, typer.Option("--ref", "-r", help="A reference picture; several are allowed.")
+    ] = None,
+    keep_aspect: Annotated[bool, typer.Option(help="Take the one reference's proportions.")] = False,
+    box: Annotated[
+        list[str] | None, typer.Option(help="X1,X2,Y1,Y2 in 0 to 1: where the next reference goes.")
+    ] = None,
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     client: Annotated[str | None, typer.Option(help="Whose job it is (KILN_CLIENT).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=TEXT, kept in the sidecar.")] = None,
@@ -68,6 +75,9 @@ def submit(
         "priority": priority,
         "client": client,
         "blend_seams": blend_seams,
+        "references": tuple(ref or ()),
+        "keep_aspect": keep_aspect,
+        "layout": [_box(text) for text in box or ()],
         "labels": _labels(label or []),
         **_size(size),
     }
@@ -238,6 +248,14 @@ def _size(text: str | None) -> dict[str, int]:
     if not found:
         raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT, for instance 1024x1024")
     return {"width": int(found[1]), "height": int(found[2])}
+
+
+def _box(text: str) -> dict[str, float]:
+    try:
+        x1, x2, y1, y2 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--box: {text!r} is not X1,X2,Y1,Y2, for instance 0.1,0.5,0.2,0.9") from None
+    return {"x1": x1, "x2": x2, "y1": y1, "y2": y2}
 
 
 def _labels(pairs: list[str]) -> dict[str, str]:

@@ -17,13 +17,14 @@ from rq.job import JobStatus as RQStatus
 from rq.utils import now
 
 from jobs.connection import connect, explained
-from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError
+from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError
+from jobs.pictures import read_picture
 from jobs.record import RenderJob, check_job_id
 from jobs.settings import Settings
 from jobs.sidecar import Sidecar
 from jobs.spec import RenderSpec
 from jobs.status import JobStatus, read_farm, read_statuses
-from jobs.storage import Bucket, CorruptObjectError, sidecar_key
+from jobs.storage import Bucket, CorruptObjectError, reference_key, sidecar_key
 
 CHUNK = 200  # jobs in one round trip
 
@@ -61,6 +62,7 @@ class Kiln:
     def submit(self, spec: RenderSpec | None = None, /, *, id: str | None = None, **fields: Any) -> Submitted:
         """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
 
+        References given as Path are uploaded first; given as text they are names of uploaded ones.
         Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
         the same id is safe).
         """
@@ -90,6 +92,22 @@ class Kiln:
             chunk = slice(start, start + CHUNK)
             created += self._send(checked[chunk], names[chunk], batch)
         return [Submitted(name, spec, new) for name, spec, new in zip(names, checked, created, strict=True)]
+
+    def upload(self, path: str | Path, client: str | None = None) -> str:
+        """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.
+
+        It can be used by jobs of the same client, by default the settings'. Raises SpecError where it is not a picture that a worker would take.
+        """
+        try:
+            body = Path(path).read_bytes()
+        except OSError as error:
+            raise SpecError("references", f"{path}: {error.strerror}") from None
+        read_picture(body, f"references ({path})")
+        name = hashlib.sha256(body).hexdigest()
+        key = reference_key(client or self.settings.client, name)
+        if self.bucket.head(key) is None:
+            self.bucket.put(key, body, "application/octet-stream", if_absent=True)
+        return name
 
     def status(self, job_id: str) -> JobStatus:
         """How one job fares: from Redis, or from its sidecar once Redis has forgotten it.
@@ -184,6 +202,13 @@ class Kiln:
 
     def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:
         fields = spec.wire() if isinstance(spec, RenderSpec) else {"client": self.settings.client, **spec}
+        named = fields.get("references", ())
+        if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
+            # All else first: nothing is uploaded for a job that is refused.
+            RenderSpec.parse({**fields, "references": ["0" * 64] * len(named)})
+            fields["references"] = [
+                self.upload(one, fields["client"]) if isinstance(one, Path) else one for one in named
+            ]
         return RenderSpec.parse(fields).with_seed()
 
     def _send(self, specs: Sequence[RenderSpec], ids: Sequence[str], batch: str | None) -> list[bool]:

@@ -26,7 +26,7 @@ from jobs.record import read_spec
 from jobs.settings import Settings
 from jobs.sidecar import Memory
 from jobs.spec import RenderSpec
-from jobs.storage import Bucket
+from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
 from worker import engines, machine
 from worker.awake import Awake
 from worker.claims import Claim, Claims, Progress, new_execution
@@ -34,12 +34,14 @@ from worker.delivery import Delivery, Machine, Rendered
 from worker.engines.engine import CheckpointError, Engine, EngineError
 from worker.models import Installed, installed
 from worker.pulse import Pulse
+from worker.references import References
 from worker.spool import Spool
 
 log = logging.getLogger("kiln.worker")
 
 POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
 LINGER = 60.0  # idle seconds after which the machine may sleep
+REST = 5.0  # seconds without taking jobs after the bucket did not give a job's references
 RETRY = 1.0  # seconds between tries while Redis is away
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
 
@@ -71,12 +73,14 @@ class Service:
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
+        self._references = References(bucket)
         self._awake = Awake()
         self._engine: Engine | None = None
         self._resident: Installed | None = None
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
+        self._rest_until = 0.0  # monotonic; no job is taken before
         self.loads = 0
 
     def run(self) -> None:
@@ -138,6 +142,10 @@ class Service:
             self._give_back(claim)
         except SpecError as error:
             self._fail(claim, str(error))
+        except (StorageAwayError, StorageRefusedError) as error:
+            log.warning("job %s: its references cannot be fetched now: %s", claim.job_id, error)
+            self._give_back(claim)
+            self._rest_until = time.monotonic() + REST
         except CheckpointError as error:
             self._withdraw(claim, error)
         except EngineError as error:
@@ -158,11 +166,12 @@ class Service:
                 f"{spec.width} x {spec.height} needs {needed / 2**30:.1f} GiB; this worker may use"
                 f" {self._budget / 2**30:.1f} GiB (KILN_MEMORY)",
             )
+        pictures = self._references.of(spec)
         self._pulse.say(f"rendering {claim.job_id}")
         swapped = machine.swap_ins()
         prefix, seconds, pixels, decode = 0.0, [], None, 0.0
         engine.reset_peak()
-        for step in engine.render(spec):
+        for step in engine.render(spec, pictures):
             if step.index == 0:
                 prefix = step.seconds
             else:
@@ -237,6 +246,8 @@ class Service:
             raise self._delivery.broken
         if not self._served:
             return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
+        if time.monotonic() < self._rest_until:
+            return "the bucket does not give the references of jobs"
         trouble = self._delivery.trouble
         if trouble is None:
             return None
