@@ -96,7 +96,8 @@ class Kiln:
     def upload(self, path: str | Path, client: str | None = None) -> str:
         """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.
 
-        It can be used by jobs of the same client, by default the settings'. Raises SpecError where it is not a picture that a worker would take.
+        It is there for jobs of that client, by default the settings'. Raises SpecError where it is not a
+        picture that a worker would take.
         """
         try:
             body = Path(path).read_bytes()
