@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     renders_dir: Path | None = None  # a worker keeps its pictures here too, as plain files
     memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
+    stall_seconds: Annotated[float, Field(gt=0)] = (
+        900  # a load, or a step of a size not yet measured, may take
+    )
     spool_jobs: Annotated[int, Field(ge=1)] = (
         200  # pictures waiting for storage before a worker takes no more
     )

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -50,6 +51,7 @@ class Rendered:
     decode: float
     memory: Memory
     facts: Mapping[str, str]
+    events: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Delivery:
         ]
         self._orphans: set[str] = set()  # executions whose jobs Redis has forgotten: stored all the same
         self.trouble: str | None = None  # why nothing can be stored, in one line
+        self.refused = False  # it will not have it: no use in rendering more
         self.broken: BaseException | None = None  # a thread of ours died of this
 
     def recover(self) -> None:
@@ -209,6 +212,7 @@ class Delivery:
                 height=height,
             ),
             checks=checks,
+            events=rendered.events,
         )
 
     def _store_all(self) -> None:
@@ -223,12 +227,13 @@ class Delivery:
                         if self._abandon.is_set():
                             return
                         self._store(entry)
-                        delay, self.trouble = 0.0, None
+                        delay, self.trouble, self.refused = 0.0, None, False
                 except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
                     delay = min(PATIENCE, max(0.5, delay * 2))
                     if self.trouble is None:
                         log.warning("nothing can be stored now: %s; %d wait", error, self._spool.waiting())
                     self.trouble = str(error)
+                    self.refused = isinstance(error, StorageRefusedError)
                     self._abandon.wait(delay * random.uniform(0.5, 1.0))
                     continue
                 if not self._spooled.wait(1.0):

@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from worker.claims import Claim, Claims, Progress, stamp
+from worker.stall import Stall, exit_if
 
 log = logging.getLogger("kiln.pulse")
 
@@ -28,10 +29,11 @@ REGISTRATION = 60  # seconds until RQ's tools stop listing a worker that is gone
 class Pulse(threading.Thread):
     """Keeps a worker's claims alive until stopped."""
 
-    def __init__(self, claims: Claims, about: dict[str, str]) -> None:
+    def __init__(self, claims: Claims, about: dict[str, str], stall: Stall) -> None:
         super().__init__(name="pulse", daemon=True)
         self._claims = claims
         self._about = about
+        self._stall = stall
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Claim, Progress | None]] = {}
         self._news: set[str] = set()
@@ -85,6 +87,7 @@ class Pulse(threading.Thread):
         """Beat until stopped."""
         next_beat = 0.0
         while not self._stop_asked.is_set():
+            exit_if(self._stall)
             full = time.monotonic() >= next_beat
             if full:
                 next_beat = time.monotonic() + BEAT

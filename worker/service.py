@@ -29,13 +29,16 @@ from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
 from worker import engines, machine
 from worker.awake import Awake
+from worker.checks import check
 from worker.claims import Claim, Claims, Progress, new_execution
 from worker.delivery import Delivery, Machine, Rendered
 from worker.engines.engine import CheckpointError, Engine, EngineError
+from worker.health import FAILURES, Health
 from worker.models import Installed, installed
 from worker.pulse import Pulse
 from worker.references import References
 from worker.spool import Spool
+from worker.stall import Stall
 
 log = logging.getLogger("kiln.worker")
 
@@ -69,7 +72,10 @@ class Service:
         self._spool = Spool(settings.spool_dir)
         self._claims = self._own_claims(10.0)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
-        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about)
+        self._stall = Stall(settings.stall_seconds)
+        self._health = Health()
+        self._unwell: str | None = None
+        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, self._stall)
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
@@ -109,6 +115,7 @@ class Service:
             if claim is not None:
                 self._awake.hold()
                 self._serve(claim)
+                self._heal()
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
                 self._awake.release()
@@ -134,6 +141,7 @@ class Service:
         """Bring one job to its end, or give it back."""
         taken = time.time()
         self._pulse.hold(claim, Progress("loading"))
+        self._stall.begin(f"job {claim.job_id}, loading", "load")
         try:
             self._spool.mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
@@ -149,10 +157,54 @@ class Service:
         except CheckpointError as error:
             self._withdraw(claim, error)
         except EngineError as error:
+            self._health.failed()
             self._fail(claim, str(error))
         except Exception as error:
+            self._health.failed()
             log.exception("job %s failed", claim.job_id)
             self._fail(claim, f"{type(error).__name__}: {error}")
+        finally:
+            self._stall.end()
+
+    def _heal(self) -> None:
+        """Act on what the last jobs tell of this worker's state."""
+        cure = self._health.cure()
+        if cure == "canary":
+            self._ask_canary()
+        elif cure == "trim" and self._engine is not None:
+            log.warning("%s; freeing caches", self._health.story)
+            self._engine.trim()
+        elif cure == "reload":
+            log.warning("%s; the model is loaded anew for the next job", self._health.story)
+            self._unload()
+        elif cure == "stop":
+            self._unwell = (
+                f"unwell: {self._health.story}; restart the worker, and see what else the machine runs"
+            )
+            log.error(self._unwell)
+
+    def _ask_canary(self) -> None:
+        """Several jobs failed in a row: is it them, or us? A small picture that must come out tells."""
+        if self._resident is None or self._engine is None:
+            return
+        log.warning("%d jobs failed in a row; rendering a canary", FAILURES)
+        spec = RenderSpec(prompt="a canary", model=self._resident.model, width=128, height=128, seed=1)
+        self._stall.begin("a canary", "canary")
+        try:
+            pixels = [step.pixels for step in self._engine.render(spec)][-1]
+            well = pixels is not None and not check(pixels).warnings
+            found = "it rendered" if well else "its picture shows nothing"
+        except Exception as error:
+            well, found = False, f"it failed too: {type(error).__name__}: {error}"
+        finally:
+            self._stall.end()
+        if well:
+            log.warning("the canary is well: the jobs were at fault")
+        else:
+            self._unwell = (
+                f"unwell: {FAILURES} jobs failed in a row and so did a canary ({found}); restart it"
+            )
+            log.error(self._unwell)
 
     def _render(self, claim: Claim, spec: RenderSpec, taken: float) -> Rendered:
         """The picture and what was measured. Raises GiveBackError, SpecError or EngineError."""
@@ -169,40 +221,53 @@ class Service:
         pictures = self._references.of(spec)
         self._pulse.say(f"rendering {claim.job_id}")
         swapped = machine.swap_ins()
+        size = (self._resident, spec.width, spec.height, len(spec.references))
         prefix, seconds, pixels, decode = 0.0, [], None, 0.0
         engine.reset_peak()
+        self._stall.begin(f"job {claim.job_id}, its prompt", ("prompt", size))
         for step in engine.render(spec, pictures):
             if step.index == 0:
                 prefix = step.seconds
+                self._stall.end(("prompt", size), prefix)
             else:
                 seconds.append(step.seconds)
+                self._stall.end(size, step.seconds)
             if step.pixels is not None:
                 pixels, decode = step.pixels, step.decode_seconds
             self._pulse.report(claim, Progress("rendering", step.index, step.total))
             if self._asked_to_leave > 1 or self._pulse.lost(claim):
                 raise GiveBackError
+            if step.index < step.total:
+                self._stall.begin(f"job {claim.job_id}, step {step.index + 1} of {step.total}", size)
         if pixels is None:
             raise EngineError("the engine ended without a picture")
         self._estimate = prefix + sum(seconds)
-        memory = Memory(
-            peak_mlx=engine.peak_bytes(), peak_resident=peak_resident(), swap_ins=machine.swap_ins() - swapped
+        swap_ins = machine.swap_ins() - swapped
+        memory = Memory(peak_mlx=engine.peak_bytes(), peak_resident=peak_resident(), swap_ins=swap_ins)
+        events = self._health.rendered(size, seconds, swap_ins)
+        for event in events:
+            log.warning("job %s: %s", claim.job_id, event)
+        return Rendered(
+            claim, spec, pixels, taken, load, prefix, seconds, decode, memory, engine.facts, events
         )
-        return Rendered(claim, spec, pixels, taken, load, prefix, seconds, decode, memory, engine.facts)
 
     def _engine_for(self, spec: RenderSpec) -> tuple[Engine, bool]:
         """The engine that renders `spec`, and whether it had to be loaded; never two models at once."""
         wanted = self._served[f"{spec.model}:{spec.quantization}"]
         if self._engine is not None and self._resident == wanted:
             return self._engine, False
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = self._resident = None
+        self._unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         self._pulse.say(f"loading {wanted.kind}")
         self._engine = engines.load(wanted.folder, self._budget)
         self._resident = wanted
         self.loads += 1
         return self._engine, True
+
+    def _unload(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = self._resident = None
 
     def _give_back(self, claim: Claim) -> None:
         if self._pulse.lost(claim):
@@ -248,9 +313,11 @@ class Service:
             return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
         if time.monotonic() < self._rest_until:
             return "the bucket does not give the references of jobs"
+        if self._unwell is not None:
+            return self._unwell
         trouble = self._delivery.trouble
-        if trouble is None:
-            return None
+        if trouble is None or self._delivery.refused:
+            return trouble
         if self._spool.waiting() >= self._settings.spool_jobs:
             return f"{self._settings.spool_jobs} pictures wait to be stored ({trouble})"
         if self._spool.free() < self._settings.spool_free:
@@ -276,8 +343,7 @@ class Service:
             self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
         self._pulse.stop()
         self._awake.release()
-        if self._engine is not None:
-            self._engine.close()
+        self._unload()
         self._spool.close()
 
     def _leave(self, number: int, frame: FrameType | None) -> None:

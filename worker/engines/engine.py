@@ -48,6 +48,10 @@ class Engine(Protocol):
         """Peak bytes a render of `spec` needs, weights included."""
         ...
 
+    def trim(self) -> None:
+        """Free what is only kept for speed."""
+        ...
+
     def reset_peak(self) -> None:
         """Begin to measure anew what `peak_bytes` tells."""
         ...

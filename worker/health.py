@@ -1,0 +1,56 @@
+"""Whether this worker still does what it did: failures in a row, swapping, steps that grow slower."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, Literal
+
+FAILURES = 3  # in a row, until the canary is asked
+SLOW = 1.5  # times the best median of a size, from which a job counts as degraded
+DEGRADED = 3  # jobs in a row, until something is done about it
+SWAPPED = 64 * 2**20  # bytes read back from swap during one job, from which it counts as degraded
+
+Cure = Literal["canary", "trim", "reload", "stop"]
+_CURES: tuple[Cure, ...] = ("trim", "reload", "stop")  # each tried for DEGRADED jobs before the next
+
+
+class Health:
+    """The history of one worker's jobs, and what to do when it turns bad."""
+
+    def __init__(self) -> None:
+        self._best: dict[object, float] = {}  # size -> least median of seconds per step
+        self._failures = 0
+        self._degraded = 0
+        self.story = ""
+
+    def rendered(self, size: object, steps: Sequence[float], swap_ins: int) -> list[dict[str, Any]]:
+        """Note a finished job; the events its sidecar records.
+
+        size: what makes jobs comparable; steps: seconds; swap_ins: bytes.
+        """
+        self._failures = 0
+        median = statistics.median(steps)
+        best = self._best.get(size)
+        self._best[size] = median if best is None else min(best, median)
+        events: list[dict[str, Any]] = []
+        if best is not None and median > SLOW * best:
+            events.append({"event": "slow", "median": round(median, 4), "best": round(best, 4)})
+        if swap_ins >= SWAPPED:
+            events.append({"event": "swapping", "bytes": swap_ins})
+        self._degraded = self._degraded + 1 if events else 0
+        if events:
+            self.story = f"{self._degraded} jobs in a row were degraded, the last one: {events}"
+        return events
+
+    def failed(self) -> None:
+        """Note a job that failed through no fault of its spec."""
+        self._failures += 1
+
+    def cure(self) -> Cure | None:
+        """What to do now, if anything."""
+        if self._failures and self._failures % FAILURES == 0:
+            return "canary"
+        if self._degraded and self._degraded % DEGRADED == 0:
+            return _CURES[min(self._degraded // DEGRADED, len(_CURES)) - 1]
+        return None
