@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,16 +20,24 @@ from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
 from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.memory import Load, prefix_bytes, step_bytes, weight_bytes
+from worker.engines.hidream.memory import (
+    Backend,
+    Load,
+    alternatives,
+    prefix_bytes,
+    weight_bytes,
+    weights_at,
+    working_bytes,
+)
 from worker.engines.hidream.model import UNUSED, Model, default_dtype
 from worker.engines.hidream.noise import seeded
 from worker.engines.hidream.patches import grid, to_pixels
 from worker.engines.hidream.pipeline import Plan, denoise, prepare
 from worker.engines.hidream.prefixes import PrefixCache
 from worker.engines.hidream.recipes import FAMILIES, Recipe
-from worker.engines.hidream.references import arrange
+from worker.engines.hidream.references import arrange, bounds
 from worker.engines.hidream.tokens import Prompts
-from worker.engines.hidream.vision import VisionTower
+from worker.engines.hidream.vision import TOWER, VisionTower
 
 PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
 
@@ -45,8 +54,9 @@ class HiDreamEngine:
         self._model: Model | None = Model(folder, config, dtype)
         self._dtype = dtype
         stored = Weights(folder, dtype).stored
-        self._weight_bytes = weight_bytes(
-            [one for name, one in stored.items() if not name.startswith(UNUSED)], dtype.size
+        self._weight_bytes, self._tower_bytes = (
+            weight_bytes([one for name, one in stored.items() if wanted(name)], dtype.size)
+            for wanted in (lambda name: not name.startswith(UNUSED), lambda name: name.startswith(TOWER))
         )
         self.facts: Mapping[str, str] = {
             "engine": "hidream",
@@ -110,16 +120,22 @@ class HiDreamEngine:
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed. Counts a prefix cache that is full."""
-        rows, columns = grid(spec.width, spec.height)
-        text, recipe = self._loaded().config.text, self._recipe(spec, len(spec.references))
-        load = Load(
-            prompt=len(self._prompts.encode(spec.prompt)),
-            patches=rows * columns,
-            branches=2 if recipe.guided else 1,
-        )
-        prefixes = max(prefix_bytes(text, load, self._dtype.size), self._prefixes.max_bytes)
-        fused = mx.default_device() == mx.Device(mx.gpu)
-        return self._weight_bytes + prefixes + step_bytes(text, load, self._dtype.size, fused)
+        weights = self._weight_bytes + (self._tower_bytes if spec.references else 0)
+        return weights + self._working_bytes(spec, spec.width, spec.height)
+
+    def alternatives(self, spec: RenderSpec, budget: int) -> list[tuple[str, tuple[int, int]]]:
+        """What would fit `budget` bytes instead: for each quantization the largest (width, height), if any."""
+        text, tower = self._loaded().config.text, self._tower_bytes if spec.references else 0
+
+        def needed(width: int, height: int, bits: int) -> int:
+            return weights_at(text, bits) + tower + self._working_bytes(spec, width, height)
+
+        return alternatives(needed, (spec.width, spec.height), budget)
+
+    def trim(self) -> None:
+        """See Engine.trim."""
+        self._prefixes.clear()
+        mx.clear_cache()
 
     def reset_peak(self) -> None:
         """See Engine.reset_peak."""
@@ -135,6 +151,23 @@ class HiDreamEngine:
         self._tower.release()
         self._prefixes.clear()
         mx.clear_cache()
+
+    def _working_bytes(self, spec: RenderSpec, width: int, height: int) -> int:
+        """A prefix cache that is full and what a step or the prompt's run needs at once."""
+        config, itemsize = self._loaded().config, self._dtype.size
+        pictures = len(spec.references)
+        layout = bool(spec.layout) and not spec.keep_aspect
+        size, patches, pads = bounds((width, height), pictures, layout, spec.keep_aspect)
+        counts = [pads] * (pictures + layout)
+        load = Load(
+            prompt=len(self._prompts.encode(spec.prompt, counts)),
+            patches=prod(grid(*size)),
+            references=patches,
+            pads=sum(counts),
+            branches=2 if self._recipe(spec, pictures).guided else 1,
+        )
+        prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)
+        return prefixes + working_bytes(config.text, config.vision, load, itemsize, Backend.current())
 
     def _loaded(self) -> Model:
         if self._model is None:
