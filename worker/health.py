@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal
 
 FAILURES = 3  # in a row, until the canary is asked
-SLOW = 1.5  # times the best median of a size, from which a job counts as degraded
+SLOW = 2.0  # times the usual seconds per step of its size, from which a job counts as degraded,
+LOST = 5.0  # if that cost it this many seconds: steps of milliseconds vary by more than that
+USUAL = 32  # jobs of a size that tell what is usual
 DEGRADED = 3  # jobs in a row, until something is done about it
 SWAPPED = 64 * 2**20  # bytes read back from swap during one job, from which it counts as degraded
 
@@ -19,7 +22,7 @@ class Health:
     """The history of one worker's jobs, and what to do when it turns bad."""
 
     def __init__(self) -> None:
-        self._best: dict[object, float] = {}  # size -> least median of seconds per step
+        self._medians: dict[object, deque[float]] = {}  # size -> seconds per step of its last good jobs
         self._failures = 0
         self._degraded = 0
         self.story = ""
@@ -31,11 +34,13 @@ class Health:
         """
         self._failures = 0
         median = statistics.median(steps)
-        best = self._best.get(size)
-        self._best[size] = median if best is None else min(best, median)
+        before = self._medians.setdefault(size, deque(maxlen=USUAL))
+        usual = statistics.median(before) if before else median
         events: list[dict[str, Any]] = []
-        if best is not None and median > SLOW * best:
-            events.append({"event": "slow", "median": round(median, 4), "best": round(best, 4)})
+        if median > SLOW * usual and (median - usual) * len(steps) > LOST:
+            events.append({"event": "slow", "median": round(median, 4), "usual": round(usual, 4)})
+        else:
+            before.append(median)
         if swap_ins >= SWAPPED:
             events.append({"event": "swapping", "bytes": swap_ins})
         self._degraded = self._degraded + 1 if events else 0

@@ -25,7 +25,7 @@ class _Task:
 
 
 class Stall:
-    """Set by the render thread, asked by the heartbeat's. `unknown`: seconds allowed where none are measured."""
+    """Set by the render thread, asked by the heartbeat's. `unknown`: seconds where none are measured yet."""
 
     def __init__(self, unknown: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._unknown = unknown
