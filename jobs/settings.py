@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     models_dir: Path = Path("~/.kiln/models").expanduser()
     spool_dir: Path = Path("~/.kiln/spool").expanduser()  # one folder per worker: finished, not yet stored
     renders_dir: Path | None = None  # a worker keeps its pictures here too, as plain files
+    previews: bool = True  # while a picture renders, a small one of it so far
     memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
     stall_seconds: Annotated[float, Field(gt=0)] = (

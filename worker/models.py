@@ -25,6 +25,10 @@ class Installed:
         """As lanes name it: `model:quantization`."""
         return f"{self.model}:{self.quantization}"
 
+    def weight_bytes(self) -> int:
+        """Bytes of its weight files, which is about what they take in memory."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*.safetensors"))
+
 
 def demo_folder() -> Path:
     """The small checkpoint that ships with the project."""

@@ -29,12 +29,14 @@ from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
 from worker import engines, machine
 from worker.awake import Awake
+from worker.budget import refuse_size, refuse_weights
 from worker.checks import check
 from worker.claims import Claim, Claims, Progress, new_execution
 from worker.delivery import Delivery, Machine, Rendered
 from worker.engines.engine import CheckpointError, Engine, EngineError
 from worker.health import FAILURES, Health
 from worker.models import Installed, installed
+from worker.preview import Previews
 from worker.pulse import Pulse
 from worker.references import References
 from worker.spool import Spool
@@ -79,6 +81,7 @@ class Service:
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
+        self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
         self._references = References(bucket)
         self._awake = Awake()
         self._engine: Engine | None = None
@@ -96,6 +99,8 @@ class Service:
             self._recover()
             self._pulse.start()
             self._delivery.start()
+            if self._previews is not None:
+                self._previews.start()
             log.info("%s is ready: %s", self.name, ", ".join(sorted(self._served)))
             self._work()
         finally:
@@ -211,13 +216,7 @@ class Service:
         started = time.perf_counter()
         engine, fresh = self._engine_for(spec)
         load = time.perf_counter() - started if fresh else 0.0
-        needed = engine.bytes_needed(spec)
-        if needed > self._budget:
-            raise SpecError(
-                "width, height",
-                f"{spec.width} x {spec.height} needs {needed / 2**30:.1f} GiB; this worker may use"
-                f" {self._budget / 2**30:.1f} GiB (KILN_MEMORY)",
-            )
+        refuse_size(engine, spec, self._budget, self._served.values())
         pictures = self._references.of(spec)
         self._pulse.say(f"rendering {claim.job_id}")
         swapped = machine.swap_ins()
@@ -235,6 +234,8 @@ class Service:
             if step.pixels is not None:
                 pixels, decode = step.pixels, step.decode_seconds
             self._pulse.report(claim, Progress("rendering", step.index, step.total))
+            if self._previews is not None:
+                self._previews.offer(claim, step)
             if self._asked_to_leave > 1 or self._pulse.lost(claim):
                 raise GiveBackError
             if step.index < step.total:
@@ -256,6 +257,7 @@ class Service:
         wanted = self._served[f"{spec.model}:{spec.quantization}"]
         if self._engine is not None and self._resident == wanted:
             return self._engine, False
+        refuse_weights(wanted, self._budget, self._served.values())
         self._unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         self._pulse.say(f"loading {wanted.kind}")
@@ -341,6 +343,8 @@ class Service:
         self._delivery.close(abandon=abandon)
         for claim in self._pulse.held():
             self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
+        if self._previews is not None and self._previews.is_alive():
+            self._previews.stop()
         self._pulse.stop()
         self._awake.release()
         self._unload()
