@@ -23,7 +23,7 @@ MAX_REFERENCES = 10
 MAX_BOXES = 10
 MAX_LABELS = 16
 MAX_BLEND = 8  # pixels on each side of a seam
-MAX_WIRE = 64 * 1024  # bytes of JSON
+MAX_WIRE = 128 * 1024  # bytes of JSON, which may write a character in twelve
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # tab and newline are text
 
@@ -83,7 +83,8 @@ class RenderSpec(BaseModel):
             data = _decode(data)
         if not isinstance(data, Mapping):
             raise SpecError("spec", f"must be an object of fields, not {type(data).__name__}")
-        model = CATALOGUE.get(str(data.get("model", "hidream-o1-dev")))
+        name = data.get("model", "hidream-o1-dev")
+        model = CATALOGUE.get(name) if isinstance(name, str) else None
         size = {"width": model.size[0], "height": model.size[1]} if model else {}
         try:
             spec = cls.model_validate({**size, **data})
@@ -182,7 +183,7 @@ def _check_choice(field: str, value: float | None, allowed: tuple[float, float] 
         raise SpecError(field, f"{model.name} has its own, fixed by its recipe; leave it out")
     low, high = allowed
     if not low <= value <= high:
-        raise SpecError(field, f"{value} is out of range; {model.name} takes {low} to {high}")
+        raise SpecError(field, f"{_glimpse(value)} is out of range; {model.name} takes {low} to {high}")
 
 
 _PLAIN = {
@@ -203,7 +204,7 @@ _PATTERNS = {
 def _readable(error: ValidationError) -> SpecError:
     """The first of pydantic's findings as one line; never more than a glimpse of the value."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part)[:60] for part in first["loc"] if part != "[key]") or "spec"
+    field = ".".join(_printable(str(part)[:60]) for part in first["loc"] if part != "[key]") or "spec"
     kind, value, limits = first["type"], first["input"], first.get("ctx", {})
     if kind == "extra_forbidden":
         return SpecError(field, f"no such field; there are {', '.join(RenderSpec.model_fields)}")
@@ -215,5 +216,16 @@ def _readable(error: ValidationError) -> SpecError:
         return SpecError(field, _PATTERNS[limits["pattern"]])
     message = first["msg"][:1].lower() + first["msg"][1:]
     message = message.replace("input should", "must", 1).replace("must have", "may have", 1)
-    glimpse = repr(value) if isinstance(value, str | int | float | bool | None) else ""
+    glimpse = _glimpse(value) if isinstance(value, str | int | float | bool | None) else ""
     return SpecError(field, f"{message}, not {glimpse}" if 0 < len(glimpse) <= 60 else message)
+
+
+def _glimpse(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 200:  # Python refuses to write out the largest
+        return "a number that long"
+    return repr(value)
+
+
+def _printable(name: str) -> str:
+    """A name that strangers chose, so that a message stays one line."""
+    return name if name.isprintable() else ascii(name)
