@@ -124,7 +124,7 @@ class HiDreamEngine:
         return weights + self._working_bytes(spec, spec.width, spec.height)
 
     def alternatives(self, spec: RenderSpec, budget: int) -> list[tuple[str, tuple[int, int]]]:
-        """What would fit `budget` bytes instead: for each quantization the largest (width, height), if any."""
+        """What would fit `budget` bytes: for each quantization the largest (width, height), if any."""
         text, tower = self._loaded().config.text, self._tower_bytes if spec.references else 0
 
         def needed(width: int, height: int, bits: int) -> int:
@@ -163,7 +163,7 @@ class HiDreamEngine:
             prompt=len(self._prompts.encode(spec.prompt, counts)),
             patches=prod(grid(*size)),
             references=patches,
-            pads=sum(counts),
+            pads=tuple(counts),
             branches=2 if self._recipe(spec, pictures).guided else 1,
         )
         prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)

@@ -1,29 +1,67 @@
-"""How many bytes a render needs, from the config and the files, before anything runs."""
+"""How many bytes a render needs, from the config and the file headers, before anything runs.
+
+The counts follow the code: what is alive at the widest point of a layer, of a step and of the prompt's run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
+
+import mlx.core as mx
 
 from worker.engines.hidream.checkpoint import Stored
 from worker.engines.hidream.config import PATCH_VALUES, TextConfig
 
-FLOATS = {"BF16": 2, "F16": 2, "F32": 4}  # bytes of the types that are cast to the arithmetic's
+FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
+GROUP = 64  # weights that share a scale and a bias when quantised
+SLACK = 1.1  # over what is counted: small arrays, and what an allocator rounds up
+SIZES = (2048, 1536, 1024, 768, 512)  # sides of squares to offer instead of what does not fit
+WIDTHS = {"bf16": 16, "q8": 8, "q6": 6, "q5": 5, "q4": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the device adds: an unfused attention's score matrix, and buffers not yet given back.
+
+    A GPU frees an operation's buffers when its command buffer ends, and MLX lets some ten of those wait.
+    """
+
+    fused: bool
+    waiting: int  # widest buffers that may be waiting
+
+    @classmethod
+    def current(cls) -> Backend:
+        """Of MLX's default device."""
+        return cls(True, 10) if mx.default_device() == mx.Device(mx.gpu) else cls(False, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """What one render puts through the model."""
 
-    prompt: int  # tokens of one prefix
+    prompt: int  # tokens of one prefix, pads included
     patches: int  # of the target
     references: int = 0  # patches of all references
-    branches: int = 1
+    pads: tuple[int, ...] = ()  # tokens of each reference's vision features
+    branches: int = 1  # 2 with guidance
 
 
-def weight_bytes(stored: list[Stored], itemsize: int) -> int:
+def weight_bytes(stored: Iterable[Stored], itemsize: int) -> int:
     """Bytes of tensors once in memory, floating-point ones at `itemsize`."""
     return sum(prod(one.shape) * itemsize if one.dtype in FLOATS else one.size for one in stored)
+
+
+def weights_at(config: TextConfig, bits: int) -> int:
+    """Bytes of the model without its vision tower, its decoder's matrices at `bits`, the rest in bfloat16."""
+    hidden, wide = config.hidden_size, (config.num_attention_heads + config.num_key_value_heads)
+    layer = 2 * hidden * wide * config.head_dim + 3 * hidden * config.intermediate_size
+    matrices = config.num_hidden_layers * layer
+    heads = hidden * (256 + hidden) + (hidden // 4) * (PATCH_VALUES + hidden) + hidden * PATCH_VALUES
+    kept = 2 * (config.vocab_size * hidden + heads)
+    return kept + (matrices * 2 if bits == 16 else matrices * bits // 8 + matrices // GROUP * 4)
 
 
 def prefix_bytes(config: TextConfig, load: Load, itemsize: int) -> int:
@@ -32,18 +70,55 @@ def prefix_bytes(config: TextConfig, load: Load, itemsize: int) -> int:
     return load.branches * load.prompt * token
 
 
-def step_bytes(config: TextConfig, load: Load, itemsize: int, fused: bool) -> int:
-    """The most that one step's intermediates hold at once; `fused` is attention without a score matrix."""
-    tokens = 1 + load.patches + load.references
-    keys = load.prompt + tokens
-    queries_width = config.num_attention_heads * config.head_dim
-    keys_width = config.num_key_value_heads * config.head_dim
+def working_bytes(
+    config: TextConfig, vision: Mapping[str, Any], load: Load, itemsize: int, backend: Backend
+) -> int:
+    """The most that intermediates hold at once, in the prompt's run or in a step."""
+    generated = 1 + load.patches + load.references
+    states = (6 + 2 * load.branches) * load.patches * PATCH_VALUES * 4  # float32: z, x̂0, v, noise, …
+    head = generated * PATCH_VALUES * (4 + itemsize)
+    step = states + max(_layer(config, generated, load.prompt + generated, itemsize, backend), head)
+    run = _layer(config, load.prompt, load.prompt, itemsize, backend) + _tower(
+        vision, load, itemsize, backend
+    )
+    return int(max(step, run) * SLACK)
+
+
+def _layer(config: TextConfig, tokens: int, keys: int, itemsize: int, backend: Backend) -> int:
+    queries = tokens * config.num_attention_heads * config.head_dim
+    cached = keys * config.num_key_value_heads * config.head_dim
+    attention = (3 * queries + 4 * cached) * itemsize + 2 * queries * 4  # rotation is float32
+    if not backend.fused:
+        attention += (config.num_attention_heads + 1) * tokens * keys * itemsize  # scores and a mask
+    inner = tokens * config.intermediate_size * itemsize
     residual = 2 * tokens * config.hidden_size * itemsize
-    attention = (3 * tokens * queries_width + 4 * keys * keys_width) * itemsize
-    attention += 2 * tokens * queries_width * 4  # rotation is float32
-    if not fused:
-        attention += 2 * config.num_attention_heads * tokens * keys * itemsize
-    mlp = 4 * tokens * config.intermediate_size * itemsize
-    states = (6 + 2 * load.branches) * load.patches * PATCH_VALUES * 4
-    head = tokens * PATCH_VALUES * (4 + itemsize)
-    return residual + states + max(attention, mlp, head)
+    return residual + max(attention, 4 * inner) + backend.waiting * inner
+
+
+def _tower(vision: Mapping[str, Any], load: Load, itemsize: int, backend: Backend) -> int:
+    if not load.pads:
+        return 0
+    square = int(vision.get("spatial_merge_size", 2)) ** 2
+    patches = sum(load.pads) * square
+    hidden, inner = int(vision["hidden_size"]), int(vision["intermediate_size"])
+    pixels = 2 * patches * PATCH_VALUES // 2 * (4 + itemsize)
+    largest = 0 if backend.fused else max(load.pads) * square  # pictures attend to themselves, in turn
+    scores = int(vision["num_heads"]) * largest**2 * itemsize
+    return pixels + (8 * hidden + 3 * inner) * patches * itemsize + scores + backend.waiting * patches * inner
+
+
+def alternatives(
+    needed: Callable[[int, int, int], int], size: tuple[int, int], budget: int
+) -> list[tuple[str, tuple[int, int]]]:
+    """For each quantization the largest size that fits `budget`: the size asked for, else the largest square.
+
+    `needed` tells the bytes of a width, a height and a number of bits.
+    """
+    width, height = size
+    squares = [(side, side) for side in SIZES if side * side < width * height]
+    found = []
+    for name, bits in WIDTHS.items():
+        fits = next((one for one in (size, *squares) if needed(*one, bits) <= budget), None)
+        if fits is not None:
+            found.append((name, fits))
+    return found

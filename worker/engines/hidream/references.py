@@ -17,6 +17,8 @@ from worker.engines.hidream.layout import Box, bordered, drawn
 
 KEPT_BUDGET = 2048  # pixels: the budget that a kept aspect is resized to
 
+FEWEST_PADS = 80  # tokens: what the smallest area the tower takes becomes, its sides rounded up
+
 Size = tuple[int, int]  # width, height in pixels
 
 
@@ -94,6 +96,19 @@ def vision_copies(pictures: Sequence[Image.Image]) -> list[Image.Image]:
     """What the vision tower sees of arranged references (Lanczos)."""
     side = vision_budget(len(pictures))
     return [picture.resize(vision_size(picture.size, side), Image.Resampling.LANCZOS) for picture in pictures]
+
+
+def bounds(
+    size: Size, pictures: int, layout: bool = False, keep_aspect: bool = False
+) -> tuple[Size, int, int]:
+    """At most: the target's size, patches of all references, and the vision tower's tokens for each."""
+    if keep_aspect:
+        return (KEPT_BUDGET, KEPT_BUDGET), (KEPT_BUDGET // PATCH) ** 2, (vision_budget(1) // PATCH) ** 2
+    if pictures == 0:
+        return size, 0, 0
+    count = pictures + layout
+    patches = count * (budget(max(size), count) // PATCH) ** 2
+    return size, patches, max((vision_budget(count) // PATCH) ** 2, FEWEST_PADS)
 
 
 def arrange(

@@ -23,7 +23,7 @@ from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.config import Config, read_json
 from worker.engines.hidream.positions import Grid
 
-PREFIX = "model.visual."
+TOWER = "model.visual."
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class VisionTower:
         tower = import_module(f"{package}.vision").VisionModel(settings)
         weights = Weights(self.folder, self.dtype)
         shapes = {name: array.shape for name, array in dict(tree_flatten(tower.parameters())).items()}
-        loaded = [(name, _read(weights, PREFIX + name, shape)) for name, shape in shapes.items()]
+        loaded = [(name, _read(weights, TOWER + name, shape)) for name, shape in shapes.items()]
         mx.eval([array for _, array in loaded])
         tower.load_weights(loaded)
         return tower
