@@ -178,6 +178,33 @@ def fetch(
 
 
 @app.command()
+def cancel(
+    ids: Annotated[list[str], typer.Argument(help="Jobs.", metavar="ID")],
+    any_client: Annotated[bool, typer.Option("--any-client", help="Other clients' too.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Cancel jobs: queued ones are gone, running ones stop, finished pictures are not stored."""
+    answers = Kiln().cancel(ids, any_client=any_client)
+    if as_json:
+        _json(answers)
+    else:
+        for job_id, was in answers.items():
+            out.print(f"{job_id}  {_CANCELLED.get(was, 'cancelled')}", markup=False)
+    if any(was in {"unknown", "foreign"} for was in answers.values()):
+        raise typer.Exit(1)
+
+
+_CANCELLED = {  # what a job was, where it was not there to be cancelled
+    "unknown": "no such job",
+    "foreign": "another client's; --any-client cancels it",
+    "finished": "had finished already",
+    "failed": "had failed already",
+    "canceled": "was cancelled already",
+    "stopped": "was cancelled already",
+}
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a job's spec."""
     _json(RenderSpec.model_json_schema())

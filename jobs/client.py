@@ -14,7 +14,7 @@ from typing import Any
 import redis
 from pydantic import ValidationError
 from rq.job import JobStatus as RQStatus
-from rq.utils import now
+from rq.utils import now, utcformat
 
 from jobs.connection import connect, explained
 from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError
@@ -50,6 +50,7 @@ class Kiln:
         self.settings = settings or Settings.load()
         self.redis = connect(self.settings)
         self._submit = self.redis.register_script(files("jobs").joinpath("submit.lua").read_text())
+        self._cancel = self.redis.register_script(files("jobs").joinpath("cancel.lua").read_text())
         self._bucket: Bucket | None = None
 
     @property
@@ -168,6 +169,18 @@ class Kiln:
         """Block until all have ended; their last statuses, in the order given."""
         last = {status.id: status for status in self.watch(job_ids)}
         return [last[job_id] for job_id in job_ids]
+
+    def cancel(self, job_ids: Sequence[str], *, any_client: bool = False) -> dict[str, str]:
+        """End jobs as cancelled: a queued one is gone, a running one stops, a finished picture is not stored.
+
+        What each was: 'queued' or 'started' (and is cancelled now), an end it had reached before, 'unknown',
+        or 'foreign' for another client's, which are left alone unless `any_client`.
+        """
+        ids = [check_job_id(job_id) for job_id in job_ids]
+        client = "" if any_client else self.settings.client
+        with explained(self.settings):
+            answers = self._cancel(args=[utcformat(now()), client, self.settings.result_days, *ids])
+        return {job_id: answer.decode() for job_id, answer in zip(ids, answers, strict=True)}
 
     def farm(self) -> dict[str, list[dict[str, Any]]]:
         """What waits in each lane and what each worker does, as numbers and words."""

@@ -39,8 +39,10 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
             retry=Retry(NoBackoff(), 0),
             retry_on_error=[],
         )
-    except ValueError as error:
-        raise NotReadyError(f"KILN_REDIS_URL is not a Redis URL: {error}") from None
+    except ValueError:  # its message shows what stands where the port should, which may be a password
+        raise NotReadyError(
+            "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password, write / as %2F"
+        ) from None
 
 
 @contextmanager

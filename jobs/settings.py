@@ -109,11 +109,9 @@ class Settings(BaseSettings):
 
 
 def without_password(url: str) -> str:
-    """`url` as it may be shown."""
+    """`url` as it may be shown; redis-py takes a password in the query too."""
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _brief(error: Exception) -> str:

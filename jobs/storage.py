@@ -154,6 +154,13 @@ class Bucket:
             raise self._explain(error) from None
         return Stored(answer["ContentLength"], answer["ETag"])
 
+    def delete(self, key: str) -> None:
+        """Remove what lies at `key`, if anything."""
+        try:
+            self._client.delete_object(Bucket=self.name, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise self._explain(error) from None
+
     def get(self, key: str, *, limit: int | None = None) -> bytes | None:
         """The object at `key`, or None. Raises CorruptObjectError where it is larger than `limit` bytes."""
         try:

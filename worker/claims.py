@@ -139,7 +139,15 @@ class Claims:
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim still stands."""
-        return self.connection.get(own_key(claim.job_id)) == claim.execution.encode()
+        with self.connection.pipeline() as pipe:
+            pipe.get(own_key(claim.job_id))
+            pipe.hget(f"rq:job:{claim.job_id}", "status")
+            owner, status = pipe.execute()
+        return bool(owner == claim.execution.encode() and status == b"started")
+
+    def cancelled(self, claim: Claim) -> bool:
+        """Whether the job was ended by someone who does not want its picture."""
+        return self.connection.hget(f"rq:job:{claim.job_id}", "status") in {b"canceled", b"stopped"}
 
     def wait(self, models: Iterable[str], seconds: float) -> None:
         """Block until a producer rings for one of the models, or `seconds` have passed."""

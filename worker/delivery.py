@@ -266,6 +266,9 @@ class Delivery:
             log.warning("job %s: stored, though Redis knows it no more", claim.job_id)
         else:
             log.warning("job %s: ended by someone else while it was delivered", claim.job_id)
+            if self._claims.cancelled(claim):
+                self._bucket.delete(result["sidecar"])
+                self._bucket.delete(record.png.key)
         self._forget(entry)
 
     def _store_now(self, entry: Entry) -> Sidecar | None:
@@ -286,6 +289,8 @@ class Delivery:
             }
         )
         if not self._ours(claim):
+            if self._claims.cancelled(claim):
+                self._bucket.delete(draft.sidecar.png.key)
             self._step_back(entry)
             return None
         key = sidecar_key(claim.client, claim.job_id)

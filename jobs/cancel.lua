@@ -1,0 +1,35 @@
+-- End jobs as cancelled, wherever they are. ARGV: stamp, client or '' for any, days to keep, then job ids.
+-- Returns per job what it was: 'queued', 'started', an end it had reached already, 'unknown' or 'foreign'.
+local stamp, mine, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]) * 86400
+local now = tonumber(redis.call('TIME')[1])
+local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
+local answers = {}
+for i = 4, #ARGV do
+  local job = ARGV[i]
+  local record = 'rq:job:' .. job
+  local status = redis.call('TYPE', record).ok == 'hash' and redis.call('HGET', record, 'status')
+  local lane = status and redis.call('HGET', record, 'origin') or ''
+  local client = string.match(lane, '^kiln:[^:]+:[^:]+:[^:]+:([^:]+)$')
+  if not status then
+    answers[#answers + 1] = 'unknown'
+  elseif mine ~= '' and client ~= mine then
+    answers[#answers + 1] = 'foreign'
+  else
+    if not ENDED[status] then
+      redis.pcall('LREM', 'rq:queue:' .. lane, 0, job)
+      redis.call('HSET', record, 'status', 'canceled', 'ended_at', stamp)
+      redis.call('EXPIRE', record, keep)
+      redis.pcall('ZADD', 'rq:canceled:' .. lane, now + keep, job)
+      redis.pcall('ZREM', 'rq:deferred:' .. lane, job)
+      -- Whoever renders or delivers it finds within a beat that it is not his any more.
+      local execution = redis.call('GET', 'kiln:own:' .. job)
+      if execution then
+        redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
+        redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
+        redis.call('DEL', 'kiln:own:' .. job, 'rq:execution:' .. job .. ':' .. execution, 'kiln:taken:' .. execution)
+      end
+    end
+    answers[#answers + 1] = status
+  end
+end
+return answers
