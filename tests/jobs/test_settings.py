@@ -1,0 +1,149 @@
+"""Where settings come from, and that secrets stay in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from jobs import NotReadyError, Settings, UsageError
+from jobs.connection import DEFAULT_URL, connect, redis_url
+from jobs.settings import Instance, without_password
+
+SECRET = "hunter2-and-more"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def instance(**changes: object) -> Instance:
+    fields = {
+        "redis_url": f"redis://:{SECRET}@127.0.0.1:7000/0",
+        "s3_endpoint": "http://127.0.0.1:7001",
+        "bucket": "pixelkiln",
+        "access_key": "kiln",
+        "secret_key": SECRET,
+        "pid": 1,
+        "started": 1.0,
+    }
+    return Instance.model_validate(fields | changes)
+
+
+def test_defaults() -> None:
+    settings = Settings.load()
+    assert settings.redis_url is None
+    assert settings.s3_endpoint is None
+    assert settings.s3_bucket == "pixelkiln"
+    assert settings.client == "default"
+    assert settings.home == Path(".kiln")
+    assert settings.spool_dir == Path("~/.kiln/spool").expanduser()
+    assert settings.renders_dir is None
+    assert settings.memory is None
+    assert settings.result_days == 7
+    assert settings.spool_jobs == 200
+
+
+def test_the_environment_comes_before_the_file_and_both_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("kiln.toml").write_text('client = "file"\ns3_bucket = "file"\n')
+    monkeypatch.setenv("KILN_CLIENT", "environment")
+    settings = Settings.load()
+    assert settings.client == "environment"
+    assert settings.s3_bucket == "file"
+    assert settings.result_days == 7
+    assert Settings(client="argument").client == "argument"
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KILN_CLIENT", "")
+    assert Settings.load().client == "default"
+
+
+def test_sizes_may_have_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KILN_MEMORY", "48GiB")
+    assert Settings.load().memory == 48 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KILN_RESULT_DAYS", "0"),
+        ("KILN_RESULT_DAYS", "many"),
+        ("KILN_CLIENT", "Not A Name"),
+        ("KILN_MEMORY", "lots"),
+        ("KILN_SPOOL_JOBS", "-1"),
+    ],
+)
+def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^{name}: ") as caught:
+        Settings.load()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["client = [", "redis_url = 7", "client = 'a\x00b'"])
+def test_a_bad_file_is_one_line(text: str) -> None:
+    Path("kiln.toml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        Settings.load()
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KILN_REDIS_URL", f"redis://:{SECRET}@example.org:6379/0")
+    shown = [Settings.load(), instance()]
+    assert SECRET not in "".join([*map(repr, shown), *map(str, shown), Settings.load().model_dump_json()])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"redis://:{SECRET}@h:6379/0", "redis://h:6379/0"),
+        (f"rediss://user:{SECRET}@h/1", "rediss://h/1"),
+        (f"redis://user:a@{SECRET}@h/1", "redis://h/1"),
+        (f"redis://h:6379/0?password={SECRET}", "redis://h:6379/0"),
+        (f"unix://:{SECRET}@/run/redis.sock?db=1", "unix:/run/redis.sock"),
+        ("redis://h:6379/0", "redis://h:6379/0"),
+    ],
+)
+def test_addresses_are_shown_without_their_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://:{SECRET}@h", SECRET, f"redis://:{SECRET}/x@h:6379/0", f"redis://[{SECRET}"]
+)
+def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(NotReadyError, match="^KILN_REDIS_URL is not a Redis URL") as caught:
+        connect(Settings(redis_url=SecretStr(url)))
+    assert SECRET not in str(caught.value)
+
+
+def test_the_url_comes_from_the_setting_then_the_instance_then_the_usual_place(tmp_path: Path) -> None:
+    home = tmp_path / ".kiln"
+    home.mkdir()
+    assert redis_url(Settings()) == DEFAULT_URL
+    instance().write(home)
+    assert redis_url(Settings()).endswith(":7000/0")
+    assert redis_url(Settings(redis_url=SecretStr("redis://h"))) == "redis://h"
+
+
+def test_an_instance_is_written_for_its_owner_alone_and_read_back(tmp_path: Path) -> None:
+    assert Instance.read(tmp_path) is None
+    (tmp_path / "instance.json.part").write_text("left by a killed one")
+    (tmp_path / "instance.json.part").chmod(0o644)
+    instance().write(tmp_path)
+    assert Instance.read(tmp_path) == instance()
+    assert (tmp_path / "instance.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["instance.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_a_broken_instance_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / "instance.json").write_text(content)
+    with pytest.raises(NotReadyError, match="stop and start `kiln up`$"):
+        Instance.read(tmp_path)
