@@ -31,6 +31,11 @@ class Local:
         self.seaweed.check()
 
 
+def running(home: Path) -> Instance | None:
+    """The instance that runs in `home`, if one does; the record that a killed one left does not count."""
+    return Instance.read(home) if Valkey(home / "valkey").taken() else None
+
+
 @contextmanager
 def up(home: Path) -> Iterator[Local]:
     """Start both servers in `home`, and end them afterwards; `home/instance.json` says how to reach them.

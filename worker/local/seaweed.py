@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
+import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from worker.local.certificate import make_certificate
 from worker.local.ports import LOOPBACK, PAIR
 from worker.local.server import Server
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 BUCKET = "pixelkiln"
 _PROBE = ".ready"
 _ROLES = ("master", "volume", "filer", "s3")
+_PARTS = (*_ROLES, "admin", "worker", "client")
+_SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 _OPTIONS = {
     "dir": "data",
@@ -49,7 +53,7 @@ class Seaweed(Server):
     @property
     def endpoint(self) -> str:
         """The address of its S3 interface."""
-        return f"http://{LOOPBACK}:{self._ports['s3.port']}"
+        return f"http://{LOOPBACK}:{self.ports['s3.port']}"
 
     @property
     def access_key(self) -> str:
@@ -62,12 +66,12 @@ class Seaweed(Server):
         return self.kept.secrets[1]
 
     def configure(self) -> list[str]:
-        """Write its options, its only user, and keys that close the HTTP ports behind S3 to others."""
+        """Write its options, its only user, and what keeps others out of the ports behind S3."""
         data = self.folder / "data"
         data.mkdir(mode=0o700, exist_ok=True)
         # It records the options of its last run there, the size of volumes for a disk that may have changed.
         (data / "mini.options").unlink(missing_ok=True)
-        options = _OPTIONS | {name: str(port) for name, port in self._ports.items()}
+        options = _OPTIONS | {name: str(port) for name, port in self.ports.items()}
         self.write_private("weed.options", "".join(f"{name}={value}\n" for name, value in options.items()))
         user = {
             "name": "kiln",
@@ -75,17 +79,24 @@ class Seaweed(Server):
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         self.write_private("s3.json", json.dumps({"identities": [user]}))
-        keys = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
-        self.write_private(
-            "security.toml", "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in keys)
-        )
+        self._shut_inner_doors()
         return ["-logtostderr=true", "mini", "-options=weed.options"]
+
+    def _shut_inner_doors(self) -> None:
+        """Its parts talk by HTTP and gRPC, open to all who find the ports, unless they have keys."""
+        if not (self.folder / "cert.pem").exists():
+            key, certificate = make_certificate()
+            self.write_private("key.pem", key)
+            self.write_private("cert.pem", certificate)
+        keys = "".join(f'[{name}]\nkey = "{secrets.token_hex(32)}"\n' for name in _SIGNED)
+        certificates = "".join(f'[grpc.{name}]\ncert = "cert.pem"\nkey = "key.pem"\n' for name in _PARTS)
+        self.write_private("security.toml", f'{keys}[grpc]\nca = "cert.pem"\n{certificates}')
 
     def leftovers(self) -> list[str]:
         """Its sockets; where those of gRPC lie cannot be chosen."""
         return [str(self.folder / _OPTIONS[name]) for name in ("s3.localSocket", "filer.localSocket")] + [
             f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock"
-            for name, port in self._ports.items()
+            for name, port in self.ports.items()
             if name.endswith(".grpc")
         ]
 
@@ -93,7 +104,9 @@ class Seaweed(Server):
         """Whether the bucket is there, made if need be, and takes an object."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        client = self._connect()
+        if not self._listens():
+            return False
+        client = self.connect()
         try:
             with suppress(client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=BUCKET)
@@ -105,12 +118,18 @@ class Seaweed(Server):
             client.close()
         return True
 
+    def _listens(self) -> bool:
+        """Whether it is worth making a client, which takes longer than the server does to start."""
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.ports["s3.port"]), timeout=1):
+            return True
+        return False
+
     def misses_port(self, log: str) -> bool:
         """Whether it gave up a port, or quietly took another than it was told."""
         return "Port allocation failed" in log or "finding alternative" in log
 
     @property
-    def _ports(self) -> dict[str, int]:
+    def ports(self) -> dict[str, int]:
         """Its options that name ports. Without a value each would be a well-known one."""
         *paired, admin = self.kept.ports
         names = [f"{role}.port{kind}" for role in _ROLES for kind in ("", ".grpc")]
@@ -120,7 +139,8 @@ class Seaweed(Server):
             "admin.port.grpc": admin + PAIR,
         }
 
-    def _connect(self) -> S3Client:
+    def connect(self) -> S3Client:
+        """A client that tries each request once. The caller closes it."""
         import boto3
         from botocore.config import Config
 

@@ -54,7 +54,7 @@ class Server(ABC):
         self.log = self.folder / "server.log"
         self.pid = 0  # of the server itself, once launched
         self.kept = Kept([], [])
-        self._lock = FolderLock(self.folder / "lock")
+        self._lock = FolderLock(self.folder)
         self._guard: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -72,6 +72,10 @@ class Server(ABC):
     def leftovers(self) -> list[str]:
         """Files outside the folder that a killed server leaves behind."""
         return []
+
+    def taken(self) -> bool:
+        """Whether someone, here or in another process, runs a server in the folder."""
+        return self._lock.held()
 
     def launch(self) -> None:
         """Take the folder and start the server, without waiting for it. Raises NotReadyError."""
@@ -191,12 +195,13 @@ class Server(ABC):
                 env={"PATH": os.defpath, "HOME": str(self.folder), "LANG": "C"},
                 start_new_session=True,
                 umask=0o077,  # databases, logs and sockets are the owner's alone
-                pass_fds=(self._lock.fd,),
+                pass_fds=(self._lock.inherited,),
             )
         finally:
             os.close(log)
         assert self._guard.stdout is not None
         self.pid = int(self._guard.stdout.readline() or 0)
+        self._lock.mark(self.pid)
 
     def _end(self) -> None:
         process = self._guard
