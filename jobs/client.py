@@ -17,7 +17,7 @@ from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
 from jobs.connection import connect, explained
-from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError
+from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
 from jobs.pictures import read_picture
 from jobs.record import RenderJob, check_job_id
 from jobs.settings import Settings
@@ -86,13 +86,19 @@ class Kiln:
         names = (
             [check_job_id(name) for name in ids] if ids is not None else [str(uuid.uuid4()) for _ in checked]
         )
+        if len(names) != len(checked):
+            raise UsageError(f"ids: {len(names)} for {len(checked)} specs")
         if batch is not None:
             check_job_id(batch)
         created: list[bool] = []
         for start in range(0, len(checked), CHUNK):
             chunk = slice(start, start + CHUNK)
             created += self._send(checked[chunk], names[chunk], batch)
-        return [Submitted(name, spec, new) for name, spec, new in zip(names, checked, created, strict=True)]
+        # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
+        return [
+            Submitted(name, spec, new or ids is None)
+            for name, spec, new in zip(names, checked, created, strict=True)
+        ]
 
     def upload(self, path: str | Path, client: str | None = None) -> str:
         """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.

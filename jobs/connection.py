@@ -41,7 +41,7 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
         )
     except ValueError:  # its message shows what stands where the port should, which may be a password
         raise NotReadyError(
-            "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password, write / as %2F"
+            "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password write / as %2F"
         ) from None
 
 
