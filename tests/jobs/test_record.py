@@ -196,5 +196,5 @@ def test_job_ids(job_id: str) -> None:
 
 @pytest.mark.parametrize("job_id", ["", "-a", "_a", "a" * 65, "a/b", "a:b", "a.b", "a\n", "ä", "..", None, 7])
 def test_no_job_ids(job_id: Any) -> None:
-    with pytest.raises(UsageError, match="^job id: must be 1 to 64 letters, digits, - and _"):
+    with pytest.raises(UsageError, match=r"^job id: must be 1 to 64 letters, digits, - and _"):
         check_job_id(job_id)

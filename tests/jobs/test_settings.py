@@ -118,7 +118,7 @@ def test_addresses_are_shown_without_their_password(url: str, shown: str) -> Non
     "url", [f"http://:{SECRET}@h", SECRET, f"redis://:{SECRET}/x@h:6379/0", f"redis://[{SECRET}"]
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(NotReadyError, match="^KILN_REDIS_URL is not a Redis URL") as caught:
+    with pytest.raises(NotReadyError, match=r"^KILN_REDIS_URL is not a Redis URL") as caught:
         connect(Settings(redis_url=SecretStr(url)))
     assert SECRET not in str(caught.value)
 
@@ -145,5 +145,5 @@ def test_an_instance_is_written_for_its_owner_alone_and_read_back(tmp_path: Path
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
 def test_a_broken_instance_says_what_to_do(tmp_path: Path, content: str) -> None:
     (tmp_path / "instance.json").write_text(content)
-    with pytest.raises(NotReadyError, match="stop and start `kiln up`$"):
+    with pytest.raises(NotReadyError, match=r"stop and start `kiln up`$"):
         Instance.read(tmp_path)
