@@ -57,7 +57,7 @@ def describe(folder: Path, recipe: str = "dev") -> Path:
 @pytest.fixture
 def copied(tiny: Path, tmp_path: Path) -> Path:
     """A copy of the golden checkpoint to break."""
-    return Path(shutil.copytree(tiny, tmp_path / "tiny"))
+    return describe(Path(shutil.copytree(tiny, tmp_path / "tiny")))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
+from jobs.spec import RenderSpec
 from worker.engines.engine import CheckpointError
 from worker.engines.hidream.config import Config
+from worker.engines.hidream.engine import HiDreamEngine
+from worker.engines.hidream.layers import Quantized
 from worker.engines.hidream.model import Model
 
 
@@ -110,3 +116,74 @@ def test_a_config_without_a_key(copied: Path) -> None:
     (copied / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"config\.json has no 'text_config'"):
         load(copied)
+
+
+def community(folder: Path, bits: int | None) -> None:
+    """Rewrite a folder in the MLX community's layout, the decoder quantised to `bits`."""
+    weights = mx.load(str(folder / "model.safetensors"))
+    assert isinstance(weights, dict)
+    main, heads = {}, {}
+    for name, array in weights.items():
+        inner = name.removeprefix("model.")
+        if name.startswith("model.language_model."):
+            main["language_model.model." + inner.removeprefix("language_model.")] = array
+        elif name == "model.visual.patch_embed.proj.weight":
+            main["vision_tower.patch_embed.proj.weight"] = array.transpose(0, 2, 3, 4, 1)
+        elif name.startswith("model.visual."):
+            main["vision_tower." + inner.removeprefix("visual.")] = array
+        elif name == "lm_head.weight":
+            main["language_model.lm_head.weight"] = array
+        else:
+            heads[inner.replace("mlp.0.", "fc1.").replace("mlp.2.", "fc2.")] = array
+    if bits is not None:
+        for name in [name for name in main if name.endswith(("_proj.weight", "embed_tokens.weight"))]:
+            stem = name.removesuffix(".weight")
+            main[name], main[f"{stem}.scales"], main[f"{stem}.biases"] = mx.quantize(
+                main[name], group_size=32, bits=bits
+            )
+    (folder / "extras").mkdir()
+    mx.save_safetensors(str(folder / "extras" / "custom_heads.safetensors"), heads)
+    mx.save_safetensors(str(folder / "model.safetensors"), main)
+
+
+def picture(folder: Path) -> NDArray[np.uint8]:
+    """A render with a reference, so that every part of the checkpoint takes part."""
+    spec = RenderSpec(prompt="a hen", width=64, height=64, seed=1, steps=3, references=["0" * 64])
+    *_, step = HiDreamEngine.load(folder, dtype=mx.float32).render(spec, [Image.new("RGB", (80, 70), "teal")])
+    assert step.pixels is not None
+    return step.pixels
+
+
+def test_the_community_layout_draws_the_same_picture(copied: Path) -> None:
+    released = picture(copied)
+    community(copied, bits=None)
+    assert np.array_equal(picture(copied), released)
+
+
+@pytest.mark.parametrize(("bits", "far"), [(8, 0.01), (6, 0.03), (4, 0.2)])
+def test_stored_scales_decide_what_is_quantised(copied: Path, bits: int, far: float) -> None:
+    released = picture(copied).astype(float)
+    community(copied, bits)
+    layer = load(copied).decoder.layers[0]
+    assert isinstance(layer.down_proj.weight, Quantized)
+    assert (layer.down_proj.weight.bits, layer.down_proj.weight.group_size) == (bits, 32)
+    error = np.abs(picture(copied) - released).mean() / 255
+    assert 0 < error < far
+
+
+def test_scales_that_fit_no_width_are_told(copied: Path) -> None:
+    community(copied, bits=4)
+    name = "language_model.model.layers.0.mlp.up_proj.scales"
+    edit(copied, lambda weights: weights.update({name: mx.zeros((192, 5))}))
+    with pytest.raises(CheckpointError, match=r"up_proj\.weight has shape \[192, 8\] with scales \[192, 5\]"):
+        load(copied)
+
+
+def test_bfloat16_draws_nearly_the_same(copied: Path) -> None:
+    exact = picture(copied).astype(float)
+    *_, step = HiDreamEngine.load(copied, dtype=mx.bfloat16).render(
+        RenderSpec(prompt="a hen", width=64, height=64, seed=1, steps=3, references=["0" * 64]),
+        [Image.new("RGB", (80, 70), "teal")],
+    )
+    assert step.pixels is not None
+    assert 0 < np.abs(step.pixels - exact).mean() < 3

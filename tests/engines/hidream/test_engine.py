@@ -89,7 +89,7 @@ def test_an_edit_follows_its_reference_and_repeats(engine: HiDreamEngine) -> Non
     red, blue = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
 
     def edit(*references: Image.Image, **fields: Any) -> Step:
-        *_, step = engine.render(spec(references=["0" * 64] * len(references), **fields), references)
+        *_, step = engine.render(spec(steps=3, references=["0" * 64] * len(references), **fields), references)
         return step
 
     runs = engine.prefix_runs
@@ -100,6 +100,14 @@ def test_an_edit_follows_its_reference_and_repeats(engine: HiDreamEngine) -> Non
     assert digest(edit(red, blue)) not in (first, digest(edit(blue, red)))
     boxes = [Box(x1=0.1, x2=0.5, y1=0.1, y2=0.5)]
     assert digest(edit(red, layout=boxes)) != first
+
+
+def test_seams_are_blended_where_asked(engine: HiDreamEngine) -> None:
+    plain, blended = last(engine, spec()).pixels, last(engine, spec(blend_seams=2)).pixels
+    assert plain is not None
+    assert blended is not None
+    assert np.array_equal(plain[2:30, 2:30], blended[2:30, 2:30])
+    assert not np.array_equal(plain, blended)
 
 
 @pytest.mark.parametrize("field", [{"keep_aspect": True}, {"layout": [Box(x1=0, x2=1, y1=0, y2=1)]}])

@@ -71,15 +71,6 @@ def test_weights_by_bits_agree_with_the_files(tiny: Path) -> None:
     assert weights_at(Config.read(tiny).text, 4) < counted
 
 
-def test_what_would_fit_instead(engine: HiDreamEngine) -> None:
-    spec = RenderSpec(prompt="a", seed=1, width=1024, height=1024)
-    needed = engine.bytes_needed(spec)
-    assert ("bf16", (1024, 1024)) in engine.alternatives(spec, needed)
-    smaller = dict(engine.alternatives(spec, needed - 50 * 2**20))
-    assert smaller["bf16"] in [(768, 768), (512, 512)]
-    assert engine.alternatives(spec, 1) == []
-
-
 def test_guidance_needs_more(checkpoint: Callable[[str], Path]) -> None:
     spec = RenderSpec(prompt="a", seed=1, width=256, height=256)
     dev, full = (HiDreamEngine.load(checkpoint(recipe), dtype=mx.float32) for recipe in ("dev", "full"))

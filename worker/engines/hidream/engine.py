@@ -20,15 +20,7 @@ from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
 from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.memory import (
-    Backend,
-    Load,
-    alternatives,
-    prefix_bytes,
-    weight_bytes,
-    weights_at,
-    working_bytes,
-)
+from worker.engines.hidream.memory import Backend, Load, prefix_bytes, weight_bytes, working_bytes
 from worker.engines.hidream.model import UNUSED, Model, default_dtype
 from worker.engines.hidream.noise import seeded
 from worker.engines.hidream.patches import grid, to_pixels
@@ -36,6 +28,7 @@ from worker.engines.hidream.pipeline import Plan, denoise, prepare
 from worker.engines.hidream.prefixes import PrefixCache
 from worker.engines.hidream.recipes import FAMILIES, Recipe
 from worker.engines.hidream.references import arrange, bounds
+from worker.engines.hidream.seams import blend
 from worker.engines.hidream.tokens import Prompts
 from worker.engines.hidream.vision import TOWER, VisionTower
 
@@ -113,7 +106,7 @@ class HiDreamEngine:
             step = Step(index, total, seconds, preview=partial(to_pixels, state.clean, *plan.grid))
             if index == total:
                 started = time.perf_counter()
-                pixels = to_pixels(state.z, *plan.grid)
+                pixels = blend(to_pixels(state.z, *plan.grid), spec.blend_seams)
                 step = replace(step, pixels=pixels, decode_seconds=time.perf_counter() - started)
             yield step
             started = time.perf_counter()
@@ -121,16 +114,7 @@ class HiDreamEngine:
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed. Counts a prefix cache that is full."""
         weights = self._weight_bytes + (self._tower_bytes if spec.references else 0)
-        return weights + self._working_bytes(spec, spec.width, spec.height)
-
-    def alternatives(self, spec: RenderSpec, budget: int) -> list[tuple[str, tuple[int, int]]]:
-        """What would fit `budget` bytes: for each quantization the largest (width, height), if any."""
-        text, tower = self._loaded().config.text, self._tower_bytes if spec.references else 0
-
-        def needed(width: int, height: int, bits: int) -> int:
-            return weights_at(text, bits) + tower + self._working_bytes(spec, width, height)
-
-        return alternatives(needed, (spec.width, spec.height), budget)
+        return weights + self._working_bytes(spec)
 
     def trim(self) -> None:
         """See Engine.trim."""
@@ -152,12 +136,12 @@ class HiDreamEngine:
         self._prefixes.clear()
         mx.clear_cache()
 
-    def _working_bytes(self, spec: RenderSpec, width: int, height: int) -> int:
+    def _working_bytes(self, spec: RenderSpec) -> int:
         """A prefix cache that is full and what a step or the prompt's run needs at once."""
         config, itemsize = self._loaded().config, self._dtype.size
         pictures = len(spec.references)
         layout = bool(spec.layout) and not spec.keep_aspect
-        size, patches, pads = bounds((width, height), pictures, layout, spec.keep_aspect)
+        size, patches, pads = bounds((spec.width, spec.height), pictures, layout, spec.keep_aspect)
         counts = [pads] * (pictures + layout)
         load = Load(
             prompt=len(self._prompts.encode(spec.prompt, counts)),

@@ -5,7 +5,7 @@ The counts follow the code: what is alive at the widest point of a layer, of a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,8 +18,6 @@ from worker.engines.hidream.config import PATCH_VALUES, TextConfig
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 GROUP = 64  # weights that share a scale and a bias when quantised
 SLACK = 1.1  # over what is counted: small arrays, and what an allocator rounds up
-SIZES = (2048, 1536, 1024, 768, 512)  # sides of squares to offer instead of what does not fit
-WIDTHS = {"bf16": 16, "q8": 8, "q6": 6, "q5": 5, "q4": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +103,3 @@ def _tower(vision: Mapping[str, Any], load: Load, itemsize: int, backend: Backen
     largest = 0 if backend.fused else max(load.pads) * square  # pictures attend to themselves, in turn
     scores = int(vision["num_heads"]) * largest**2 * itemsize
     return pixels + (8 * hidden + 3 * inner) * patches * itemsize + scores + backend.waiting * patches * inner
-
-
-def alternatives(
-    needed: Callable[[int, int, int], int], size: tuple[int, int], budget: int
-) -> list[tuple[str, tuple[int, int]]]:
-    """For each quantization the largest size that fits `budget`: the size asked for, else the largest square.
-
-    `needed` tells the bytes of a width, a height and a number of bits.
-    """
-    width, height = size
-    squares = [(side, side) for side in SIZES if side * side < width * height]
-    found = []
-    for name, bits in WIDTHS.items():
-        fits = next((one for one in (size, *squares) if needed(*one, bits) <= budget), None)
-        if fits is not None:
-            found.append((name, fits))
-    return found
