@@ -204,13 +204,9 @@ def _classes(time: str) -> Classes:
     numbers = np.array([names.index(name) for name, _ in known], np.uint8)
     colours = np.array([colour for _, colour in known], np.float32)
     axis = np.arange(64, dtype=np.float32) * 4 + 2
-    table = np.empty((64, 64, 64), np.uint8)
-    green, blue = np.meshgrid(axis, axis, indexing="ij")
-    for i, red in enumerate(axis):
-        cells = np.stack([np.full_like(green, red), green, blue], -1)
-        distances = np.square(cells[:, :, None] - colours).sum(-1)
-        table[i] = numbers[distances.argmin(-1)]
-    return Classes(names, table)
+    cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    distances = np.square(colours).sum(-1) - 2 * cells @ colours.T  # squared, less what all have alike
+    return Classes(names, numbers[distances.argmin(-1)].reshape(64, 64, 64))
 
 
 def _labels(small: Array, time: str) -> NDArray[np.uint8]:

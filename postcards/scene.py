@@ -21,6 +21,7 @@ FORMATS = (  # width, height
     (256, 320),
     (224, 224),
 )
+FORMAT_ODDS = (0.44, *(0.08,) * (len(FORMATS) - 1))
 MOST = 4  # subjects in a scene
 PLACES = ("left", "centre", "right")
 CLOUD_BOX = (64, 32)  # width, height
@@ -106,7 +107,7 @@ class _Sampler:
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int] | None) -> None:
         self.rng = rng
-        self.width, self.height = size or FORMATS[int(rng.choice(len(FORMATS), p=_FORMAT_ODDS))]
+        self.width, self.height = size or FORMATS[int(rng.choice(len(FORMATS), p=FORMAT_ODDS))]
         self.time = self._pick(TIMES)
         self.land = self._pick(LANDS)
         share = 0.5 + 0.0625 * int(rng.integers(2))
@@ -222,6 +223,3 @@ class _Sampler:
 
 def _snap(value: float) -> int:
     return round(value / SNAP) * SNAP
-
-
-_FORMAT_ODDS = (0.44, *(0.08,) * (len(FORMATS) - 1))

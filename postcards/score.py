@@ -1,0 +1,236 @@
+"""Measures a checkpoint: how many stated facts its pictures show, and what fewer bits or steps do to them.
+
+Every setting renders the same unseen captions from the same noise, through the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from math import log10
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.spec import RenderSpec
+from postcards.draw import draw
+from postcards.grammar import Caption, captioned
+from postcards.quantize import quantize
+from postcards.reader import read
+from postcards.scene import Scene
+from postcards.sheet import contact_sheet
+from worker.checks import check
+from worker.engines.hidream.engine import HiDreamEngine
+
+UNSEEN = 1_000_003  # the seed of the row that captions for scoring come from; training uses small ones
+RESAMPLES = 2000
+SHOWN = 8  # captions on the sheet
+
+Pixels = NDArray[np.uint8]
+Exam = list[tuple[Scene, Caption]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to render: bits of the weights and denoising steps; no bits are the world's own renderer."""
+
+    bits: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits, {self.steps} steps" if self.bits else "drawn by the world itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one setting's pictures are like. Luma and its spread in levels of 255."""
+
+    setting: str
+    pictures: int
+    facts: int
+    held: float  # share of stated facts
+    low: float  # of its 95% interval, by resampling captions
+    high: float
+    luma: float
+    luma_shift: float | None = None  # to the first setting
+    spread: float = 0.0
+    spread_shift: float | None = None
+    psnr: float | None = None  # dB, the mean over pictures, to the most bits at the same steps
+    seams: float = 0.0
+    seconds: float | None = None  # a picture, the median
+    by_sort: dict[str, tuple[int, int]] = field(default_factory=dict)  # held, stated
+
+
+def exam(n: int, size: tuple[int, int] | None = None) -> Exam:
+    """The captions to render, each with the scene that it was said of."""
+    return [captioned(UNSEEN, index, size) for index in range(n)]
+
+
+def score(folder: Path, out: Path, bits: Sequence[int], steps: Sequence[int], n: int) -> list[Score]:
+    """Score every width at the first step count and every step count at the first width; write a report.
+
+    `out` gets score.json, score.md and sheet.png after each setting.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    questions = exam(n)
+    settings = [Setting(width, steps[0]) for width in bits] + [Setting(bits[0], count) for count in steps[1:]]
+    drawn = [draw(scene) for scene, _ in questions]
+    columns = [(Setting(0, 0), drawn)]
+    scores = [judge(str(Setting(0, 0)), questions, drawn)]
+    firsts: dict[int, list[Pixels]] = {}  # by steps
+    with tempfile.TemporaryDirectory() as scratch:
+        for setting in settings:
+            own = folder
+            if setting.bits != 16:
+                own = Path(scratch) / f"q{setting.bits}"
+                if not own.exists():
+                    quantize(folder, own, setting.bits)
+            pictures, seconds = _rendered(own, questions, setting.steps)
+            first = firsts.setdefault(setting.steps, pictures)
+            against = firsts[steps[0]] if setting.steps != steps[0] else first
+            scores.append(judge(str(setting), questions, pictures, seconds, against, first))
+            print(_row(scores[-1]), flush=True)
+            columns.append((setting, pictures))
+            _report(out, folder, scores, questions, columns)
+    return scores
+
+
+def judge(
+    name: str,
+    questions: Exam,
+    pictures: Sequence[Pixels],
+    seconds: Sequence[float] = (),
+    against: Sequence[Pixels] | None = None,
+    equal: Sequence[Pixels] | None = None,
+) -> Score:
+    """Read the pictures and compare them: luma with `against`, noise-equal ones with `equal`."""
+    held, stated = np.zeros(len(pictures)), np.zeros(len(pictures))
+    by_sort: dict[str, tuple[int, int]] = {}
+    for i, ((_, caption), picture) in enumerate(zip(questions, pictures, strict=True)):
+        reading = read(picture)
+        for fact in caption.facts:
+            holds = reading.holds(fact)
+            yes, all_ = by_sort.get(fact.sort, (0, 0))
+            by_sort[fact.sort] = (yes + holds, all_ + 1)
+            held[i] += holds
+            stated[i] += 1
+    low, high = _interval(held, stated)
+    looks = [check(picture) for picture in pictures]
+    luma = float(np.mean([look.luma_mean for look in looks]))
+    spread = float(np.mean([look.luma_spread for look in looks]))
+    ratios = [psnr(a, b) for a, b in zip(pictures, equal or (), strict=False) if not np.array_equal(a, b)]
+    others = [check(picture) for picture in against or ()]
+    return Score(
+        setting=name,
+        pictures=len(pictures),
+        facts=int(stated.sum()),
+        held=float(held.sum() / stated.sum()),
+        low=low,
+        high=high,
+        luma=luma,
+        luma_shift=luma - float(np.mean([look.luma_mean for look in others])) if others else None,
+        spread=spread,
+        spread_shift=spread - float(np.mean([look.luma_spread for look in others])) if others else None,
+        psnr=float(np.mean(ratios)) if ratios else None,
+        seams=float(np.mean([look.seam_score for look in looks])),
+        seconds=float(np.median(seconds)) if len(seconds) else None,
+        by_sort=dict(sorted(by_sort.items())),
+    )
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    """Peak signal-to-noise ratio of two pictures, dB."""
+    error = float(np.square(a.astype(np.float64) - b).mean())
+    return 10 * log10(255**2 / error)
+
+
+def _interval(held: NDArray[np.float64], stated: NDArray[np.float64]) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(len(held), size=(RESAMPLES, len(held)))
+    shares = held[rows].sum(1) / stated[rows].sum(1)
+    low, high = np.quantile(shares, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _rendered(folder: Path, questions: Exam, steps: int) -> tuple[list[Pixels], list[float]]:
+    engine = HiDreamEngine.load(folder)
+    try:
+        found = [
+            render(engine, caption.text, (scene.width, scene.height), index, steps)
+            for index, (scene, caption) in enumerate(questions)
+        ]
+    finally:
+        engine.close()
+    return [pixels for pixels, _ in found], [seconds for _, seconds in found]
+
+
+def render(
+    engine: HiDreamEngine, prompt: str, size: tuple[int, int], seed: int, steps: int | None = None
+) -> tuple[Pixels, float]:
+    """One picture by the engine, and its seconds."""
+    spec = RenderSpec(prompt=prompt, model="demo", width=size[0], height=size[1], seed=seed)
+    if steps is not None:
+        spec = spec.model_copy(update={"steps": steps})  # jobs may not choose the demo model's steps
+    seconds = 0.0
+    for step in engine.render(spec):
+        seconds += step.seconds + step.decode_seconds
+    assert step.pixels is not None
+    return step.pixels, seconds
+
+
+COLUMNS: dict[str, Callable[[Score], str]] = {
+    "setting": lambda s: s.setting,
+    "facts held": lambda s: f"{s.held:.1%} ({s.low:.1%}–{s.high:.1%})",
+    "luma": lambda s: f"{s.luma:.1f}",
+    "shift": lambda s: "" if s.luma_shift is None else f"{s.luma_shift:+.2f}",
+    "spread": lambda s: f"{s.spread:.1f}",
+    "shift of spread": lambda s: "" if s.spread_shift is None else f"{s.spread_shift:+.2f}",
+    "PSNR, dB": lambda s: "" if s.psnr is None else f"{s.psnr:.1f}",
+    "seams": lambda s: f"{s.seams:.3f}",
+    "s a picture": lambda s: "" if s.seconds is None else f"{s.seconds:.2f}",
+}
+
+
+def _row(one: Score) -> str:
+    return f"| {' | '.join(cell(one) for cell in COLUMNS.values())} |"
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The scores in Markdown: one row a setting, then the facts held by sort."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *map(_row, scores), ""]
+    sorts = sorted(scores[0].by_sort)
+    lines += [f"| held of stated | {' | '.join(sorts)} |", "|---" * (len(sorts) + 1) + "|"]
+    for one in scores:
+        cells = [f"{one.by_sort[sort][0]}/{one.by_sort[sort][1]}" for sort in sorts]
+        lines.append(f"| {one.setting} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _report(
+    out: Path,
+    folder: Path,
+    scores: Sequence[Score],
+    questions: Exam,
+    columns: Sequence[tuple[Setting, Sequence[Pixels]]],
+) -> None:
+    facts = HiDreamEngine.load(folder).facts
+    record = {"model": dict(facts), "scores": [asdict(one) for one in scores]}
+    (out / "score.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    (out / "score.md").write_text(table(scores))
+    _sheet(questions, columns).save(out / "sheet.png")
+
+
+def _sheet(questions: Exam, columns: Sequence[tuple[Setting, Sequence[Pixels]]]) -> Image.Image:
+    def cells() -> Iterator[tuple[Pixels, str]]:
+        for row, (_, caption) in enumerate(questions[:SHOWN]):
+            for setting, pictures in columns:
+                held = read(pictures[row])
+                missed = [str(fact) for fact in caption.facts if not held.holds(fact)]
+                note = f" Not: {', '.join(missed)}." if missed else ""
+                yield pictures[row], f"{setting}: {caption.text}{note}"
+
+    return contact_sheet(list(cells()), len(columns))

@@ -1,0 +1,190 @@
+"""The model's side: vocabulary, batches through the engine's decoder, a run that resumes, a score."""
+
+import json
+from dataclasses import replace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from postcards import tokenizer as words
+from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
+from postcards.data import ROOM, batch, make_pool, to_patches
+from postcards.draw import draw
+from postcards.forward import Given, Places, predict
+from postcards.grammar import captioned
+from postcards.quantize import quantize
+from postcards.scene import FORMATS, sample
+from postcards.score import exam, judge, psnr, render, table
+from postcards.train import Run, loss, sigmas, train, update
+from worker.engines.hidream import patches as engine_patches
+from worker.engines.hidream.config import Config
+from worker.engines.hidream.engine import HiDreamEngine
+from worker.engines.hidream.model import Model
+from worker.engines.hidream.pipeline import predict as engine_predict
+from worker.engines.hidream.pipeline import prepare
+from worker.engines.hidream.prefixes import PrefixCache
+from worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
+from worker.engines.hidream.tokens import Prompts
+
+TINY = Geometry(hidden=64, inner=64, layers=2, heads=2, groups=1, head=32)
+
+
+@pytest.fixture(scope="module")
+def captions():
+    return [captioned(0, index)[1].text for index in range(300)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, captions):
+    path = tmp_path_factory.mktemp("model")
+    write_frame(path, TINY, words.train(captions))
+    write_weights(path, initial(TINY, None), "none")
+    return path
+
+
+def test_the_shipped_size_stays_below_ten_million_parameters():
+    assert sum(np.prod(shape) for _, shape in Geometry().shapes()) <= 10_000_000
+
+
+def test_any_text_survives_the_vocabulary(captions):
+    tokenizer = words.train(captions)
+    for text in (*captions[:20], "Ein Fuchs, naïve 漢字\n🦊"):
+        assert tokenizer.decode(tokenizer.encode(text).ids) == text
+    assert len(tokenizer.encode(captions[0]).ids) <= len(captions[0].split()) + 4
+    assert words.train(captions).to_str() == tokenizer.to_str()
+
+
+def test_captions_encode_as_the_chat_template_says(folder, captions):
+    model = Model(folder, write_frame(folder, TINY, words.train(captions)), mx.float32)
+    ids = Prompts(folder, model.config).encode("A red fox")
+    assert ids[0] == words.control_id("<|im_start|>")
+    assert ids[-2:] == (words.control_id("<|boi_token|>"), words.control_id("<|tms_token|>"))
+    assert max(ids) < words.ROWS
+
+
+def test_patches_are_the_engines():
+    picture = draw(sample(0, 0, (192, 256)))
+    planes = mx.array(picture.transpose(2, 0, 1))
+    np.testing.assert_array_equal(to_patches(picture), np.array(engine_patches.to_patches(planes)))
+
+
+def test_a_batch_predicts_what_the_engine_predicts_alone(folder, captions):
+    config = write_frame(folder, TINY, words.train(captions))
+    model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
+    parameters = {name: value.astype(mx.bfloat16) for name, value in initial(TINY, None).items()}
+    recipe, step, grid = FAMILIES["dev"].text, 9, (2, 3)
+    rows = [prompts.encode(text)[:-1] for text in captions[:3]]
+    ids = mx.array([[*row, *[0] * (ROOM - len(row))] for row in rows])
+    z = 3 * mx.random.normal((3, 6, 3072), key=mx.random.key(1))
+    found = predict(
+        Given(parameters, mx.float32),
+        config.text,
+        Places.of(ROOM, grid, config.text),
+        ids,
+        mx.array([len(row) for row in rows]),
+        mx.array([recipe.schedule().timesteps[step]] * 3),
+        z,
+    )
+    for i, text in enumerate(captions[:3]):
+        plan = prepare(model, prompts, PrefixCache(0), recipe, text, grid)
+        alone = engine_predict(model, plan, plan.branches[0], z[i], step)[1:7]
+        assert mx.abs(alone - found[i]).max() < 1e-5
+
+
+def test_noise_levels_spread_evenly_over_the_listed_steps():
+    found = np.array(sigmas(270, mx.random.key(3)))
+    listed = np.array(DEV_TIMESTEPS) / 1000
+    assert found.max() <= listed[0]
+    assert found.min() >= listed[-1]
+    counts, _ = np.histogram(found, listed[::-1])
+    np.testing.assert_allclose(counts, 10, atol=1)
+
+
+def test_components_rebuild_what_they_were_made_of():
+    rng = np.random.default_rng(0)
+    flat = rng.standard_normal((200, 5), np.float32) @ rng.standard_normal((5, 3072), np.float32) + 1
+    found = components(flat, 5)
+    rebuilt = (flat - found.mean) @ found.axes @ found.axes.T + found.mean
+    np.testing.assert_allclose(rebuilt, flat, atol=1e-2)
+
+
+def test_steps_lower_the_error_on_what_they_see(tmp_path, folder):
+    config = Config.read(folder).text
+    one = batch(make_pool(tmp_path, folder, seed=0, scenes=8, processes=1), 0, 0, 4)
+    arrays = mx.array(one.patches), mx.array(one.ids), mx.array(one.lengths)
+    places = Places.of(ROOM, (one.size[1] // 32, one.size[0] // 32), config)
+
+    def errors(now):
+        return loss(Given(now, mx.float32), config, places, arrays, mx.random.key(0))
+
+    now = initial(TINY, None)
+    zero = {name: mx.zeros_like(value) for name, value in now.items()}
+    state = {"now": now, "mean": now, "first": zero, "second": zero}
+    seen = []
+    for step in range(1, 9):
+        (total, _), slopes = mx.value_and_grad(errors)(state["now"])
+        state = update(state, slopes, mx.array(5e-3), mx.array(float(step)), 0.9)
+        mx.eval(state, total)
+        seen.append(total.item())
+    assert seen[-1] < 0.7 * seen[0]
+
+
+def test_a_run_resumes_and_is_loaded_by_the_engine(tmp_path):
+    run = Run(
+        out=tmp_path / "run",
+        pool=tmp_path / "pool",
+        geometry=TINY,
+        scenes=8,
+        batch=4,
+        rate=3e-3,
+        steps=4,
+        log_steps=1,
+        compiled=False,
+        fitted=False,
+    )
+    folder = train(run)
+    train(replace(run, steps=6))
+    log = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if "mse" in line] == list(range(1, 7))
+    assert any(line.get("event") == "resume" and line["step"] == 4 for line in log)
+    pixels, _ = render(HiDreamEngine.load(folder), "A red fox", (64, 96), 3, steps=2)
+    assert pixels.shape == (96, 64, 3)
+
+
+def test_batches_depend_on_their_number_alone(tmp_path, folder):
+    pool = make_pool(tmp_path, folder, seed=2, scenes=16, processes=1)
+    again = make_pool(tmp_path, folder, seed=2, scenes=16, processes=1)
+    for number in (0, 7):
+        first, second = batch(pool, 2, number, 3), batch(again, 2, number, 3)
+        assert first.size == second.size
+        np.testing.assert_array_equal(first.patches, second.patches)
+        np.testing.assert_array_equal(first.ids, second.ids)
+    part = pool[2]
+    np.testing.assert_array_equal(part.patches[0], to_patches(draw(sample(2, 2, FORMATS[2]))))
+    assert all(row[length - 1] == words.control_id("<|boi_token|>") for row, length in _captions(part))
+
+
+def test_quantised_folders_load(tmp_path, folder):
+    engine = HiDreamEngine.load(quantize(folder, tmp_path / "q6", 6))
+    assert engine.facts["bits"] == "6"
+
+
+def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():
+    questions = exam(6)
+    drawn = [draw(scene) for scene, _ in questions]
+    best = judge("drawn", questions, drawn)
+    assert best.held >= 0.99
+    assert best.low <= best.held <= best.high
+    worst = judge("grey", questions, [np.full_like(one, 128) for one in drawn], against=drawn, equal=drawn)
+    assert worst.held < 0.3
+    assert worst.psnr == pytest.approx(np.mean([psnr(np.full_like(one, 128), one) for one in drawn]))
+    assert "| drawn | 100.0%" in table([best, worst])
+
+
+def _captions(part):
+    return [
+        (row, int(length))
+        for rows, lengths in zip(part.ids, part.lengths, strict=True)
+        for row, length in zip(rows, lengths, strict=True)
+    ]
