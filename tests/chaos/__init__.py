@@ -1,0 +1,1 @@
+"""Faults thrown at a whole farm, and an account of every job afterwards."""
