@@ -16,6 +16,7 @@ from jobs.sidecar import Sidecar
 State = Literal["queued", "started", "finished", "failed", "cancelled"]
 Phase = Literal["loading", "rendering", "delivering"]
 
+_RESULT = ("png", "sidecar", "sha256")
 ENDED = frozenset({"finished", "failed", "cancelled"})
 _STATES: dict[str, State] = {
     "started": "started",
@@ -133,7 +134,7 @@ def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> 
         id=job_id,
         state=state,
         lane=fields.get("origin", ""),
-        phase=phase if phase in {"loading", "rendering", "delivering"} else None,
+        phase=phase if phase in ("loading", "rendering", "delivering") else None,
         step=_count(progress.get("step")),
         steps=_count(progress.get("steps")),
         attempt=_count(fields.get("kiln_attempts")),
@@ -156,7 +157,7 @@ def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, d
     except Exception as error:  # whatever lies there was not written by a worker of ours
         return f"its result cannot be read ({type(error).__name__})", None
     value = latest.return_value
-    readable = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    readable = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in _RESULT)
     lines = (latest.exc_string or "").strip().splitlines()
     return (lines[-1][:500] if lines else ""), value if readable else None
 
@@ -176,5 +177,5 @@ def _object(text: str) -> Mapping[str, Any]:
 def _count(value: object) -> int:
     try:
         return max(0, int(value))  # type: ignore[call-overload, no-any-return]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
 from jobs.errors import KilnError, NotReadyError
 from jobs.settings import Instance, Settings
@@ -94,16 +94,19 @@ class Bucket:
         if endpoint is None and instance is not None:
             endpoint, name = instance.s3_endpoint, instance.bucket
             access_key, secret_key = instance.access_key, instance.secret_key.get_secret_value()
-        session = boto3.session.Session()
-        region = session.region_name or "us-east-1"  # look-alikes ignore it, but signing needs one
-        client = session.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=region,
-            config=config,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-        )
+        try:
+            session = boto3.session.Session()
+            region = session.region_name or "us-east-1"  # look-alikes ignore it, but signing needs one
+            client = session.client(
+                "s3",
+                endpoint_url=endpoint,
+                region_name=region,
+                config=config,
+                aws_access_key_id=access_key,
+                aws_secret_access_key=secret_key,
+            )
+        except (BotoCoreError, ValueError) as error:  # no such profile, an address without http://
+            raise StorageRefusedError(f"{error}; check KILN_S3_ENDPOINT and AWS_PROFILE") from None
         return cls(client, name, endpoint or "AWS")
 
     def check(self) -> None:
@@ -185,6 +188,8 @@ class Bucket:
             return StorageRefusedError(
                 f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
             )
+        if isinstance(error, ParamValidationError):
+            return StorageRefusedError(f"{where} cannot be: no such name; set KILN_S3_BUCKET")
         if isinstance(error, ClientError):
             code = _code(error)
             if code in {"NoSuchBucket", "404"}:
