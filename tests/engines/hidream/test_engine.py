@@ -165,3 +165,27 @@ def test_memory_is_flat(engine: HiDreamEngine) -> None:
 
     list(engine.render(spec(seed=6)))
     assert len({held() for _ in range(5)}) == 1
+
+
+def test_a_budget_sets_limits_until_the_engine_is_closed(checkpoint: Callable[[str], Path]) -> None:
+    before = mx.get_memory_limit()
+    engine = HiDreamEngine.load(checkpoint("dev"), budget=3 * 2**30, dtype=mx.float32)
+    assert mx.get_memory_limit() == 3 * 2**30
+    engine.close()
+    assert mx.get_memory_limit() == before
+
+
+def test_a_failed_load_leaves_no_limits(copied: Path) -> None:
+    before = mx.get_memory_limit()
+    (copied / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError):
+        HiDreamEngine.load(copied, budget=3 * 2**30)
+    assert mx.get_memory_limit() == before
+
+
+def test_the_vision_tower_is_not_kept(checkpoint: Callable[[str], Path]) -> None:
+    engine = HiDreamEngine.load(checkpoint("dev"), dtype=mx.float32, prefix_cache_bytes=0)
+    loaded = mx.get_active_memory()
+    steps = engine.render(spec(references=["0" * 64]), [Image.new("RGB", (64, 64), "red")])
+    list(steps)
+    assert mx.get_active_memory() == loaded

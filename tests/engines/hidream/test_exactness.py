@@ -55,14 +55,14 @@ def full_forward(model: Model, plan: Plan, z: mx.array, i: int, conditions: Cond
     x = mx.concatenate(parts)
     pads = mx.array(np.flatnonzero(ids == model.config.image_token_id))
     if conditions is not None:
-        x[pads] = conditions.embeds
+        x[pads] = conditions.features().embeds
     rows, columns = np.indices((len(x), len(x)))
     mask = mx.array((columns <= rows) | (rows >= before))
     turn = rotation(branch.positions, model.config.text)
     for depth, layer in enumerate(model.decoder.layers):
         x, _ = layer(x, turn, None, mask)
-        if conditions is not None and depth < len(conditions.deepstack):
-            x[pads] = x[pads] + conditions.deepstack[depth]
+        if conditions is not None and depth < len(conditions.features().deepstack):
+            x[pads] = x[pads] + conditions.features().deepstack[depth]
     return model.pixels_out(model.decoder.norm(x))[before:]
 
 
@@ -103,5 +103,8 @@ def test_references(
     cached, full = predict(model, plan, plan.branches[0], z, 9), full_forward(model, plan, z, 9, found)
     assert len(cached) == 7 + sum(rows * columns for rows, columns in found.grids)
     np.testing.assert_allclose(cached, full, atol=2e-5)
-    blind = full_forward(model, plan, z, 9, replace(found, deepstack=()))
-    assert (float(mx.abs(blind - full).max().item()) > 1e-3) == bool(found.deepstack)  # DeepStack is not idle
+    blinded = replace(found.features(), deepstack=())
+    blind = full_forward(model, plan, z, 9, replace(found, features=lambda: blinded))
+    assert (float(mx.abs(blind - full).max().item()) > 1e-3) == bool(
+        found.features().deepstack
+    )  # DeepStack is not idle

@@ -1,9 +1,10 @@
-"""What reference pictures add to a render: patches to look at and features in the prompt, computed once."""
+"""What reference pictures add to a render: patches to look at and features in the prompt."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache, partial
 
 import mlx.core as mx
 import numpy as np
@@ -18,14 +19,12 @@ from worker.engines.hidream.vision import VisionTower
 def conditions(tower: VisionTower, pictures: Sequence[Image.Image]) -> Conditions:
     """Condition on arranged references (sides in multiples of 32)."""
     copies = vision_copies(pictures)
-    features = tower(copies)
     return Conditions(
         key=_digest(copies),
         patches=mx.concatenate([_patches(picture) for picture in pictures]),
         grids=tuple(grid(*picture.size) for picture in pictures),
-        pads=features.pads,
-        embeds=features.embeds,
-        deepstack=features.deepstack,
+        pads=tuple(tower.preprocessing.pads(*copy.size) for copy in copies),
+        features=cache(partial(tower, copies)),
     )
 
 

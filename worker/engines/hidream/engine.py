@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from worker.engines.engine import EngineError, NonFiniteError, Step
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
+from worker.engines.hidream.limits import limits
 from worker.engines.hidream.manifest import Manifest
 from worker.engines.hidream.memory import Backend, Load, prefix_bytes, weight_bytes, working_bytes
 from worker.engines.hidream.model import UNUSED, Model, default_dtype
@@ -38,19 +40,25 @@ PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released mod
 class HiDreamEngine:
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
-    def __init__(self, folder: Path, manifest: Manifest, dtype: mx.Dtype, prefix_cache_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, budget: int | None, dtype: mx.Dtype, prefix_cache_bytes: int
+    ) -> None:
         config = Config.read(folder)
         self._family = FAMILIES[manifest.recipe]
         self._prompts = Prompts(folder, config)
         self._tower = VisionTower(folder, config, dtype)
         self._prefixes = PrefixCache(prefix_cache_bytes)
-        self._model: Model | None = Model(folder, config, dtype)
         self._dtype = dtype
         stored = Weights(folder, dtype).stored
         self._weight_bytes, self._tower_bytes = (
             weight_bytes([one for name, one in stored.items() if wanted(name)], dtype.size)
             for wanted in (lambda name: not name.startswith(UNUSED), lambda name: name.startswith(TOWER))
         )
+        with ExitStack() as scope:
+            if budget is not None:
+                scope.enter_context(limits(budget, self._weight_bytes))
+            self._model: Model | None = Model(folder, config, dtype)
+            self._limits = scope.pop_all()
         self.facts: Mapping[str, str] = {
             "engine": "hidream",
             "model": manifest.model,
@@ -75,10 +83,10 @@ class HiDreamEngine:
     ) -> HiDreamEngine:
         """Load a checkpoint folder with its kiln.json.
 
-        `budget` bounds what MLX may hold, in bytes. `dtype` is that of weights and activations, by default
-        what suits the device. Raises CheckpointError.
+        `budget` bounds what MLX may hold, in bytes, until the engine is closed. `dtype` is that of weights
+        and activations, by default what suits the device. Raises CheckpointError.
         """
-        return cls(folder, Manifest.read(folder), dtype or default_dtype(), prefix_cache_bytes)
+        return cls(folder, Manifest.read(folder), budget, dtype or default_dtype(), prefix_cache_bytes)
 
     @property
     def prefix_runs(self) -> int:
@@ -113,8 +121,11 @@ class HiDreamEngine:
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed. Counts a prefix cache that is full."""
-        weights = self._weight_bytes + (self._tower_bytes if spec.references else 0)
-        return weights + self._working_bytes(spec)
+        config, itemsize = self._loaded().config, self._dtype.size
+        load = self._load_of(spec)
+        prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)
+        working = working_bytes(config, load, itemsize, self._tower_bytes, Backend.current())
+        return self._weight_bytes + prefixes + working
 
     def trim(self) -> None:
         """See Engine.trim."""
@@ -132,26 +143,21 @@ class HiDreamEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._model = None
-        self._tower.release()
-        self._prefixes.clear()
-        mx.clear_cache()
+        self.trim()
+        self._limits.close()
 
-    def _working_bytes(self, spec: RenderSpec) -> int:
-        """A prefix cache that is full and what a step or the prompt's run needs at once."""
-        config, itemsize = self._loaded().config, self._dtype.size
+    def _load_of(self, spec: RenderSpec) -> Load:
         pictures = len(spec.references)
         layout = bool(spec.layout) and not spec.keep_aspect
         size, patches, pads = bounds((spec.width, spec.height), pictures, layout, spec.keep_aspect)
         counts = [pads] * (pictures + layout)
-        load = Load(
+        return Load(
             prompt=len(self._prompts.encode(spec.prompt, counts)),
             patches=prod(grid(*size)),
             references=patches,
             pads=tuple(counts),
             branches=2 if self._recipe(spec, pictures).guided else 1,
         )
-        prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)
-        return prefixes + working_bytes(config.text, config.vision, load, itemsize, Backend.current())
 
     def _loaded(self) -> Model:
         if self._model is None:

@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from worker.engines.hidream.checkpoint import Stored
-from worker.engines.hidream.config import PATCH_VALUES, TextConfig
+from worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
 
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 GROUP = 64  # weights that share a scale and a bias when quantised
@@ -68,18 +68,19 @@ def prefix_bytes(config: TextConfig, load: Load, itemsize: int) -> int:
     return load.branches * load.prompt * token
 
 
-def working_bytes(
-    config: TextConfig, vision: Mapping[str, Any], load: Load, itemsize: int, backend: Backend
-) -> int:
-    """The most that intermediates hold at once, in the prompt's run or in a step."""
+def working_bytes(config: Config, load: Load, itemsize: int, tower: int, backend: Backend) -> int:
+    """The most held at once beside weights and prefixes: by the vision tower, the prompt's run or a step.
+
+    `tower` is the bytes of the vision tower's weights, in memory only while it looks.
+    """
+    text = config.text
     generated = 1 + load.patches + load.references
     states = (6 + 2 * load.branches) * load.patches * PATCH_VALUES * 4  # float32: z, x̂0, v, noise, …
     head = generated * PATCH_VALUES * (4 + itemsize)
-    step = states + max(_layer(config, generated, load.prompt + generated, itemsize, backend), head)
-    run = _layer(config, load.prompt, load.prompt, itemsize, backend) + _tower(
-        vision, load, itemsize, backend
-    )
-    return int(max(step, run) * SLACK)
+    step = states + max(_layer(text, generated, load.prompt + generated, itemsize, backend), head)
+    run = _layer(text, load.prompt, load.prompt, itemsize, backend)
+    seen = tower + _tower(config.vision, load, itemsize, backend) if load.pads else 0
+    return int(max(step, run, seen) * SLACK)
 
 
 def _layer(config: TextConfig, tokens: int, keys: int, itemsize: int, backend: Backend) -> int:
@@ -94,8 +95,6 @@ def _layer(config: TextConfig, tokens: int, keys: int, itemsize: int, backend: B
 
 
 def _tower(vision: Mapping[str, Any], load: Load, itemsize: int, backend: Backend) -> int:
-    if not load.pads:
-        return 0
     square = int(vision.get("spatial_merge_size", 2)) ** 2
     patches = sum(load.pads) * square
     hidden, inner = int(vision["hidden_size"]), int(vision["intermediate_size"])

@@ -6,7 +6,7 @@ cancels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -20,6 +20,7 @@ from worker.engines.hidream.prefixes import Prefix, PrefixCache
 from worker.engines.hidream.recipes import Recipe
 from worker.engines.hidream.rope import Positions, Rotation, rotation
 from worker.engines.hidream.tokens import Prompts
+from worker.engines.hidream.vision import Features
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
 MIN_SIGMA = 0.001
@@ -27,14 +28,13 @@ MIN_SIGMA = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What reference pictures add to a render. Computed once."""
+    """What reference pictures add to a render."""
 
     key: bytes  # of everything the prefix depends on beyond the prompt
     patches: mx.array  # (reference patches, 3072) in −1 … 1, all references in order
     grids: tuple[Grid, ...]  # of those patches, one per reference
     pads: tuple[Grid, ...]  # of the vision tower's tokens, one per reference
-    embeds: mx.array  # (pads, hidden), the tower's output
-    deepstack: tuple[mx.array, ...]  # one (pads, hidden) per decoder layer, from the first
+    features: Callable[[], Features]  # the tower's output, computed when first asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,9 @@ def _embed(model: Model, ids: Sequence[int], conditions: Conditions | None) -> t
     if conditions is None:
         return x, None
     at = mx.array(np.flatnonzero(np.array(ids) == model.config.image_token_id))
-    x[at] = conditions.embeds.astype(x.dtype)
-    return x, Added(at, conditions.deepstack)
+    features = conditions.features()
+    x[at] = features.embeds.astype(x.dtype)
+    return x, Added(at, features.deepstack)
 
 
 def predict(model: Model, plan: Plan, branch: Branch, z: mx.array, i: int) -> mx.array:

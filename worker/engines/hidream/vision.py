@@ -30,7 +30,6 @@ TOWER = "model.visual."
 class Features:
     """What the tower makes of pictures, their tokens in order."""
 
-    pads: tuple[Grid, ...]  # rows and columns of each picture's tokens
     embeds: mx.array  # (tokens, hidden)
     deepstack: tuple[mx.array, ...]  # each (tokens, hidden)
 
@@ -78,6 +77,12 @@ class Preprocessing:
             across, down = (math.ceil(side * grow / unit) * unit for side in (width, height))
         return across, down
 
+    def pads(self, width: int, height: int) -> Grid:
+        """Rows and columns of the tokens that a picture of this size becomes."""
+        across, down = self.size(width, height)
+        unit = self.patch * self.merge
+        return down // unit, across // unit
+
     def __call__(self, picture: Image.Image) -> tuple[NDArray[np.float32], Grid]:
         """(patches, channels · frames · patch²) with each merge × merge square's patches together, and rows
         and columns of patches."""
@@ -94,27 +99,20 @@ class Preprocessing:
 
 
 class VisionTower:
-    """The tower of a checkpoint folder; its weights are read when it is first called, and stay."""
+    """The tower of a checkpoint folder. Its weights are in memory only while it is called."""
 
     def __init__(self, folder: Path, config: Config, dtype: mx.Dtype) -> None:
         self.folder, self.config, self.dtype = folder, config, dtype
         self.preprocessing = Preprocessing.read(folder)
-        self._tower: Any = None
 
     def __call__(self, pictures: Sequence[Image.Image]) -> Features:
-        """The features of RGB pictures. Raises CheckpointError."""
-        if self._tower is None:
-            self._tower = self._load()
+        """The features of RGB pictures, evaluated. Raises CheckpointError."""
         patches, grids = zip(*map(self.preprocessing, pictures), strict=True)
         grid_thw = mx.array([(1, *grid) for grid in grids])
-        embeds, deepstack = self._tower(mx.array(np.concatenate(patches)).astype(self.dtype), grid_thw)
-        merge = self.preprocessing.merge
-        pads = tuple((rows // merge, columns // merge) for rows, columns in grids)
-        return Features(pads, embeds, tuple(deepstack))
-
-    def release(self) -> None:
-        """Give the weights' memory back."""
-        self._tower = None
+        pixels = mx.array(np.concatenate(patches)).astype(self.dtype)
+        embeds, deepstack = self._load()(pixels, grid_thw)
+        mx.eval(embeds, deepstack)
+        return Features(embeds, tuple(deepstack))
 
     def _load(self) -> Any:
         package = "mlx_vlm.models.qwen3_vl"
@@ -128,7 +126,6 @@ class VisionTower:
         weights = Weights(self.folder, self.dtype)
         shapes = {name: array.shape for name, array in dict(tree_flatten(tower.parameters())).items()}
         loaded = [(name, _read(weights, TOWER + name, shape)) for name, shape in shapes.items()]
-        mx.eval([array for _, array in loaded])
         tower.load_weights(loaded)
         return tower
 
