@@ -16,7 +16,7 @@ import mlx.core as mx
 
 from worker.engines.engine import CheckpointError
 from worker.engines.hidream.config import read_json
-from worker.engines.hidream.layers import Embedding, Linear, Quantized, RMSNorm
+from worker.engines.hidream.layers import Embedding, Linear, Quantized, RMSNorm, Stacked, arrays, stack
 
 INDEX = "model.safetensors.index.json"
 EXTRAS = "extras/custom_heads.safetensors"
@@ -52,6 +52,7 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     size: int  # bytes
+    start: int  # where its bytes begin in the file
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -89,6 +90,7 @@ def read_header(file: Path) -> list[Stored]:
                 entry["dtype"],
                 tuple(entry["shape"]),
                 entry["data_offsets"][1] - entry["data_offsets"][0],
+                8 + length + entry["data_offsets"][0],
             )
             for name, entry in header.items()
         ]
@@ -103,12 +105,14 @@ def read_header(file: Path) -> list[Stored]:
 class Weights:
     """A folder's tensors by their released names; reading one takes it out.
 
-    `dtype` is what floating-point tensors become. Shapes in errors are the config's expectation.
+    `dtype` is what floating-point tensors become, `dequantize_from` what Quantized says. Shapes in errors are
+    the config's expectation.
     """
 
-    def __init__(self, folder: Path, dtype: mx.Dtype) -> None:
+    def __init__(self, folder: Path, dtype: mx.Dtype, dequantize_from: int = 0) -> None:
         self.folder = folder
         self.dtype = dtype
+        self.dequantize_from = dequantize_from
         self.stored = {
             released_name(stored.name): stored
             for file in weight_files(folder)
@@ -134,6 +138,14 @@ class Weights:
         """A linear layer, quantised if its `.scales` are stored."""
         weight = self._matrix(name, outputs, inputs)
         return Linear(weight, self.tensor(f"{name}.bias", (outputs,)) if bias else None)
+
+    def stacked(self, names: Sequence[str], inputs: int, outputs: Sequence[int]) -> Stacked:
+        """Linear layers of one input, without biases, those stored alike as one."""
+        matrices = [self._matrix(name, rows, inputs) for name, rows in zip(names, outputs, strict=True)]
+        made = stack(matrices)
+        self._pending += [array for linear, _ in made.parts for array in arrays(linear.weight)]
+        self._evaluate()  # now, so that no more than these few matrices exist twice
+        return made
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """A token table, quantised if its `.scales` are stored."""
@@ -176,6 +188,7 @@ class Weights:
             self.tensor(f"{name}.biases", (rows, groups)),
             group_size,
             bits,
+            self.dequantize_from,
         )
 
     def _find(self, name: str) -> Stored:
@@ -211,3 +224,23 @@ class Weights:
     def _evaluate(self) -> None:
         mx.eval(self._pending)
         self._pending, self._pending_bytes = [], 0
+
+
+class Headers(Weights):
+    """Checks a folder against its config without reading a weight: tensors come as zeros, unevaluated."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, mx.bfloat16)
+        self.widths: set[int] = set()  # bits of what is stored quantised
+
+    def _quantized(self, name: str, rows: int, columns: int) -> Quantized:
+        found = super()._quantized(name, rows, columns)
+        self.widths.add(found.bits)
+        return found
+
+    def _take(self, stored: Stored) -> mx.array:
+        self._read.add(released_name(stored.name))
+        return mx.zeros(stored.shape, self.dtype if stored.dtype in _FLOATS else mx.uint32)
+
+    def _evaluate(self) -> None:
+        pass

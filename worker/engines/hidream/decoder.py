@@ -14,7 +14,9 @@ import mlx.core as mx
 
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.config import TextConfig
-from worker.engines.hidream.layers import Linear, RMSNorm
+from worker.engines.hidream.elementwise import fused
+from worker.engines.hidream.layers import RMSNorm
+from worker.engines.hidream.pacing import AHEAD, Pace
 from worker.engines.hidream.rope import Rotation
 
 Mask = mx.array | str | None  # (tokens, keys) True where attended, or 'causal', or all
@@ -38,9 +40,10 @@ class Attention:
             config.num_key_value_heads,
             config.head_dim,
         )
-        self.q_proj = weights.linear(f"{name}.q_proj", config.hidden_size, self.heads * self.size)
-        self.k_proj = weights.linear(f"{name}.k_proj", config.hidden_size, self.groups * self.size)
-        self.v_proj = weights.linear(f"{name}.v_proj", config.hidden_size, self.groups * self.size)
+        queries, keys = self.heads * self.size, self.groups * self.size
+        self.qkv_proj = weights.stacked(
+            [f"{name}.{one}_proj" for one in "qkv"], config.hidden_size, [queries, keys, keys]
+        )
         self.o_proj = weights.linear(f"{name}.o_proj", self.heads * self.size, config.hidden_size)
         self.q_norm = weights.norm(f"{name}.q_norm", self.size, config.rms_norm_eps)
         self.k_norm = weights.norm(f"{name}.k_norm", self.size, config.rms_norm_eps)
@@ -49,18 +52,25 @@ class Attention:
         self, x: mx.array, rotation: Rotation, past: KeysValues | None, mask: Mask
     ) -> tuple[mx.array, KeysValues]:
         """(tokens, hidden) to the same, and the keys and values of `past` followed by these tokens'."""
-        queries = rotation(self._split(x, self.q_proj, self.heads, self.q_norm))
-        keys = rotation(self._split(x, self.k_proj, self.groups, self.k_norm))
-        values = self._split(x, self.v_proj, self.groups)
+        q, k, v = self.qkv_proj(x)
+        queries = rotation(self._split(q, self.heads, self.q_norm))
+        keys = rotation(self._split(k, self.groups, self.k_norm))
+        values = self._split(v, self.groups)
         if past is not None:
             keys = mx.concatenate([past[0], keys], axis=2)
             values = mx.concatenate([past[1], values], axis=2)
         out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=self.size**-0.5, mask=mask)
         return self.o_proj(out[0].swapaxes(0, 1).flatten(1)), (keys, values)
 
-    def _split(self, x: mx.array, project: Linear, heads: int, norm: RMSNorm | None = None) -> mx.array:
-        y = project(x).reshape(len(x), heads, self.size)
-        return (y if norm is None else norm(y)).swapaxes(0, 1)[None]
+    def _split(self, x: mx.array, heads: int, norm: RMSNorm | None = None) -> mx.array:
+        x = x.reshape(len(x), heads, self.size)
+        return (x if norm is None else norm(x)).swapaxes(0, 1)[None]
+
+
+@fused
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """SiLU of `gate` times `up`."""
+    return gate * mx.sigmoid(gate) * up
 
 
 class Layer:
@@ -71,8 +81,9 @@ class Layer:
         self.input_norm = weights.norm(f"{name}.input_layernorm", hidden, config.rms_norm_eps)
         self.attention = Attention(weights, f"{name}.self_attn", config)
         self.mlp_norm = weights.norm(f"{name}.post_attention_layernorm", hidden, config.rms_norm_eps)
-        self.gate_proj = weights.linear(f"{name}.mlp.gate_proj", hidden, inner)
-        self.up_proj = weights.linear(f"{name}.mlp.up_proj", hidden, inner)
+        self.gate_up_proj = weights.stacked(
+            [f"{name}.mlp.gate_proj", f"{name}.mlp.up_proj"], hidden, [inner, inner]
+        )
         self.down_proj = weights.linear(f"{name}.mlp.down_proj", inner, hidden)
 
     def __call__(
@@ -81,31 +92,35 @@ class Layer:
         """(tokens, hidden) to the same, with the layer's keys and values."""
         attended, kept = self.attention(self.input_norm(x), rotation, past, mask)
         x = x + attended
-        y = self.mlp_norm(x)
-        gate = self.gate_proj(y)
-        return x + self.down_proj(gate * mx.sigmoid(gate) * self.up_proj(y)), kept
+        gate, up = self.gate_up_proj(self.mlp_norm(x))
+        return x + self.down_proj(swiglu(gate, up)), kept
 
 
 class Decoder:
-    """Token table, layers and final norm."""
+    """Token table, layers and final norm. Layers are evaluated as they are built, see pacing."""
 
     def __init__(self, weights: Weights, config: TextConfig, name: str = "model.language_model") -> None:
         self.embed_tokens = weights.embedding(f"{name}.embed_tokens", config.vocab_size, config.hidden_size)
         self.layers = [Layer(weights, f"{name}.layers.{i}", config) for i in range(config.num_hidden_layers)]
         self.norm = weights.norm(f"{name}.norm", config.hidden_size, config.rms_norm_eps)
+        self.ahead = AHEAD
 
     def prefix(self, x: mx.array, rotation: Rotation, added: Added | None = None) -> list[KeysValues]:
         """Run the prompt's embeddings (tokens, hidden) causally; return each layer's keys and values."""
-        cache = []
+        cache, pace = [], Pace(self.ahead)
         for i, layer in enumerate(self.layers):
             x, kept = layer(x, rotation, None, "causal")
             cache.append(kept)
             if added is not None and i < len(added.features):
                 x = x.at[added.at].add(added.features[i].astype(x.dtype))
+            if i + 1 < len(self.layers):  # nothing reads the last layer's output
+                pace(x)
         return cache
 
     def step(self, x: mx.array, rotation: Rotation, prefix: Sequence[KeysValues]) -> mx.array:
         """Run the generated tokens (tokens, hidden) over a prefix; return their normalised hidden states."""
+        pace = Pace(self.ahead)
         for layer, past in zip(self.layers, prefix, strict=True):
             x, _ = layer(x, rotation, past, None)
+            pace(x)
         return self.norm(x)

@@ -25,6 +25,7 @@ class Manifest(BaseModel):
     model: str  # as jobs name it
     recipe: Literal["dev", "dev-2604", "full"]
     bits: Literal[4, 5, 6, 8, 16]
+    mixed: bool = False  # whether the most sensitive layers have more bits
     source: str  # where the weights came from
     revision: str
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]  # of the weights, see `digest`
@@ -36,7 +37,7 @@ class Manifest(BaseModel):
         if not path.exists():
             raise CheckpointError(
                 f"{path} is missing, so nothing says which recipe these weights are for: "
-                f"run 'kiln models convert {folder} <new folder> --bits 16'"
+                f"run 'kiln models convert {folder} <new folder> --bits 16 --model NAME'"
             )
         try:
             return cls.model_validate(read_json(path))

@@ -24,13 +24,14 @@ def default_dtype() -> mx.Dtype:
 class Model:
     """A checkpoint folder in memory, without its vision tower.
 
-    Raises CheckpointError that names the file or tensor and what config.json expects.
+    `weights` stand in for the folder's own: random ones, or its headers alone. Raises CheckpointError that
+    names the file or tensor and what config.json expects.
     """
 
-    def __init__(self, folder: Path, config: Config, dtype: mx.Dtype) -> None:
+    def __init__(self, folder: Path, config: Config, dtype: mx.Dtype, weights: Weights | None = None) -> None:
         self.config = config
         self.dtype = dtype
-        weights = Weights(folder, dtype)
+        weights = weights or Weights(folder, dtype)
         hidden = config.text.hidden_size
         self.decoder = Decoder(weights, config.text)
         self.timestep = TimestepEmbedder(weights, hidden)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.engines.hidream.config import TextConfig
+from worker.engines.hidream.elementwise import fused
 
 Positions = NDArray[np.int32]  # (3, tokens): t, h, w
 
@@ -29,11 +30,14 @@ class Rotation:
 
         The two halves of head_dim are the pairs' first and second members (GPT-NeoX convention).
         """
-        first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
-        turned = mx.concatenate(
-            [first * self.cos - second * self.sin, second * self.cos + first * self.sin], axis=-1
-        )
-        return turned.astype(x.dtype)
+        first, second = mx.split(x, 2, axis=-1)
+        return mx.concatenate(_turn(first, second, self.cos, self.sin), axis=-1)
+
+
+@fused
+def _turn(first: mx.array, second: mx.array, cos: mx.array, sin: mx.array) -> list[mx.array]:
+    x, y = first.astype(mx.float32), second.astype(mx.float32)
+    return [(x * cos - y * sin).astype(first.dtype), (y * cos + x * sin).astype(first.dtype)]
 
 
 def axis_of_frequency(section: tuple[int, int, int]) -> NDArray[np.int64]:

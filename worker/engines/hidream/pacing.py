@@ -1,0 +1,28 @@
+"""Keeps the host from running far ahead of the device.
+
+MLX allocates what an operation writes when it is submitted. A whole step submitted at once holds every
+layer's intermediates, dequantised weights among them, until the device has caught up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import mlx.core as mx
+
+AHEAD = 1  # layers: enough to keep the device busy while the host prepares the next
+
+
+class Pace:
+    """Submits one layer after another and waits for the one `ahead` layers before."""
+
+    def __init__(self, ahead: int = AHEAD) -> None:
+        self.ahead = ahead
+        self._submitted: deque[mx.array] = deque()
+
+    def __call__(self, x: mx.array) -> None:
+        """Start to compute a layer's output."""
+        mx.async_eval(x)  # type: ignore[no-untyped-call]
+        self._submitted.append(x)
+        if len(self._submitted) > self.ahead:
+            mx.eval(self._submitted.popleft())

@@ -1,0 +1,80 @@
+"""Random weights of any size in place of a checkpoint's: to measure what no folder here holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from worker.engines.hidream.checkpoint import Weights
+from worker.engines.hidream.config import TextConfig
+from worker.engines.hidream.layers import Quantized
+from worker.engines.hidream.quantize import Widths
+
+CONFIGS = {
+    "release": TextConfig(
+        hidden_size=4096,
+        intermediate_size=12288,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151936,
+        rms_norm_eps=1e-6,
+        rope_theta=5e6,
+        mrope_section=(24, 20, 20),
+    ),
+    "small": TextConfig(
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        head_dim=32,
+        vocab_size=1024,
+        rms_norm_eps=1e-6,
+        rope_theta=5e6,
+        mrope_section=(6, 5, 5),
+    ),
+}
+
+
+class RandomWeights(Weights):
+    """Normal values of spread 1/√inputs, norms near 1; matrices that `widths` quantises as uniform integers.
+
+    Made on the device, one at a time, so that the largest tensor is all that making them adds.
+    """
+
+    def __init__(self, widths: Widths, dtype: mx.Dtype, dequantize_from: int = 0) -> None:
+        self.widths, self.dtype, self.dequantize_from = widths, dtype, dequantize_from
+        self.stored, self._pending, self._pending_bytes = {}, [], 0
+        self._keys = iter(range(1, 2**31))
+
+    def tensor(self, name: str, shape: Sequence[int]) -> mx.array:
+        """Random values of this shape."""
+        centre = 1.0 if "norm" in name else 0.0
+        spread = 0.02 if centre or len(shape) == 1 else shape[-1] ** -0.5
+        values = mx.random.normal(shape, self.dtype, centre, spread, mx.random.key(next(self._keys)))
+        mx.eval(values)
+        return values
+
+    def finish(self, ignore: object) -> None:
+        """All is evaluated already."""
+
+    def _matrix(self, name: str, rows: int, columns: int) -> mx.array | Quantized:
+        bits = self.widths.of(f"{name}.weight")
+        if bits is None:
+            return self.tensor(f"{name}.weight", (rows, columns))
+        words, groups = columns * bits // 32, columns // self.widths.group_size
+        width = (12 / columns) ** 0.5  # of a uniform distribution with a spread of 1/√columns
+        scale = width / (2**bits - 1)
+        made = Quantized(
+            mx.random.randint(0, 2**32 - 1, (rows, words), mx.uint32, mx.random.key(next(self._keys))),
+            mx.full((rows, groups), scale, self.dtype),
+            mx.full((rows, groups), -width / 2, self.dtype),
+            self.widths.group_size,
+            bits,
+            self.dequantize_from,
+        )
+        mx.eval(made.weight, made.scales, made.biases)
+        return made
