@@ -25,6 +25,7 @@ from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError, png_key, sidecar_key
 from worker.checks import check
 from worker.claims import Claim, Claims, Progress, stamp
+from worker.deposit import Deposit, NotOursError
 from worker.engines.engine import Pixels
 from worker.png import encode
 from worker.pulse import Pulse
@@ -246,78 +247,33 @@ class Delivery:
     def _store(self, entry: Entry) -> None:
         """Picture, then sidecar, each read back, then the job's end. May be done again at any point."""
         claim = entry.claim
-        if not self._ours(claim):
+        picture, sidecar = entry.draft.sidecar.png.key, sidecar_key(claim.client, claim.job_id)
+        deposit = Deposit(self._bucket, sidecar, picture, lambda: self._ours(claim))
+        try:
+            if not self._ours(claim):
+                raise NotOursError
+            started = time.perf_counter()
+            record = deposit.store(entry.png(), lambda: final(entry.draft, time.perf_counter() - started))
+        except NotOursError:
+            self._clear_cancelled(claim, picture, sidecar)
             self._step_back(entry)
             return
-        record = self._stored_sidecar(claim)
-        if record is None:
-            record = self._store_now(entry)
-        if record is None:
-            return
-        result = {
-            "png": record.png.key,
-            "sidecar": sidecar_key(claim.client, claim.job_id),
-            "sha256": record.png.sha256,
-        }
+        result = {"png": picture, "sidecar": sidecar, "sha256": record.png.sha256}
         if self._claims.finish(claim, result, entry.draft.gpu_seconds):
-            log.info("job %s: stored as %s", claim.job_id, record.png.key)
+            log.info("job %s: stored as %s", claim.job_id, picture)
             self._keep_copy(entry)
         elif claim.execution in self._orphans:
             log.warning("job %s: stored, though Redis knows it no more", claim.job_id)
         else:
             log.warning("job %s: ended by someone else while it was delivered", claim.job_id)
-            if self._claims.cancelled(claim):
-                self._bucket.delete(result["sidecar"])
-                self._bucket.delete(record.png.key)
+            self._clear_cancelled(claim, picture, sidecar)
         self._forget(entry)
 
-    def _store_now(self, entry: Entry) -> Sidecar | None:
-        claim, draft = entry.claim, entry.draft
-        png = entry.png()
-        started = time.perf_counter()
-        self._put_png(entry, png)
-        upload = time.perf_counter() - started
-        total = time.time() - draft.taken
-        timings = draft.sidecar.timings
-        named = timings.load + timings.prefix + sum(timings.steps) + timings.decode
-        named += timings.checks + timings.encode + upload
-        final = draft.sidecar.model_copy(
-            update={
-                "timings": timings.model_copy(
-                    update={"upload": upload, "total": total, "other": max(0.0, total - named)}
-                )
-            }
-        )
-        if not self._ours(claim):
-            if self._claims.cancelled(claim):
-                self._bucket.delete(draft.sidecar.png.key)
-            self._step_back(entry)
-            return None
-        key = sidecar_key(claim.client, claim.job_id)
-        body = final.model_dump_json(indent=1).encode()
-        if self._bucket.put(key, body, "application/json", if_absent=True) and self._bucket.get(key) == body:
-            return final
-        stored = self._stored_sidecar(claim)
-        if stored is None:
-            raise StorageAwayError(f"{key} does not read back as it was written")
-        return stored
-
-    def _put_png(self, entry: Entry, png: bytes) -> None:
-        """Put the picture where none is; one without a sidecar is a dead worker's, and is replaced."""
-        key = entry.draft.sidecar.png.key
-        if not self._bucket.put(key, png, "image/png", if_absent=True):
-            there = self._bucket.head(key)
-            etag = f'"{hashlib.md5(png, usedforsecurity=False).hexdigest()}"'
-            if there is not None and there.etag != etag:
-                self._bucket.put(key, png, "image/png", replace=there.etag)
-        back = self._bucket.get(key)
-        if back != png:
-            raise StorageAwayError(f"{key} does not read back as it was written")
-
-    def _stored_sidecar(self, claim: Claim) -> Sidecar | None:
-        """The committed record of this job, if there is one: ours of an earlier try, or another worker's."""
-        body = self._bucket.get(sidecar_key(claim.client, claim.job_id))
-        return Sidecar.model_validate_json(body) if body is not None else None
+    def _clear_cancelled(self, claim: Claim, picture: str, sidecar: str) -> None:
+        """Take out of the bucket what this worker may have put there for a job that nobody wants any more."""
+        if self._claims.cancelled(claim):
+            self._bucket.delete(sidecar)
+            self._bucket.delete(picture)
 
     def _ours(self, claim: Claim) -> bool:
         return claim.execution in self._orphans or self._claims.holds(claim)
@@ -337,6 +293,16 @@ class Delivery:
                 (self._renders / f"{entry.claim.job_id}.png").write_bytes(entry.png())
             except OSError as error:
                 log.warning("job %s: no copy in %s (%s)", entry.claim.job_id, self._renders, error.strerror)
+
+
+def final(draft: Draft, upload: float) -> Sidecar:
+    """The sidecar of a picture that took `upload` seconds to be in the bucket, read back and compared."""
+    timings = draft.sidecar.timings
+    total = max(0.0, time.time() - draft.taken)  # the clock may have been set back
+    named = timings.load + timings.prefix + sum(timings.steps) + timings.decode
+    named += timings.checks + timings.encode + upload
+    timings = timings.model_copy(update={"upload": upload, "total": total, "other": max(0.0, total - named)})
+    return draft.sidecar.model_copy(update={"timings": timings})
 
 
 def queue_wait(claim: Claim) -> float:
