@@ -23,6 +23,7 @@ FUNCTION = "worker.tasks.render"
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 DAY = 86_400  # seconds
 FAILURE_DAYS = 30
+MAX_FOREIGN = 16 * 2**20  # bytes of another application's arguments
 
 _FOREIGN = (
     "success_callback_name",
@@ -88,6 +89,23 @@ class RenderJob(Job):
     def perform(self) -> NoReturn:
         """Never: a job is not run from its record."""
         raise KilnError("jobs of pixelkiln are rendered by `kiln worker`, not performed")
+
+
+class Follower(Job):
+    """A job of any application that waits for one of ours: put into its queue as it is, never looked into.
+
+    RQ writes the whole record back, so callbacks and data in another format must come through unchanged.
+    """
+
+    def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
+        """Read RQ's hash; nothing in it is imported or unpickled. Raises SpecError for a bomb."""
+        fields = {k: v for k, v in raw_data.items() if k != b"exc_info"}
+        try:
+            if len(zlib.decompressobj().decompress(fields.get(b"data", b""), MAX_FOREIGN + 1)) > MAX_FOREIGN:
+                raise SpecError("data", f"is more than {MAX_FOREIGN:,} bytes")
+        except zlib.error:
+            pass  # plain
+        super().restore(fields)
 
 
 def read_spec(data: bytes, lane: str, job_id: str) -> RenderSpec:

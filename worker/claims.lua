@@ -20,7 +20,8 @@ local function status_of(job)
 end
 
 local function number_at(key, field)
-  return tonumber(redis.call('HGET', key, field) or '0') or 0
+  local number = tonumber(redis.call('HGET', key, field) or '0') or 0
+  return number >= 0 and number < 2 ^ 53 and number or 0 -- not a NaN, nor what a producer forged below zero
 end
 
 local function lane_parts(lane)
@@ -57,8 +58,7 @@ local function own(job, execution, lane, worker, stamp, lease)
     'worker_name', worker, 'ended_at', '')
   redis.call('PERSIST', 'rq:job:' .. job)
   redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', job, 'created_at', now,
-    'last_heartbeat', now, 'worker_name', worker, 'lane', lane)
-  redis.call('EXPIRE', 'rq:execution:' .. member, DAY)
+    'last_heartbeat', now, 'worker_name', worker, 'lane', lane) -- no expiry: after days off, reap reads the lane
   redis.pcall('ZADD', 'rq:executions:' .. job, now + DAY, execution)
   redis.pcall('EXPIRE', 'rq:executions:' .. job, DAY)
   redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
@@ -72,6 +72,7 @@ local function give_back(job, execution, lane, worker, crashed)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'queued', 'started_at', '', 'worker_name', '')
   redis.call('HDEL', 'rq:job:' .. job, 'meta')
   if crashed then count_up(job, 'kiln_crashes') end
+  if redis.call('TYPE', 'rq:queue:' .. lane).ok ~= 'list' then redis.call('DEL', 'rq:queue:' .. lane) end
   redis.call('LPUSH', 'rq:queue:' .. lane, job)
   redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
   ring(lane)
@@ -182,7 +183,6 @@ function operation.renew(a)
     if holds(job, execution) then
       redis.call('ZADD', 'kiln:leases', now + lease, member)
       redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
-      redis.call('EXPIRE', 'rq:execution:' .. member, DAY)
       redis.call('HSET', 'rq:job:' .. job, 'last_heartbeat', stamp)
       if progress ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', progress) end
     else

@@ -23,7 +23,7 @@ from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
-from jobs.record import DAY, FAILURE_DAYS, RenderJob
+from jobs.record import DAY, FAILURE_DAYS, Follower, RenderJob
 
 log = logging.getLogger("kiln.claims")
 
@@ -181,14 +181,20 @@ class Claims:
     def recover_dependents(self) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes."""
         keys: Any = self.connection.smembers("rq:queues")
-        lanes = [lane for key in keys if (lane := key.decode().removeprefix("rq:queue:")).startswith("kiln:")]
+        names = (key.decode("utf-8", "replace").removeprefix("rq:queue:") for key in keys)
+        lanes = [lane for lane in names if lane.startswith("kiln:")]
         with self.connection.pipeline(transaction=False) as pipe:
             for lane in lanes:
                 pipe.exists(f"rq:ready:{lane}")
             left = pipe.execute()
         for lane, waiting in zip(lanes, left, strict=True):
             if waiting:
-                self._queue(lane).ready_job_registry.cleanup()
+                try:
+                    self._queue(lane).ready_job_registry.cleanup()
+                except (redis.ConnectionError, redis.TimeoutError):
+                    raise
+                except Exception as error:  # records that strangers wrote: the other lanes go on
+                    log.warning("lane %s: its ready jobs cannot be read (%s)", lane, type(error).__name__)
 
     def _call(self, operation: str, *arguments: Any) -> Any:
         return self._script(args=[operation, *arguments])
@@ -221,9 +227,12 @@ class Claims:
                     if not pipe.explicit_transaction:
                         pipe.multi()
                     self._bookkeep(pipe, job, claim, status, result, reason, seconds)
-                    pipe.execute()
+                    answers = pipe.execute(raise_on_error=False)
                 except redis.WatchError:
                     continue
+            for refused in (one for one in answers if isinstance(one, redis.ResponseError)):
+                # The rest of the transaction stands: a stranger's key of another type holds no job up.
+                log.warning("job %s: %s", claim.job_id, refused)
             if ready:
                 self._queue(claim.lane).enqueue_ready_jobs_by_queue(ready)
             return True
@@ -266,7 +275,10 @@ class Claims:
 
     def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
         """Whether this very execution ended the job already, its reply lost."""
-        latest: Any = self.connection.xrevrange(f"rq:results:{claim.job_id}", count=1)
+        try:
+            latest: Any = self.connection.xrevrange(f"rq:results:{claim.job_id}", count=1)
+        except redis.ResponseError:  # a stranger's key of another type
+            return False
         return bool(latest and latest[0][1].get(b"execution_id") == claim.execution.encode())
 
     def _ready_dependents(self, job: RenderJob, claim: Claim, pipe: Any) -> dict[str, list[str]]:
@@ -276,7 +288,7 @@ class Claims:
             ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
                 job, pipeline=pipe, refresh_job_status=False
             )
-        except redis.RedisError:
+        except (redis.ConnectionError, redis.TimeoutError, redis.WatchError):
             raise
         except Exception as error:  # a dependent's record is malformed: this job ends all the same
             log.warning("job %s: its dependents cannot be read (%s)", claim.job_id, type(error).__name__)
@@ -284,7 +296,7 @@ class Claims:
         return ready
 
     def _queue(self, lane: str) -> Queue:
-        return Queue(lane, connection=self.connection, job_class=RenderJob, serializer=JSONSerializer)
+        return Queue(lane, connection=self.connection, job_class=Follower, serializer=JSONSerializer)
 
     def _shell(self, claim: Claim, status: RQStatus) -> RenderJob:
         """RQ's object for a job whose record is not parsed: enough for its bookkeeping."""
