@@ -1,0 +1,42 @@
+"""Claims and workers to test with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from jobs import Kiln, RenderSpec, Settings
+from jobs.connection import connect
+from worker.claims import Claims
+
+
+@pytest.fixture
+def make_claims(settings: Settings) -> Iterator[Callable[..., Claims]]:
+    """Claims on connections of their own, as workers have them."""
+    made: list[Claims] = []
+
+    def make(worker: str = "worker-1", where: Settings = settings) -> Claims:
+        made.append(Claims(connect(where, timeout=5.0), worker))
+        return made[-1]
+
+    yield make
+    for claims in made:
+        claims.connection.close()
+
+
+@pytest.fixture
+def claims(make_claims: Callable[..., Claims]) -> Claims:
+    return make_claims()
+
+
+@pytest.fixture
+def submit(kiln: Kiln) -> Callable[..., str]:
+    """Submit one small job; its id."""
+
+    def act(id: str | None = None, **fields: Any) -> str:
+        wanted = {"prompt": "a fox", "model": "demo", "width": 64, "height": 64, **fields}
+        return kiln.submit(RenderSpec.parse(wanted), id=id).id
+
+    return act
