@@ -53,8 +53,10 @@ def euler_schedule(steps: int, shift: float) -> Schedule:
 
 def unipc_schedule(steps: int, shift: float) -> Schedule:
     """Evenly spaced from the shifted 0.999 towards 0, shifted again; the model is told whole timesteps."""
-    first = shifted(1 - 1 / TRAIN_STEPS, shift)
-    sigmas = [shifted(float(sigma), shift) for sigma in np.linspace(first, 0.0, steps + 1)[:-1]]
+    # The first sigma is a float32 in the reference: in float64 some timesteps would be cut to one less.
+    largest = np.float32(1 - 1 / TRAIN_STEPS)
+    first = np.float32(shift) * largest / (np.float32(1) + np.float32(shift - 1) * largest)
+    sigmas = [shifted(float(sigma), shift) for sigma in np.linspace(float(first), 0.0, steps + 1)[:-1]]
     return Schedule(tuple(float(int(sigma * TRAIN_STEPS)) for sigma in sigmas), (*sigmas, 0.0))
 
 
