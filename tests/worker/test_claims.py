@@ -665,7 +665,9 @@ def test_a_race_has_one_end(make_claims: Make, submit: Submit, kiln: Kiln, rival
             answers[0] = mine.finish(claim, RESULT, 1.0)
 
         def interfere(
-            claim: Claim = claim, start: threading.Barrier = start, answers: list[Any] = answers
+            claim: Claim = claim,
+            start: threading.Barrier = start,
+            answers: list[Any] = answers,
             pings: int = round_ % 8,
         ) -> None:
             start.wait()
