@@ -136,6 +136,50 @@ def models_list(as_json: JSON = False) -> None:
         out.print(f"{one.model}  {one.quantization}  {one.folder}", markup=False, soft_wrap=True)
 
 
+@models_app.command(name="convert")
+def models_convert(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint folder, of the release or of MLX's community.")
+    ],
+    target: Annotated[Path, typer.Argument(help="A folder to be made.")],
+    bits: Annotated[int, typer.Option(help="4, 5, 6, 8, or 16 to keep every value.")],
+    group_size: Annotated[int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")] = 64,
+    mixed: Annotated[bool, typer.Option("--mixed", help="More bits where they matter most.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Make a checkpoint of fewer bits, tensor by tensor; only a whole one carries the target's name."""
+    _needs_worker()
+    from rich.progress import Progress
+
+    from worker.engines.engine import EngineError
+    from worker.engines.hidream.convert import convert
+
+    if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
+        raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")
+    try:
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("converting", total=None)
+            manifest = convert(
+                source,
+                target,
+                bits,
+                group_size=group_size,
+                mixed=mixed,
+                model=model,
+                progress=lambda name, done, total: bar.update(task, completed=done, total=total),
+            )
+    except EngineError as error:
+        raise KilnError(str(error)) from None
+    record = manifest.model_dump(by_alias=True)
+    if as_json:
+        print(json.dumps(record, indent=1))
+    else:
+        out.print(f"{target}: {manifest.model}, {bits} bits, {manifest.digest}", markup=False, soft_wrap=True)
+
+
 @models_app.command(name="verify")
 def models_verify(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="CHECKPOINT")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 from worker.engines.engine import Engine
@@ -11,7 +12,7 @@ def device() -> str:
     """What MLX computes on, in words."""
     import mlx.core as mx
 
-    return f"{mx.__version__} on {mx.default_device()}"
+    return f"{version('mlx')} on {mx.default_device()}"
 
 
 def load(folder: Path, budget: int | None = None) -> Engine:
