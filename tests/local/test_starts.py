@@ -39,7 +39,7 @@ def test_a_taken_port_is_left_to_its_owner(tmp_path: Path) -> None:
         assert valkey.kept.secrets == before.secrets
 
 
-@pytest.mark.parametrize(("kind", "which"), [(Valkey, 0), (Seaweed, 6), (Seaweed, 3)])
+@pytest.mark.parametrize(("kind", "which"), [(Valkey, 0), (Seaweed, 3)])
 def test_a_port_taken_in_the_last_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Server], which: int
 ) -> None:

@@ -37,6 +37,8 @@ _OPTIONS = {
     "s3.localSocket": "s3.sock",
     "filer.localSocket": "filer.sock",
     "volume.preStopSeconds": "0",  # a pause for clusters
+    # A master that resumes its state may refuse writes for 15 s, waiting for volume servers of a cluster.
+    "master.resumeState": "false",
     "volume.id": "kiln",  # else it is named after its port, which may change
 }
 
@@ -106,7 +108,7 @@ class Seaweed(Server):
 
         if not self._listens():
             return False
-        client = self.connect()
+        client = self.connect(timeout=2.0)  # it may be another who listens there, and says nothing
         try:
             with suppress(client.exceptions.BucketAlreadyOwnedByYou):
                 client.create_bucket(Bucket=BUCKET)
@@ -139,8 +141,8 @@ class Seaweed(Server):
             "admin.port.grpc": admin + PAIR,
         }
 
-    def connect(self) -> S3Client:
-        """A client that tries each request once. The caller closes it."""
+    def connect(self, timeout: float = 10.0) -> S3Client:
+        """A client that tries each request once, for `timeout` seconds. The caller closes it."""
         import boto3
         from botocore.config import Config
 
@@ -157,7 +159,7 @@ class Seaweed(Server):
                 response_checksum_validation="when_required",
                 proxies={},  # none of the environment's: this is loopback
                 connect_timeout=2,
-                read_timeout=10,
+                read_timeout=timeout,
                 retries={"total_max_attempts": 1},
             ),
         )
