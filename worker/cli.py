@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import signal
 import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -21,6 +22,9 @@ from rich.table import Table
 from jobs.cli import JSON, app, err, out
 from jobs.errors import KilnError, NotReadyError, UsageError
 from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.engines.hidream.golden import CaseResult
 
 models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
 app.add_typer(models_app, name="models", no_args_is_help=True)
@@ -196,19 +200,29 @@ def models_verify(
         results = replay(checkpoint, golden, case)
     except EngineError as error:
         raise KilnError(str(error)) from None
-    records = [{k: v for k, v in asdict(one).items() if v is not None} | {"ok": one.ok} for one in results]
+    records = [_case_record(one) for one in results]
     fine = bool(results) and all(result.ok for result in results)
     if as_json:
         print(json.dumps({"cases": records, "ok": fine}, indent=1))
     else:
         table = Table("case", "x_pred", "z", "image", "")
         for record in records:
-            numbers = [f"{record[key]:.2g}" if key in record else "" for key in ("x_pred", "z", "image")]
+            errors = [record.get(key) for key in ("x_pred", "z", "image")]
+            numbers = ["" if error is None else f"{error:.2g}" for error in errors]
             said = record.get("skipped") or record.get("error") or "differs"
             table.add_row(record["name"], *numbers, "ok" if record["ok"] else _plain(said))
         out.print(table)
     if not fine:
         raise typer.Exit(1)
+
+
+def _case_record(result: CaseResult) -> dict[str, Any]:
+    """One case as JSON: what it has, and null where a broken model gave no number."""
+    record: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if value is not None:
+            record[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return record | {"ok": result.ok}
 
 
 class _terminable:  # noqa: N801 - reads as a word where it is used

@@ -9,10 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import resource
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -24,21 +22,18 @@ from jobs.connection import connect, explained
 from jobs.errors import NotReadyError, SpecError
 from jobs.record import read_spec
 from jobs.settings import Settings
-from jobs.sidecar import Memory
 from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
-from worker import engines, machine
+from worker import machine
 from worker.awake import Awake
-from worker.budget import refuse_size, refuse_weights
-from worker.checks import check
 from worker.claims import Claim, Claims, Progress, new_execution
 from worker.delivery import Delivery, Machine, Rendered
-from worker.engines.engine import CheckpointError, Engine, EngineError
-from worker.health import FAILURES, Health
+from worker.engines.engine import CheckpointError, EngineError, Step
 from worker.models import Installed, installed
 from worker.preview import Previews
 from worker.pulse import Pulse
 from worker.references import References
+from worker.renderer import GiveBackError, Renderer
 from worker.spool import Spool
 from worker.stall import Stall
 
@@ -46,13 +41,10 @@ log = logging.getLogger("kiln.worker")
 
 POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
 LINGER = 60.0  # idle seconds after which the machine may sleep
-REST = 5.0  # seconds without taking jobs after the bucket did not give a job's references
+REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
+ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
 RETRY = 1.0  # seconds between tries while Redis is away
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
-
-
-class GiveBackError(Exception):
-    """The running job is to be given back."""
 
 
 class Service:
@@ -65,7 +57,6 @@ class Service:
         self._settings = settings
         self.name = f"{platform.node().split('.')[0] or 'worker'}-{secrets.token_hex(3)}"
         self._served = self._choose(set(only))
-        self._budget = machine.budget(settings.memory)
         self._redis = connect(settings)
         with explained(settings):
             self._redis.ping()
@@ -74,29 +65,30 @@ class Service:
         self._spool = Spool(settings.spool_dir)
         self._claims = self._own_claims(10.0)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
-        self._stall = Stall(settings.stall_seconds)
-        self._health = Health()
-        self._unwell: str | None = None
-        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, self._stall)
+        stall = Stall(settings.stall_seconds)
+        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, stall)
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
-        self._references = References(bucket)
+        budget = machine.budget(settings.memory)
+        self._renderer = Renderer(self._served, budget, References(bucket), stall)
         self._awake = Awake()
-        self._engine: Engine | None = None
-        self._resident: Installed | None = None
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
         self._rest_until = 0.0  # monotonic; no job is taken before
-        self.loads = 0
+        self._rest_reason = ""
 
     def run(self) -> None:
         """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back."""
-        before = {s: signal.signal(s, self._leave) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._recover()
+        except BaseException:
+            self._spool.close()  # with all that it holds: the next start goes on there
+            raise
+        before = {s: signal.signal(s, self._leave) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
             self._pulse.start()
             self._delivery.start()
             if self._previews is not None:
@@ -120,18 +112,20 @@ class Service:
             if claim is not None:
                 self._awake.hold()
                 self._serve(claim)
-                self._heal()
+                self._renderer.heal()
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
                 self._awake.release()
 
     def _take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
-        resident = self._resident.kind if self._resident else ""
         self._pulse.say("idle")
         try:
             claim = self._claims.take(
-                list(self._served), resident, execution=self._execution, estimate=self._estimate
+                list(self._served),
+                self._renderer.resident,
+                execution=self._execution,
+                estimate=self._estimate,
             )
             self._execution = new_execution()
             if claim is None:
@@ -146,9 +140,8 @@ class Service:
         """Bring one job to its end, or give it back."""
         taken = time.time()
         self._pulse.hold(claim, Progress("loading"))
-        self._stall.begin(f"job {claim.job_id}, loading", "load")
         try:
-            self._spool.mark(claim)
+            self._mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
             self._delivery.put(self._render(claim, spec, taken))
         except GiveBackError:
@@ -158,118 +151,30 @@ class Service:
         except (StorageAwayError, StorageRefusedError) as error:
             log.warning("job %s: its references cannot be fetched now: %s", claim.job_id, error)
             self._give_back(claim)
-            self._rest_until = time.monotonic() + REST
+            self._rest("the bucket does not give the references of jobs")
         except CheckpointError as error:
             self._withdraw(claim, error)
         except EngineError as error:
-            self._health.failed()
+            self._renderer.failed()
             self._fail(claim, str(error))
         except Exception as error:
-            self._health.failed()
+            self._renderer.failed()
             log.exception("job %s failed", claim.job_id)
             self._fail(claim, f"{type(error).__name__}: {error}")
-        finally:
-            self._stall.end()
-
-    def _heal(self) -> None:
-        """Act on what the last jobs tell of this worker's state."""
-        cure = self._health.cure()
-        if cure == "canary":
-            self._ask_canary()
-        elif cure == "trim" and self._engine is not None:
-            log.warning("%s; freeing caches", self._health.story)
-            self._engine.trim()
-        elif cure == "reload":
-            log.warning("%s; the model is loaded anew for the next job", self._health.story)
-            self._unload()
-        elif cure == "stop":
-            self._unwell = (
-                f"unwell: {self._health.story}; restart the worker, and see what else the machine runs"
-            )
-            log.error(self._unwell)
-
-    def _ask_canary(self) -> None:
-        """Several jobs failed in a row: is it them, or us? A small picture that must come out tells."""
-        if self._resident is None or self._engine is None:
-            return
-        log.warning("%d jobs failed in a row; rendering a canary", FAILURES)
-        spec = RenderSpec(prompt="a canary", model=self._resident.model, width=128, height=128, seed=1)
-        self._stall.begin("a canary", "canary")
-        try:
-            pixels = [step.pixels for step in self._engine.render(spec)][-1]
-            well = pixels is not None and not check(pixels).warnings
-            found = "it rendered" if well else "its picture shows nothing"
-        except Exception as error:
-            well, found = False, f"it failed too: {type(error).__name__}: {error}"
-        finally:
-            self._stall.end()
-        if well:
-            log.warning("the canary is well: the jobs were at fault")
-        else:
-            self._unwell = (
-                f"unwell: {FAILURES} jobs failed in a row and so did a canary ({found}); restart it"
-            )
-            log.error(self._unwell)
 
     def _render(self, claim: Claim, spec: RenderSpec, taken: float) -> Rendered:
-        """The picture and what was measured. Raises GiveBackError, SpecError or EngineError."""
-        started = time.perf_counter()
-        engine, fresh = self._engine_for(spec)
-        load = time.perf_counter() - started if fresh else 0.0
-        refuse_size(engine, spec, self._budget, self._served.values())
-        pictures = self._references.of(spec)
-        self._pulse.say(f"rendering {claim.job_id}")
-        swapped = machine.swap_ins()
-        size = (self._resident, spec.width, spec.height, len(spec.references))
-        prefix, seconds, pixels, decode = 0.0, [], None, 0.0
-        engine.reset_peak()
-        self._stall.begin(f"job {claim.job_id}, its prompt", ("prompt", size))
-        for step in engine.render(spec, pictures):
-            if step.index == 0:
-                prefix = step.seconds
-                self._stall.end(("prompt", size), prefix)
-            else:
-                seconds.append(step.seconds)
-                self._stall.end(size, step.seconds)
-            if step.pixels is not None:
-                pixels, decode = step.pixels, step.decode_seconds
+        """See Renderer.render; each step is published, and says whether to go on."""
+
+        def report(step: Step) -> bool:
             self._pulse.report(claim, Progress("rendering", step.index, step.total))
             if self._previews is not None:
                 self._previews.offer(claim, step)
-            if self._asked_to_leave > 1 or self._pulse.lost(claim):
-                raise GiveBackError
-            if step.index < step.total:
-                self._stall.begin(f"job {claim.job_id}, step {step.index + 1} of {step.total}", size)
-        if pixels is None:
-            raise EngineError("the engine ended without a picture")
-        self._estimate = prefix + sum(seconds)
-        swap_ins = machine.swap_ins() - swapped
-        memory = Memory(peak_mlx=engine.peak_bytes(), peak_resident=peak_resident(), swap_ins=swap_ins)
-        events = self._health.rendered(size, seconds, swap_ins)
-        for event in events:
-            log.warning("job %s: %s", claim.job_id, event)
-        return Rendered(
-            claim, spec, pixels, taken, load, prefix, seconds, decode, memory, engine.facts, events
-        )
+            return self._asked_to_leave < 2 and not self._pulse.lost(claim)
 
-    def _engine_for(self, spec: RenderSpec) -> tuple[Engine, bool]:
-        """The engine that renders `spec`, and whether it had to be loaded; never two models at once."""
-        wanted = self._served[f"{spec.model}:{spec.quantization}"]
-        if self._engine is not None and self._resident == wanted:
-            return self._engine, False
-        refuse_weights(wanted, self._budget, self._served.values())
-        self._unload()
-        log.info("loading %s from %s", wanted.kind, wanted.folder)
-        self._pulse.say(f"loading {wanted.kind}")
-        self._engine = engines.load(wanted.folder, self._budget)
-        self._resident = wanted
-        self.loads += 1
-        return self._engine, True
-
-    def _unload(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-        self._engine = self._resident = None
+        self._pulse.say(f"rendering {claim.job_id}")
+        rendered = self._renderer.render(claim, spec, taken, report)
+        self._estimate = rendered.prefix + sum(rendered.steps)
+        return rendered
 
     def _give_back(self, claim: Claim) -> None:
         if self._pulse.lost(claim):
@@ -291,6 +196,19 @@ class Service:
         self._served.pop(kind, None)
         self._until_answered(lambda: self._claims.release(claim))
         self._let_go(claim)
+
+    def _mark(self, claim: Claim) -> None:
+        """Note on disk that the job is being rendered. Raises GiveBackError where that cannot be done."""
+        try:
+            self._spool.mark(claim)
+        except OSError as error:
+            self._rest(f"the spool {self._spool.root} cannot be written ({error.strerror})")
+            raise GiveBackError from None
+
+    def _rest(self, reason: str) -> None:
+        """Take no jobs for a while."""
+        log.warning("takes no jobs for %.0f s: %s", REST, reason)
+        self._rest_until, self._rest_reason = time.monotonic() + REST, reason
 
     def _let_go(self, claim: Claim) -> None:
         self._pulse.drop(claim)
@@ -314,10 +232,12 @@ class Service:
         if not self._served:
             return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
         if time.monotonic() < self._rest_until:
-            return "the bucket does not give the references of jobs"
-        if self._unwell is not None:
-            return self._unwell
+            return self._rest_reason
+        if self._renderer.unwell is not None:
+            return self._renderer.unwell
         trouble = self._delivery.trouble
+        if self._spool.free() < min(ROOM, self._settings.spool_free):
+            return f"the disk of the spool {self._spool.root} is full; free some of it"
         if trouble is None or self._delivery.refused:
             return trouble
         if self._spool.waiting() >= self._settings.spool_jobs:
@@ -334,20 +254,20 @@ class Service:
             for claim in self._spool.marked():
                 if claim.execution not in spooled and self._claims.release(claim, crashed=True):
                     log.warning("job %s: was rendering when this worker died; queued again", claim.job_id)
+                self._spool.unmark(claim)
 
     def _close(self) -> None:
         """Deliver or spool what was rendered, give the rest back, end the threads."""
-        abandon = self._asked_to_leave > 1
-        if abandon:
-            log.info("leaving at once; what is spooled is delivered at the next start")
-        self._delivery.close(abandon=abandon)
+        self._delivery.close(lambda: self._asked_to_leave > 1)
+        if left := self._spool.waiting():
+            log.info("%d pictures stay in the spool; they are delivered at the next start", left)
         for claim in self._pulse.held():
             self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
         if self._previews is not None and self._previews.is_alive():
             self._previews.stop()
         self._pulse.stop()
         self._awake.release()
-        self._unload()
+        self._renderer.unload()
         self._spool.close()
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
@@ -370,12 +290,6 @@ class Service:
                 f"get one with: kiln models pull {min(only)}"
             )
         return chosen
-
-
-def peak_resident() -> int:
-    """Bytes this process held at most so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
