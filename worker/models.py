@@ -48,7 +48,7 @@ def installed(models_dir: Path) -> dict[str, Installed]:
             model, quantization = manifest["model"], BITS[manifest["bits"]]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if model in CATALOGUE:
+        if isinstance(model, str) and model in CATALOGUE:
             one = Installed(model, quantization, folder)
             found.setdefault(one.kind, one)
     return found
