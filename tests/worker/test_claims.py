@@ -707,7 +707,8 @@ def test_a_race_has_one_end(make_claims: Make, submit: Submit, kiln: Kiln, rival
         assert kiln.redis.xlen(f"rq:results:{job_id}") <= 1
         assert not kiln.redis.exists(own_key(job_id)) or rival == "rq cancel"
         kiln.redis.delete(f"rq:queue:{LANE}")
-    assert "finished" in outcomes
+    if rival != "rq cancel":  # it comes last whenever it comes: it takes finished jobs too
+        assert "finished" in outcomes
 
 
 def test_a_cancelled_job_is_not_finished(claims: Claims, submit: Submit, kiln: Kiln) -> None:

@@ -1,0 +1,41 @@
+"""Pictures and what goes with them, for tests that do not render."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jobs import RenderSpec
+from jobs.sidecar import Memory
+from worker.claims import Claim
+from worker.delivery import Rendered
+from worker.engines.engine import Pixels
+
+FACTS = {"engine": "test", "recipe": "dev", "steps": "28", "scheduler": "flash", "digest": "sha256:0"}
+
+
+def noise(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def spec_of(**fields: Any) -> RenderSpec:
+    return RenderSpec.parse(
+        {"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1, **fields}
+    )
+
+
+def rendered(claim: Claim, pixels: Pixels | None = None, taken: float = 1.0, **fields: Any) -> Rendered:
+    return Rendered(
+        claim=claim,
+        spec=spec_of(client=claim.client, **fields),
+        pixels=noise() if pixels is None else pixels,
+        taken=taken,
+        load=0.0,
+        prefix=0.1,
+        steps=[0.1, 0.2],
+        decode=0.01,
+        memory=Memory(peak_mlx=1, peak_resident=2, swap_ins=0),
+        facts=FACTS,
+        events=[],
+    )
