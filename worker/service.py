@@ -254,7 +254,7 @@ class Service:
             for claim in self._spool.marked():
                 if claim.execution not in spooled and self._claims.release(claim, crashed=True):
                     log.warning("job %s: was rendering when this worker died; queued again", claim.job_id)
-                self._spool.unmark(claim)
+            self._spool.clear_marks()
 
     def _close(self) -> None:
         """Deliver or spool what was rendered, give the rest back, end the threads."""

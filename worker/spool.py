@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,21 +73,28 @@ class Spool:
             raise NotReadyError(
                 f"spool {root} is in use by another worker; give each its own KILN_SPOOL_DIR"
             ) from None
+        for pattern in ("part-*", "gone-*"):  # a predecessor died while it wrote or removed these
+            for folder in root.glob(pattern):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the folder."""
         self._lock.close()
 
     def put(self, draft: Draft, png: bytes) -> Entry:
-        """Store a picture durably: when this returns, a power cut does not lose it."""
+        """Store a picture durably: when this returns, a power cut does not lose it.
+
+        Raises OSError, and may be called again.
+        """
         job = draft.sidecar.job
-        part = self.root / f"part-{job.id}"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        _write(part / "image.png", png)
-        _write(part / "draft.json", draft.model_dump_json().encode())
         folder = self.root / f"done-{job.id}-{job.execution}"
-        part.replace(folder)
+        if not folder.is_dir():
+            part = self.root / f"part-{job.id}"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            _write(part / "image.png", png)
+            _write(part / "draft.json", draft.model_dump_json().encode())
+            part.replace(folder)
         _sync_folder(self.root)
         self.unmark(Claim(job.id, job.execution, draft.lane))
         return Entry(folder, draft)
@@ -105,7 +113,13 @@ class Spool:
 
     def remove(self, entry: Entry) -> None:
         """Forget a picture that is stored, or that is not ours to store."""
-        shutil.rmtree(entry.folder, ignore_errors=True)
+        gone = entry.folder.with_name(f"gone-{entry.folder.name}")  # at once: half a folder cannot be read
+        try:
+            entry.folder.rename(gone)
+        except OSError as error:
+            log.warning("spool entry %s cannot be removed (%s)", entry.folder, error.strerror)
+            return
+        shutil.rmtree(gone, ignore_errors=True)
 
     def waiting(self) -> int:
         """How many pictures wait."""
@@ -116,7 +130,7 @@ class Spool:
         return shutil.disk_usage(self.root).free
 
     def mark(self, claim: Claim) -> None:
-        """Note that a job is being rendered: after a kill or a reboot this tells."""
+        """Note that a job is being rendered: after a kill or a reboot this tells. Raises OSError."""
         with self._marking:
             self._marked[claim.execution] = claim
             self._write_marks()
@@ -125,6 +139,14 @@ class Spool:
         """That job is spooled, settled or given back."""
         with self._marking:
             self._marked.pop(claim.execution, None)
+            try:
+                self._write_marks()
+            except OSError as error:  # a mark too many is found out at the next start: the job is not ours
+                log.debug("%s/inflight.json cannot be written (%s)", self.root, error.strerror)
+
+    def clear_marks(self) -> None:
+        """The predecessor's jobs are back in their lanes."""
+        with self._marking, suppress(OSError):
             self._write_marks()
 
     def marked(self) -> list[Claim]:
