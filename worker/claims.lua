@@ -78,8 +78,18 @@ local function give_back(job, execution, lane, worker, crashed)
   ring(lane)
 end
 
+-- A picture that only waited for storage takes no worker down.
+local function delivering(job)
+  local progress = redis.call('HGET', 'rq:job:' .. job, 'meta')
+  return progress and string.find(progress, '"delivering"', 1, true) ~= nil
+end
+
 -- Its worker died: back it goes, unless it has taken down too many. Then it stays owned, to be failed.
 local function crash(job, execution, lane, worker, allowed)
+  if delivering(job) then
+    give_back(job, execution, lane, worker, false)
+    return 'back'
+  end
   if number_at('rq:job:' .. job, 'kiln_crashes') + 1 < allowed then
     give_back(job, execution, lane, worker, true)
     return 'back'
