@@ -42,6 +42,7 @@ class Pulse(threading.Thread):
         self._stop_asked = threading.Event()
         self._reap_from = time.monotonic() + GRACE
         self._beats = 0
+        self._last_beat = time.monotonic()  # the last whole one that Redis answered
         self.away_since: float | None = None  # monotonic; None while Redis answers
 
     def hold(self, claim: Claim, progress: Progress | None = None) -> None:
@@ -81,7 +82,8 @@ class Pulse(threading.Thread):
     def stop(self) -> None:
         """End the thread and strike the worker off RQ's list."""
         self._stop_asked.set()
-        self.join(timeout=10)
+        if self.is_alive():
+            self.join(timeout=10)
 
     def run(self) -> None:
         """Beat until stopped."""
@@ -91,7 +93,8 @@ class Pulse(threading.Thread):
             full = time.monotonic() >= next_beat
             if full:
                 next_beat = time.monotonic() + BEAT
-            self._guarded(lambda: self._beat(full))  # noqa: B023 - called at once
+            if full or self._news:
+                self._guarded(lambda: self._beat(full))  # noqa: B023 - called at once
             self._stop_asked.wait(PUBLISH)
         self._guarded(self._strike_off)
 
@@ -126,6 +129,9 @@ class Pulse(threading.Thread):
             with self._lock:
                 self._lost |= lost & self._held.keys()
         if full:
+            if time.monotonic() - self._last_beat > GRACE:  # we were frozen, and so may the others have been
+                self._reap_from = time.monotonic() + GRACE
+            self._last_beat = time.monotonic()
             self._beats += 1
             self._register()
             if self.away_since is None and time.monotonic() >= self._reap_from:
