@@ -12,7 +12,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +36,9 @@ from worker.spool import Draft, Entry, Spool
 log = logging.getLogger("kiln.delivery")
 
 WAITING = 2  # rendered pictures held in memory before the render thread has to wait
-PATIENCE = 30.0  # seconds between tries at most
+PATIENCE = 8.0  # seconds between tries at most
 LEAVING = 20.0  # seconds a worker that leaves goes on trying
+HANGING = 2.0  # seconds it then waits for the request under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Delivery:
             threading.Thread(target=self._encode_all, name="encode", daemon=True),
             threading.Thread(target=self._store_all, name="store", daemon=True),
         ]
+        self._tries: Counter[str] = Counter()  # execution -> how often its picture was tried
         self._orphans: set[str] = set()  # executions whose jobs Redis has forgotten: stored all the same
         self.trouble: str | None = None  # why nothing can be stored, in one line
         self.refused = False  # it will not have it: no use in rendering more
@@ -121,20 +125,26 @@ class Delivery:
                 continue
             return
 
-    def close(self, *, abandon: bool = False) -> None:
+    def close(self, leave_now: Callable[[], bool] = lambda: False) -> None:
         """Spool everything handed over and store it, then end the threads.
 
-        With `abandon`, or where nothing can be stored for LEAVING seconds, pictures stay in the spool.
+        Once `leave_now` says so, or after LEAVING seconds, pictures stay in the spool; one that could not be
+        spooled is lost and its job still held. A request that hangs is left to end with the process.
         """
         self._closing.set()
-        if abandon:
-            self._abandon.set()
-        self._handed.put(None)
-        self._threads[0].join()
-        self._spooled.set()
-        self._threads[1].join(LEAVING)
-        self._abandon.set()
-        self._threads[1].join()
+        encode, store = self._threads
+        deadline = time.monotonic() + LEAVING
+        while encode.is_alive() or store.is_alive():
+            if not self._abandon.is_set() and (leave_now() or time.monotonic() > deadline):
+                self._abandon.set()
+                deadline = time.monotonic() + HANGING
+            elif self._abandon.is_set() and time.monotonic() > deadline:
+                log.warning("a request to the bucket hangs; leaving all the same")
+                return
+            with suppress(queue.Full):
+                self._handed.put_nowait(None)
+            self._spooled.set()
+            (encode if encode.is_alive() else store).join(0.1)
 
     def _encode_all(self) -> None:
         try:
@@ -221,12 +231,14 @@ class Delivery:
         try:
             while not self._abandon.is_set():
                 entries = self._spool.entries()
-                if not entries and self._closing.is_set():
+                if not entries and self._closing.is_set() and not self._threads[0].is_alive():
                     return
+                entries.sort(key=lambda entry: self._tries[entry.claim.execution])  # the stuck ones last
                 try:
                     for entry in entries:
                         if self._abandon.is_set():
                             return
+                        self._tries[entry.claim.execution] += 1
                         self._store(entry)
                         delay, self.trouble, self.refused = 0.0, None, False
                 except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
@@ -285,6 +297,7 @@ class Delivery:
     def _forget(self, entry: Entry) -> None:
         self._pulse.drop(entry.claim)
         self._spool.remove(entry)
+        self._tries.pop(entry.claim.execution, None)
 
     def _keep_copy(self, entry: Entry) -> None:
         if self._renders is not None:
