@@ -59,7 +59,8 @@ def demo(as_json: JSON = False) -> None:
     if as_json:
         print(json.dumps(table, indent=1, ensure_ascii=False))
     else:
-        shown = Table("prompt", "size", "s/step", "total s", "picture")
+        shown = Table("prompt", "size", "s/step", "total s")
+        shown.add_column("picture", overflow="fold")  # a path that is cut off is of no use
         for row in table:
             shown.add_row(*row.values())
         out.print(shown)
