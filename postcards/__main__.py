@@ -24,7 +24,7 @@ def _train(args: argparse.Namespace) -> None:
     import mlx.core as mx
 
     from postcards.checkpoint import Geometry
-    from postcards.score import exam, render
+    from postcards.exam import exam, render
     from postcards.sheet import contact_sheet
     from postcards.train import Run, default_processes, train
     from worker.engines.hidream.engine import HiDreamEngine

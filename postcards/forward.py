@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -11,9 +11,10 @@ import numpy as np
 from worker.engines.hidream.config import TextConfig
 from worker.engines.hidream.decoder import Attention, Decoder, KeysValues, Mask
 from worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
-from worker.engines.hidream.layers import Embedding, Linear, RMSNorm
+from worker.engines.hidream.layers import Embedding, Linear, RMSNorm, Stacked, stack
 from worker.engines.hidream.positions import Grid, patch_positions
-from worker.engines.hidream.rope import Rotation, rotation
+from worker.engines.hidream.rope import Rotation
+from worker.engines.hidream.rope import rotation as rotation_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Given:
         """A linear layer."""
         weight = self.tensor(f"{name}.weight", (outputs, inputs))
         return Linear(weight, self.tensor(f"{name}.bias", (outputs,)) if bias else None)
+
+    def stacked(self, names: Sequence[str], inputs: int, outputs: Sequence[int]) -> Stacked:
+        """Linear layers of one input as one."""
+        rows = zip(names, outputs, strict=True)
+        return stack([self.tensor(f"{name}.weight", (count, inputs)) for name, count in rows])
 
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """A token table."""
@@ -59,9 +65,10 @@ class BatchedAttention:
     ) -> tuple[mx.array, KeysValues]:
         """See Attention."""
         own = self.attention
-        queries = rotation(own.q_norm(self._split(own.q_proj(x), own.heads)))
-        keys = rotation(own.k_norm(self._split(own.k_proj(x), own.groups)))
-        values = self._split(own.v_proj(x), own.groups)
+        q, k, v = own.qkv_proj(x)
+        queries = rotation(own.q_norm(self._split(q, own.heads)))
+        keys = rotation(own.k_norm(self._split(k, own.groups)))
+        values = self._split(v, own.groups)
         if past is not None:
             keys = mx.concatenate([past[0], keys], axis=2)
             values = mx.concatenate([past[1], values], axis=2)
@@ -101,7 +108,7 @@ class Places:
     def of(cls, room: int, grid: Grid, config: TextConfig) -> Places:
         """For captions of up to `room` tokens and pictures of `grid` patches."""
         line = np.tile(np.arange(room + 1, dtype=np.int32), (3, 1))
-        return cls(rotation(line, config), rotation(patch_positions(grid), config))
+        return cls(rotation_at(line, config), rotation_at(patch_positions(grid), config))
 
     def caption(self) -> Rotation:
         """Of padded captions."""
@@ -138,8 +145,14 @@ def predict(
     decoder = Decoder(given, config)  # type: ignore[arg-type]  # Given reads like Weights
     for layer in decoder.layers:
         layer.attention = BatchedAttention(layer.attention, attended)  # type: ignore[assignment]
-    past = decoder.prefix(decoder.embed_tokens(ids), places.caption())
+    # Layer by layer, since Decoder's own loop evaluates as it goes, which cannot be differentiated.
+    x, past = decoder.embed_tokens(ids), []
+    for layer in decoder.layers:
+        x, kept = layer(x, places.caption(), None, "causal")
+        past.append(kept)
     time = TimestepEmbedder(given, config.hidden_size)(timesteps)  # type: ignore[arg-type]
     pixels = PixelsIn(given, config.hidden_size)(z)  # type: ignore[arg-type]
-    hidden = decoder.step(mx.concatenate([time[:, None], pixels], axis=1), places.generated(lengths), past)
-    return PixelsOut(given, config.hidden_size)(hidden[:, 1:])  # type: ignore[arg-type]
+    x, rotation = mx.concatenate([time[:, None], pixels], axis=1), places.generated(lengths)
+    for layer, before in zip(decoder.layers, past, strict=True):
+        x, _ = layer(x, rotation, before, None)
+    return PixelsOut(given, config.hidden_size)(decoder.norm(x)[:, 1:])  # type: ignore[arg-type]

@@ -16,22 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.spec import RenderSpec
 from postcards.draw import draw
-from postcards.grammar import Caption, captioned
-from postcards.quantize import quantize
+from postcards.exam import Exam, exam, render
 from postcards.reader import read
-from postcards.scene import Scene
 from postcards.sheet import contact_sheet
 from worker.checks import check
+from worker.engines.hidream.convert import convert
 from worker.engines.hidream.engine import HiDreamEngine
+from worker.engines.hidream.seams import blend
 
-UNSEEN = 1_000_003  # the seed of the row that captions for scoring come from; training uses small ones
 RESAMPLES = 2000
+BLEND = 2  # pixels, the radius that seams are blended over
 SHOWN = 8  # captions on the sheet
 
 Pixels = NDArray[np.uint8]
-Exam = list[tuple[Scene, Caption]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,10 @@ class Score:
     spread: float = 0.0
     spread_shift: float | None = None
     psnr: float | None = None  # dB, the mean over pictures, to the most bits at the same steps
-    seams: float = 0.0
+    seams: float = 0.0  # steps in luma at patch borders over those beside them
+    blended: float = 0.0  # the same after blending
     seconds: float | None = None  # a picture, the median
     by_sort: dict[str, tuple[int, int]] = field(default_factory=dict)  # held, stated
-
-
-def exam(n: int, size: tuple[int, int] | None = None) -> Exam:
-    """The captions to render, each with the scene that it was said of."""
-    return [captioned(UNSEEN, index, size) for index in range(n)]
 
 
 def score(folder: Path, out: Path, bits: Sequence[int], steps: Sequence[int], n: int) -> list[Score]:
@@ -88,7 +82,7 @@ def score(folder: Path, out: Path, bits: Sequence[int], steps: Sequence[int], n:
             if setting.bits != 16:
                 own = Path(scratch) / f"q{setting.bits}"
                 if not own.exists():
-                    quantize(folder, own, setting.bits)
+                    convert(folder, own, setting.bits)
             pictures, seconds = _rendered(own, questions, setting.steps)
             first = firsts.setdefault(setting.steps, pictures)
             against = firsts[steps[0]] if setting.steps != steps[0] else first
@@ -137,6 +131,7 @@ def judge(
         spread_shift=spread - float(np.mean([look.luma_spread for look in others])) if others else None,
         psnr=float(np.mean(ratios)) if ratios else None,
         seams=float(np.mean([look.seam_score for look in looks])),
+        blended=float(np.mean([check(blend(picture, BLEND)).seam_score for picture in pictures])),
         seconds=float(np.median(seconds)) if len(seconds) else None,
         by_sort=dict(sorted(by_sort.items())),
     )
@@ -168,20 +163,6 @@ def _rendered(folder: Path, questions: Exam, steps: int) -> tuple[list[Pixels], 
     return [pixels for pixels, _ in found], [seconds for _, seconds in found]
 
 
-def render(
-    engine: HiDreamEngine, prompt: str, size: tuple[int, int], seed: int, steps: int | None = None
-) -> tuple[Pixels, float]:
-    """One picture by the engine, and its seconds."""
-    spec = RenderSpec(prompt=prompt, model="demo", width=size[0], height=size[1], seed=seed)
-    if steps is not None:
-        spec = spec.model_copy(update={"steps": steps})  # jobs may not choose the demo model's steps
-    seconds = 0.0
-    for step in engine.render(spec):
-        seconds += step.seconds + step.decode_seconds
-    assert step.pixels is not None
-    return step.pixels, seconds
-
-
 COLUMNS: dict[str, Callable[[Score], str]] = {
     "setting": lambda s: s.setting,
     "facts held": lambda s: f"{s.held:.1%} ({s.low:.1%}–{s.high:.1%})",
@@ -191,6 +172,7 @@ COLUMNS: dict[str, Callable[[Score], str]] = {
     "shift of spread": lambda s: "" if s.spread_shift is None else f"{s.spread_shift:+.2f}",
     "PSNR, dB": lambda s: "" if s.psnr is None else f"{s.psnr:.1f}",
     "seams": lambda s: f"{s.seams:.3f}",
+    "blended": lambda s: f"{s.blended:.3f}",
     "s a picture": lambda s: "" if s.seconds is None else f"{s.seconds:.2f}",
 }
 

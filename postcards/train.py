@@ -140,10 +140,7 @@ class _Trainer:
         return {"now": now, "mean": dict(now), "first": zero, "second": dict(zero)}
 
     def _components(self, pool: list[Part]) -> Components:
-        rows = [
-            part.patches[: max(1, min(512, len(part.patches)))].reshape(-1, part.patches.shape[-1])
-            for part in pool
-        ]
+        rows = [part.patches[:96].reshape(-1, part.patches.shape[-1]) for part in pool]
         return components(np.concatenate(rows).astype(np.float32) / 127.5 - 1, self.run.geometry.hidden)
 
     def _advance(self, state: State, one: Batch) -> tuple[State, mx.array]:
@@ -179,8 +176,8 @@ class _Trainer:
             assert run.steps is not None, "a run ends after steps or minutes"
             return self.step / run.steps
         trained = self.before + time.monotonic() - self.training
-        whole = self.before + 60 * run.minutes - (self.training - self.started)
-        return max(trained / whole, self.step / run.steps if run.steps else 0)
+        left = 60 * run.minutes - (self.training - self.started)  # for training, when the pool was there
+        return trained / (self.before + left) if left > 0 else 1.0
 
     def _rate(self) -> float:
         fall = 0.02 + 0.98 * (1 + cos(pi * min(1.0, self._progress()))) / 2

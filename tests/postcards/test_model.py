@@ -11,11 +11,11 @@ from postcards import tokenizer as words
 from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
 from postcards.data import ROOM, batch, make_pool, to_patches
 from postcards.draw import draw
+from postcards.exam import exam, render
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
-from postcards.quantize import quantize
 from postcards.scene import FORMATS, sample
-from postcards.score import exam, judge, psnr, render, table
+from postcards.score import judge, psnr, table
 from postcards.train import Run, loss, sigmas, train, update
 from worker.engines.hidream import patches as engine_patches
 from worker.engines.hidream.config import Config
@@ -163,11 +163,6 @@ def test_batches_depend_on_their_number_alone(tmp_path, folder):
     part = pool[2]
     np.testing.assert_array_equal(part.patches[0], to_patches(draw(sample(2, 2, FORMATS[2]))))
     assert all(row[length - 1] == words.control_id("<|boi_token|>") for row, length in _captions(part))
-
-
-def test_quantised_folders_load(tmp_path, folder):
-    engine = HiDreamEngine.load(quantize(folder, tmp_path / "q6", 6))
-    assert engine.facts["bits"] == "6"
 
 
 def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():

@@ -1,0 +1,35 @@
+"""Unseen captions, and the engine's pictures of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.spec import RenderSpec
+from postcards.grammar import Caption, captioned
+from postcards.scene import Scene
+from worker.engines.hidream.engine import HiDreamEngine
+
+UNSEEN = 1_000_003  # the seed of the row that captions for scoring come from; training uses small ones
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+Exam = list[tuple[Scene, Caption]]
+
+
+def exam(n: int, size: tuple[int, int] | None = None) -> Exam:
+    """The captions to render, each with the scene that it was said of."""
+    return [captioned(UNSEEN, index, size) for index in range(n)]
+
+
+def render(
+    engine: HiDreamEngine, prompt: str, size: tuple[int, int], seed: int, steps: int | None = None
+) -> tuple[Pixels, float]:
+    """One picture by the engine, and its seconds."""
+    spec = RenderSpec(prompt=prompt, model="demo", width=size[0], height=size[1], seed=seed)
+    if steps is not None:
+        spec = spec.model_copy(update={"steps": steps})  # jobs may not choose the demo model's steps
+    seconds = 0.0
+    for step in engine.render(spec):
+        seconds += step.seconds + step.decode_seconds
+    assert step.pixels is not None
+    return step.pixels, seconds
