@@ -88,6 +88,7 @@ class Bucket:
             connect_timeout=5,
             read_timeout=30,
             retries={"total_max_attempts": attempts, "mode": "standard"},
+            proxies={} if instance is not None else None,  # loopback is never behind one
         )
         endpoint, name = settings.s3_endpoint, settings.s3_bucket
         access_key = secret_key = None  # AWS's own chain

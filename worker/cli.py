@@ -194,6 +194,9 @@ def models_verify(
 ) -> None:
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     _needs_worker()
+    from worker.engines.blas import use_openblas
+
+    use_openblas()
     from worker.engines.engine import EngineError
     from worker.engines.hidream.golden import replay
 

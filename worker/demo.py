@@ -10,10 +10,10 @@ from pathlib import Path
 
 from jobs.client import Kiln
 from jobs.errors import KilnError, NotReadyError
-from jobs.settings import Instance, Settings
+from jobs.settings import Settings
 from jobs.status import JobStatus
 from worker.local.child import worker_process
-from worker.local.instance import up
+from worker.local.instance import running, up
 
 PROMPTS = (
     "a red fox in the snow",
@@ -47,7 +47,7 @@ def farm(settings: Settings, *, models: Sequence[str] = (), worker: bool = True)
     """
     home = settings.home.absolute()
     with ExitStack() as stack:
-        if settings.redis_url is None and Instance.read(home) is None:
+        if settings.redis_url is None and running(home) is None:
             stack.enter_context(up(home))
         elif settings.redis_url is not None and settings.s3_endpoint is None:
             raise NotReadyError("KILN_REDIS_URL is set and KILN_S3_ENDPOINT is not; set both, or neither")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.errors import NotReadyError
 from jobs.sidecar import Sidecar
 from worker.claims import Claim
+from worker.lock import FileLock
 
 log = logging.getLogger("kiln.spool")
 
@@ -57,29 +58,28 @@ class Spool:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock = FileLock(root / "lock")
         self._marking = threading.Lock()
         self._marked: dict[str, Claim] = {}
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._lock = (root / "lock").open("a+")
+            taken = self._lock.acquire()
         except OSError as error:
             raise NotReadyError(
                 f"spool {root}: {error.strerror}; set KILN_SPOOL_DIR to a folder on a writable disk"
             ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
+        if not taken:
             raise NotReadyError(
-                f"spool {root} is in use by another worker; give each its own KILN_SPOOL_DIR"
-            ) from None
+                f"spool {root} is in use by process {self._lock.holder() or 'unknown'};"
+                " give each worker its own KILN_SPOOL_DIR"
+            )
         for pattern in ("part-*", "gone-*"):  # a predecessor died while it wrote or removed these
             for folder in root.glob(pattern):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the folder."""
-        self._lock.close()
+        self._lock.release()
 
     def put(self, draft: Draft, png: bytes) -> Entry:
         """Store a picture durably: when this returns, a power cut does not lose it.

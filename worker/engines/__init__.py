@@ -5,11 +5,13 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
+from worker.engines.blas import use_openblas
 from worker.engines.engine import Engine
 
 
 def device() -> str:
     """What MLX computes on, in words."""
+    use_openblas()
     import mlx.core as mx
 
     return f"{version('mlx')} on {mx.default_device()}"
@@ -20,6 +22,7 @@ def load(folder: Path, budget: int | None = None) -> Engine:
 
     Raises CheckpointError. MLX is imported here, so the caller's thread must be the one that renders.
     """
+    use_openblas()
     from worker.engines.hidream.engine import HiDreamEngine
 
     return HiDreamEngine.load(folder, budget)
