@@ -25,16 +25,16 @@ CONFIGS = {
         mrope_section=(24, 20, 20),
     ),
     "small": TextConfig(
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=8,
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,
-        vocab_size=1024,
+        head_dim=16,
+        vocab_size=512,
         rms_norm_eps=1e-6,
         rope_theta=5e6,
-        mrope_section=(6, 5, 5),
+        mrope_section=(4, 2, 2),
     ),
 }
 
