@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import secrets
 import signal
 import sys
 import threading
@@ -53,7 +54,11 @@ def demo(as_json: JSON = False) -> None:
     settings = Settings.load()
     renders = settings.renders_dir or Path("renders")
     with _terminable(), farm(settings, models=["demo"]) as running:
-        jobs = running.kiln.submit_many([{"prompt": prompt, "model": "demo"} for prompt in PROMPTS])
+        run = secrets.token_hex(2)  # short ids make short paths
+        jobs = running.kiln.submit_many(
+            [{"prompt": prompt, "model": "demo"} for prompt in PROMPTS],
+            ids=[f"demo-{run}-{number}" for number in range(1, len(PROMPTS) + 1)],
+        )
         ended = follow(running.kiln, {job.id: job.spec.prompt for job in jobs}, err, check=running.check)
         table = rows(running.kiln, ended, renders)
     if as_json:

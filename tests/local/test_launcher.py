@@ -15,7 +15,7 @@ UV = """#!/bin/sh
 for last; do :; done
 case "$*" in
 *--help*) echo --group ;;
-venv*) mkdir -p "$last/bin" && ln -s /bin/sh "$last/bin/python" ;;
+venv*) mkdir -p "$last/bin" && ln -sf /bin/sh "$last/bin/python" ;;
 *)
     echo installing
     echo again >>installs
