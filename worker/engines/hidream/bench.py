@@ -6,7 +6,7 @@ Steps run as in a render: cached prefix, sampler and finiteness check included.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,8 @@ import mlx.core as mx
 import numpy as np
 
 from worker.engines.engine import NonFiniteError
-from worker.engines.hidream.calibrate import measured
+from worker.engines.hidream.calibrate import Calibration, choose, measured
+from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
 from worker.engines.hidream.decoder import Layer
 from worker.engines.hidream.manifest import Manifest
@@ -102,18 +103,26 @@ class Bench:
         }
 
 
-def bench(folder: Path, sizes: Sequence[Size], *, dtype: mx.Dtype | None = None, steps: int = STEPS) -> Bench:
-    """Measure a checkpoint folder with its kiln.json. Raises CheckpointError."""
+def bench(
+    folder: Path,
+    sizes: Sequence[Size],
+    *,
+    calibrations: Path | None = None,
+    dtype: mx.Dtype | None = None,
+    steps: int = STEPS,
+    side: int = CEILING_SIDE,
+) -> Bench:
+    """Measure a checkpoint folder with its kiln.json; `calibrations` as for the engine.
+
+    Raises CheckpointError.
+    """
     config, manifest = Config.read(folder), Manifest.read(folder)
     dtype = dtype or default_dtype()
-
-    def rows() -> Iterator[Row]:
-        model = Model(folder, config, dtype)
-        for size in sizes:
-            yield measure(model, config.text, manifest.bits, "as loaded", size, top, steps)
-
-    top = ceiling(dtype)
-    return _bench(dtype, top, tuple(rows()))
+    top = ceiling(dtype, side)
+    choice, said = choose(calibrations, folder, config, dtype, manifest.digest)
+    model = Model(folder, config, dtype, Weights(folder, dtype, choice))
+    rows = [measure(model, config.text, manifest.bits, said, size, top, steps) for size in sizes]
+    return _bench(dtype, top, tuple(rows))
 
 
 def bench_random(
@@ -132,9 +141,9 @@ def bench_random(
     rows: list[Row] = []
     for width in bits:
         widths = Widths(width, config.num_hidden_layers)
-        choice = 0 if width == 16 else calibrate_random(config, widths, dtype)
-        model = random_model(config, widths, dtype, choice)
-        said = "dense" if width == 16 else f"dequantised from {choice} rows"
+        choice = None if width == 16 else calibrate_random(config, widths, dtype)
+        model = random_model(config, widths, dtype, choice.dequantize_from if choice else 0)
+        said = choice.said if choice else "dense"
         rows += [measure(model, config, width, said, size, top, steps) for size in sizes]
         del model
         mx.clear_cache()
@@ -147,13 +156,13 @@ def random_model(config: TextConfig, widths: Widths, dtype: mx.Dtype, dequantize
     return Model(Path(), whole, dtype, RandomWeights(widths, dtype, dequantize_from))
 
 
-def calibrate_random(config: TextConfig, widths: Widths, dtype: mx.Dtype) -> int:
+def calibrate_random(config: TextConfig, widths: Widths, dtype: mx.Dtype) -> Calibration:
     """From how many rows on to dequantise, measured on one random layer."""
 
     def layer(dequantize_from: int) -> Layer:
         return Layer(RandomWeights(widths, dtype, dequantize_from), "model.language_model.layers.1", config)
 
-    return measured(layer, config, dtype).dequantize_from
+    return measured(layer, config, dtype)
 
 
 def measure(

@@ -47,16 +47,18 @@ class Calibration:
         return f"dequantised from {self.dequantize_from} rows"
 
 
-def calibrated(cache: Path, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Calibration | None:
-    """The kept choice for a checkpoint, or a new one, then kept in `cache`. None: nothing is quantised.
+def choose(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> tuple[int, str]:
+    """A checkpoint's `dequantize_from`, and how a sidecar names it.
 
-    A file in `cache` that cannot be read is measured anew.
+    Measured once and kept in `cache`; a file there that cannot be read is measured anew. Without a `cache`
+    nothing is measured: weights are dequantised.
     """
-    middle = f"model.language_model.layers.{config.text.num_hidden_layers // 2}"
-    if not any(
-        name.startswith(middle) and name.endswith(".scales") for name in Weights(folder, dtype).stored
-    ):
-        return None
+    middle = f"model.language_model.layers.{config.text.num_hidden_layers // 2}."
+    stored = Weights(folder, dtype).stored
+    if not any(name.startswith(middle) and name.endswith(".scales") for name in stored):
+        return 0, "dense"
+    if cache is None:
+        return 0, "dequantised"
     key = {
         "chip": str(mx.device_info()["device_name"]),
         "device": str(mx.default_device()),
@@ -68,7 +70,7 @@ def calibrated(cache: Path, folder: Path, config: Config, dtype: mx.Dtype, diges
     kept = _kept(path)
     if kept is None:
         kept = measured(
-            lambda dequantize_from: Layer(Weights(folder, dtype, dequantize_from), middle, config.text),
+            lambda dequantize_from: Layer(Weights(folder, dtype, dequantize_from), middle[:-1], config.text),
             config.text,
             dtype,
         )
@@ -76,7 +78,7 @@ def calibrated(cache: Path, folder: Path, config: Config, dtype: mx.Dtype, diges
         partial = path.with_suffix(".partial")
         write_json(partial, {**key, **asdict(kept)})
         partial.replace(path)
-    return kept
+    return kept.dequantize_from, kept.said
 
 
 def measured(layer: Callable[[int], Layer], config: TextConfig, dtype: mx.Dtype) -> Calibration:

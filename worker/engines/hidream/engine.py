@@ -17,6 +17,7 @@ from PIL import Image
 from jobs.errors import SpecError
 from jobs.spec import RenderSpec
 from worker.engines.engine import EngineError, NonFiniteError, Step
+from worker.engines.hidream.calibrate import choose
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
@@ -41,7 +42,13 @@ class HiDreamEngine:
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, budget: int | None, dtype: mx.Dtype, prefix_cache_bytes: int
+        self,
+        folder: Path,
+        manifest: Manifest,
+        budget: int | None,
+        dtype: mx.Dtype,
+        prefix_cache_bytes: int,
+        calibrations: Path | None,
     ) -> None:
         config = Config.read(folder)
         self._family = FAMILIES[manifest.recipe]
@@ -57,7 +64,9 @@ class HiDreamEngine:
         with ExitStack() as scope:
             if budget is not None:
                 scope.enter_context(limits(budget, self._weight_bytes))
-            self._model: Model | None = Model(folder, config, dtype)
+            dequantize_from, linears = choose(calibrations, folder, config, dtype, manifest.digest)
+            weights = Weights(folder, dtype, dequantize_from)
+            self._model: Model | None = Model(folder, config, dtype, weights)
             self._limits = scope.pop_all()
         self.facts: Mapping[str, str] = {
             "engine": "hidream",
@@ -71,6 +80,7 @@ class HiDreamEngine:
             "tokenizers": version("tokenizers"),
             "device": str(mx.device_info()["device_name"]),
             "arithmetic": str(dtype).removeprefix("mlx.core."),
+            "linears": linears,
         }
 
     @classmethod
@@ -80,13 +90,16 @@ class HiDreamEngine:
         budget: int | None = None,
         dtype: mx.Dtype | None = None,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        calibrations: Path | None = None,
     ) -> HiDreamEngine:
         """Load a checkpoint folder with its kiln.json.
 
         `budget` bounds what MLX may hold, in bytes, until the engine is closed. `dtype` is that of weights
-        and activations, by default what suits the device. Raises CheckpointError.
+        and activations, by default what suits the device. `calibrations` is a folder that keeps how
+        quantised weights multiply faster here. Raises CheckpointError.
         """
-        return cls(folder, Manifest.read(folder), budget, dtype or default_dtype(), prefix_cache_bytes)
+        manifest, dtype = Manifest.read(folder), dtype or default_dtype()
+        return cls(folder, manifest, budget, dtype, prefix_cache_bytes, calibrations)
 
     @property
     def prefix_runs(self) -> int:
