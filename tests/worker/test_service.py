@@ -1,0 +1,329 @@
+"""The whole way, from queue to bucket, on the demo's small model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from jobs import Kiln, NotReadyError, Settings, Sidecar
+from jobs.record import FUNCTION
+from tests.waiting import until
+from tests.wire import Proxy
+from worker.claims import Claim
+from worker.service import Service
+from worker.spool import Spool
+
+Rewire = Callable[..., tuple[Settings, Proxy]]
+Work = Callable[[Callable[[], Any]], None]
+LANE = "kiln:demo:bf16:normal:default"
+
+
+@pytest.fixture
+def service(settings: Settings) -> Service:
+    return Service(settings, ["demo"])
+
+
+@pytest.fixture
+def work(service: Service) -> Work:
+    """Let the service work, on this thread as it must, until something is true; then ask it to leave."""
+
+    def act(condition: Callable[[], Any]) -> None:
+        failed: list[BaseException] = []
+
+        def watch() -> None:
+            try:
+                until(condition, "the service has done its work", 120)
+            except BaseException as error:
+                failed.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        service.run()
+        watcher.join()
+        assert failed == []
+
+    return act
+
+
+def picture(kiln: Kiln, job_id: str) -> bytes:
+    body = kiln.bucket.get(kiln.sidecar(job_id).png.key)
+    assert body is not None
+    return body
+
+
+def all_ended(kiln: Kiln, ids: list[str]) -> Callable[[], bool]:
+    return lambda: all(one is not None and one.ended for one in kiln.statuses(ids).values())
+
+
+def test_one_spec_is_one_picture_and_another_seed_another(
+    submit: Callable[..., str], work: Work, kiln: Kiln
+) -> None:
+    ids = [submit(seed=0), submit(seed=1), submit(seed=0, prompt="another"), submit(seed=0)]
+    ids += [submit(prompt="a <|tms_token|> typed in", seed=0), submit(prompt="a  typed in", seed=0)]
+    work(all_ended(kiln, ids))
+    assert {kiln.status(job_id).state for job_id in ids} == {"finished"}
+    first, other_seed, other_prompt, again, typed, without = (picture(kiln, job_id) for job_id in ids)
+    assert again == first
+    pixels = [
+        Image.open(io.BytesIO(png)).tobytes() for png in (first, other_seed, other_prompt, typed, without)
+    ]
+    assert len(set(pixels)) == len(pixels)
+
+
+def test_the_sidecar_tells_all(submit: Callable[..., str], work: Work, kiln: Kiln, tmp_path: Path) -> None:
+    job_id = submit(labels={"a": "b"}, seed=3)
+    work(all_ended(kiln, [job_id]))
+    path = kiln.fetch(job_id, tmp_path / "home")
+    sidecar = kiln.sidecar(job_id)
+    assert Sidecar.model_validate_json(path.with_suffix(".json").read_bytes()) == sidecar
+    assert (sidecar.spec.seed, sidecar.spec.labels) == (3, {"a": "b"})
+    assert sidecar.job.id == job_id
+    assert sidecar.job.attempt == 1
+    assert sidecar.job.submitted_at <= sidecar.job.started_at <= sidecar.job.rendered_at
+    assert sidecar.model["digest"].startswith("sha256:")
+    assert sidecar.model["quantization"] == "bf16"
+    assert sidecar.model["recipe"] == "dev"
+    assert {"pixelkiln", "mlx", "python"} <= sidecar.versions.keys()
+    assert all(sidecar.host[key] for key in ("name", "worker", "system", "chip", "memory"))
+    assert sidecar.memory.peak_mlx > 100_000
+    assert sidecar.memory.peak_resident > sidecar.memory.peak_mlx
+    assert sidecar.memory.swap_ins >= 0
+    times = sidecar.timings
+    assert len(times.steps) == 28
+    assert all(step > 0 for step in times.steps)
+    named = (
+        times.load
+        + times.prefix
+        + sum(times.steps)
+        + times.decode
+        + times.checks
+        + times.encode
+        + times.upload
+    )
+    assert times.load > 0
+    assert named + times.other == pytest.approx(times.total, rel=0.05)
+    assert times.other >= 0
+    png = path.read_bytes()
+    assert sidecar.png.sha256 == hashlib.sha256(png).hexdigest()
+    assert sidecar.png.bytes == len(png)
+    assert Image.open(io.BytesIO(png)).size == (sidecar.png.width, sidecar.png.height) == (64, 64)
+    assert sidecar.checks.luma_spread > 0
+
+
+def test_forged_jobs_fail_with_their_line_and_the_worker_goes_on(
+    submit: Callable[..., str], work: Work, kiln: Kiln, tmp_path: Path
+) -> None:
+    mark = tmp_path / "called"
+    queue = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer)
+    wide = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo", "width": 100})
+    code = queue.enqueue("os.system", f"touch {mark}")
+    pickled = Queue(LANE, connection=kiln.redis).enqueue(FUNCTION, {"prompt": "x", "model": "demo"})
+    kiln.redis.hset("rq:job:bare", mapping={"status": "queued", "origin": LANE})
+    kiln.redis.lpush(f"rq:queue:{LANE}", "bare", b"\xff", "../up", "gone")
+    plain = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo", "width": 64, "height": 64})
+    last = submit()
+    work(all_ended(kiln, [last]))
+    not_rqs = "spec: the job's data is not what RQ's JSONSerializer writes"
+    told = {
+        wide.id: "width: 100 is not a multiple of 32; the nearest are 96 and 128",
+        code.id: "function: is 'os.system'; the only one is 'worker.tasks.render'",
+        pickled.id: not_rqs,
+        "bare": not_rqs,
+    }
+    for job_id, line in told.items():
+        found = kiln.status(job_id)
+        assert (found.state, found.error) == ("failed", line)
+    assert not mark.exists()
+    assert kiln.status(last).state == "finished"
+    sidecar = kiln.sidecar(plain.id)
+    assert sidecar.spec.seed == sidecar.spec.model_copy(update={"seed": None}).with_seed(plain.id).seed
+
+
+def test_a_hundred_jobs_are_one_load_and_no_more_memory(service: Service, work: Work, kiln: Kiln) -> None:
+    jobs = kiln.submit_many(
+        [{"prompt": f"picture {i}", "model": "demo", "width": 64, "height": 64} for i in range(100)]
+    )
+    resident: dict[int, int] = {}
+
+    def done() -> bool:
+        finished = kiln.redis.zcard(f"rq:finished:{LANE}")
+        resident.setdefault(finished, psutil.Process().memory_info().rss)
+        return finished == len(jobs)
+
+    work(done)
+    assert service._renderer.loads == 1
+    assert sum(kiln.sidecar(job.id).timings.load > 0 for job in jobs[::10]) == 1
+    settled = [size for count, size in resident.items() if 30 <= count <= 50]
+    final = [size for count, size in resident.items() if count > 80]
+    assert min(final) - max(settled) < 16 * 2**20
+
+
+def test_a_job_that_cannot_fit_is_refused_with_what_would(
+    settings: Settings, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    small = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
+    job_id = submit()
+    stop = threading.Thread(
+        target=lambda: (until(all_ended(kiln, [job_id]), "it ended"), os.kill(os.getpid(), signal.SIGTERM))
+    )
+    stop.start()
+    small.run()
+    stop.join()
+    found = kiln.status(job_id)
+    assert found.state == "failed"
+    assert "KILN_MEMORY" in found.error
+
+
+def test_redis_away_at_the_start_is_one_line(rewire: Rewire) -> None:
+    settings, proxy = rewire("redis")
+    spool = Spool(settings.spool_dir)
+    spool.mark(Claim("job-1", "e1", LANE))
+    spool.close()
+    service = Service(settings, ["demo"])
+    proxy.cut()
+    with pytest.raises(NotReadyError, match=r"^Redis at redis://[^@]* is unreachable"):
+        service.run()
+    proxy.mend()
+    Service(settings, ["demo"])._spool.close()  # the folder is free again
+
+
+def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None:
+    with pytest.raises(NotReadyError, match=r"^no model 'x'; there are "):
+        Service(settings, ["x"])
+    with pytest.raises(NotReadyError, match="kiln models pull hidream-o1-full"):
+        Service(settings, ["hidream-o1-full"])
+    with pytest.raises(NotReadyError, match="does not exist"):
+        Service(settings.model_copy(update={"s3_bucket": "not-there"}), ["demo"])
+    away, proxy = rewire("s3")
+    proxy.cut()
+    with pytest.raises(NotReadyError, match="is unreachable"):
+        Service(away, ["demo"])
+
+
+# --- as a process of its own, to be sent signals
+
+
+class Process:
+    """`kiln worker`, which tells at its end what it has imported."""
+
+    CODE = (
+        "import atexit, sys; atexit.register(lambda: print('imported:', *sys.modules, file=sys.stderr));"
+        "sys.argv[1:] = ['worker', '--model', 'demo']; from worker.cli import main; main()"
+    )
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as lines:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", self.CODE], env=environment, stderr=lines, stdin=subprocess.DEVNULL
+            )
+        until(lambda: "is ready" in self.said() or self.child.poll() is not None, "the worker is ready")
+        assert self.child.poll() is None, self.said()
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+
+    def ended(self) -> int:
+        return self.child.wait(60)
+
+
+@pytest.fixture
+def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], Process]]:
+    started: list[Process] = []
+
+    def act() -> Process:
+        started.append(Process(environment, tmp_path / f"worker-{len(started)}.log"))
+        return started[-1]
+
+    yield act
+    for process in started:
+        process.child.kill()
+        process.child.wait()
+
+
+BIG = {"width": 512, "height": 512}
+
+
+def rendering(kiln: Kiln, job_id: str) -> None:
+    until(lambda: kiln.status(job_id).phase == "rendering" and kiln.status(job_id).step, "it renders")
+
+
+def test_one_sigterm_finishes_the_job_and_leaves(
+    launch: Callable[[], Process], submit: Callable[..., str], kiln: Kiln
+) -> None:
+    worker = launch()
+    running, waiting = submit(id="running", **BIG), submit(id="waiting")
+    rendering(kiln, running)
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert kiln.status(running).state == "finished"
+    assert kiln.status(waiting).state == "queued"
+    assert kiln.farm()["workers"] == []
+    imported = set(worker.said().rpartition("imported: ")[2].split())
+    assert "mlx.core" in imported
+    assert not {"torch", "tensorflow", "jax"} & imported
+
+
+def test_a_second_sigterm_gives_the_job_back_and_a_kill_is_recovered_from(
+    launch: Callable[[], Process], submit: Callable[..., str], kiln: Kiln, settings: Settings
+) -> None:
+    job_id = submit(seed=5, **BIG)
+    worker = launch()
+    rendering(kiln, job_id)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGINT)  # two of one kind, sent at once, may arrive as one
+    assert worker.ended() == 0
+    found = kiln.status(job_id)
+    assert (found.state, found.attempt, found.worker) == ("queued", 1, "")
+    assert "Traceback" not in worker.said()
+
+    worker = launch()
+    rendering(kiln, job_id)
+    worker.signal(signal.SIGKILL)
+    worker.ended()
+    assert kiln.status(job_id).state == "started"
+
+    worker = launch()
+    until(lambda: kiln.status(job_id).state == "finished", "the next one renders it")
+    assert "was rendering when this worker died; queued again" in worker.said()
+    assert kiln.sidecar(job_id).job.attempt == 3
+    worker.signal(signal.SIGINT)
+    assert worker.ended() == 0
+    assert [path.name for path in settings.spool_dir.glob("*-*")] == []
+    assert json.loads((settings.spool_dir / "inflight.json").read_text()) == []
+
+
+def test_a_second_worker_needs_a_spool_of_its_own(
+    launch: Callable[[], Process], environment: dict[str, str]
+) -> None:
+    launch()
+    again = subprocess.run(
+        [sys.executable, "-m", "worker", "worker"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert again.returncode == 3
+    (line,) = again.stderr.strip().splitlines()
+    assert re.fullmatch(r"kiln: spool .*/spool is in use by .*; give each .*its own KILN_SPOOL_DIR", line)
