@@ -26,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+# What is printed was often typed by someone: rich shall neither read markup in it nor draw its :names:.
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+out = Console(highlight=False, markup=False, emoji=False)
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
@@ -301,7 +302,7 @@ def _line(entry: str, shared: dict[str, Any], number: int) -> dict[str, Any]:
     if entry.lstrip().startswith("{"):
         try:
             fields = json.loads(entry)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"line {number}: is not JSON: {error}") from None
     spec = {**shared, **fields}
     try:

@@ -119,10 +119,11 @@ def doctor(as_json: JSON = False) -> None:
     if as_json:
         print(json.dumps([finding.as_dict() for finding in findings], indent=1))
     else:
-        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+        colours = {"ok": "green", "warning": "yellow", "problem": "red"}
         table = Table("", "what", "found", "mend", show_header=False)
         for finding in findings:
-            table.add_row(marks[finding.state], finding.what, _plain(finding.found), _plain(finding.mend))
+            mark = _plain(finding.state, colours[finding.state])
+            table.add_row(mark, finding.what, _plain(finding.found), _plain(finding.mend))
         out.print(table)
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
@@ -252,7 +253,7 @@ def _needs_worker() -> None:
         raise NotReadyError("this needs the worker's packages; run: pip install 'pixelkiln[worker,local]'")
 
 
-def _plain(text: str) -> Any:
+def _plain(text: str, style: str = "") -> Any:
     from rich.text import Text
 
-    return Text(text)
+    return Text(text, style)
