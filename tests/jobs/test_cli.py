@@ -192,7 +192,8 @@ def test_the_farm_is_shown_whatever_strangers_wrote(run: Run, kiln: Kiln) -> Non
         assert verbatim in shown.out
     farm = run("status", "--json").json
     assert set(farm) == {"lanes", "workers"}
-    assert farm["lanes"][-1] == {"lane": LANE, "queued": 1, "started": 0, "finished": 0, "failed": 0} or farm
+    lane = {"lane": LANE, "queued": 1, "started": 0, "finished": 0, "failed": 0}
+    assert lane in farm["lanes"]
 
 
 def test_watching_ends_as_the_jobs_ended(run: Run, kiln: Kiln) -> None:
@@ -250,10 +251,8 @@ def test_redis_away_is_exit_3_and_one_line_without_the_password(
         for arguments in (["submit", "x"], ["status"], ["status", "a"], ["cancel", "a"], ["watch", "a"]):
             ran = run(*arguments)
             assert ran.code == 3, arguments
-            assert ran.err == (
-                f"kiln: Redis at redis://{proxy.address}/0 is unreachable; start it (`kiln up` on this machine)"
-                " or set KILN_REDIS_URL\n"
-            )
+            told = f"kiln: Redis at redis://{proxy.address}/0 is unreachable; start it"
+            assert ran.err == f"{told} (`kiln up` on this machine) or set KILN_REDIS_URL\n"
 
 
 def test_the_bucket_away_is_exit_3(run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch) -> None:
