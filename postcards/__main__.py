@@ -7,6 +7,8 @@ from pathlib import Path
 
 from worker.engines.blas import use_openblas
 
+SHOWN = 48  # pictures on a sheet of samples
+
 
 def _draw(args: argparse.Namespace) -> None:
     from postcards.draw import draw
@@ -25,8 +27,9 @@ def _train(args: argparse.Namespace) -> None:
 
     from postcards.checkpoint import Geometry
     from postcards.exam import exam, render
+    from postcards.reader import read
     from postcards.sheet import contact_sheet
-    from postcards.train import Run, default_processes, train
+    from postcards.train import Run, default_processes, note, train
     from worker.engines.hidream.engine import HiDreamEngine
 
     gpu = mx.default_device() == mx.Device(mx.gpu)
@@ -46,14 +49,17 @@ def _train(args: argparse.Namespace) -> None:
         compiled=gpu and not args.eager,
     )
     folder = train(run)
-    engine = HiDreamEngine.load(folder)
-    cells = [
-        (render(engine, caption.text, (scene.width, scene.height), index)[0], caption.text)
-        for index, (scene, caption) in enumerate(exam(args.samples))
-    ]
-    if cells:
-        contact_sheet(cells, 6).save(args.out / "samples.png")
     print(folder)
+    engine, cells, held, stated = HiDreamEngine.load(folder), [], 0, 0
+    for index, (scene, caption) in enumerate(exam(args.samples)):
+        picture, _ = render(engine, caption.text, (scene.width, scene.height), index)
+        reading = read(picture)
+        held += sum(reading.holds(fact) for fact in caption.facts)
+        stated += len(caption.facts)
+        cells.append((picture, caption.text))
+    if cells:
+        contact_sheet(cells[:SHOWN], 6).save(args.out / "samples.png")
+        note(args.out, event="samples", pictures=len(cells), held=held, stated=stated)
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -89,7 +95,7 @@ def main() -> None:
     end.add_argument("--minutes", type=float, help="wall time of this sitting, drawing the pool included")
     end.add_argument("--steps", type=int)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--scenes", type=int, default=131072)
+    train.add_argument("--scenes", type=int, default=98304)
     train.add_argument("--processes", type=int, help="that draw (as many as there are processors)")
     train.add_argument("--batch", type=int, default=256)
     train.add_argument("--rate", type=float, default=1e-3)
@@ -100,7 +106,7 @@ def main() -> None:
     train.add_argument("--groups", type=int, default=2, help="key-value heads")
     train.add_argument("--head", type=int, default=64, help="size of a head")
     train.add_argument("--log-steps", type=int, default=50)
-    train.add_argument("--samples", type=int, default=24, help="pictures to render when done")
+    train.add_argument("--samples", type=int, default=48, help="unseen captions to render when done")
     train.add_argument("--float32", action="store_true", help="multiply in float32 on a GPU, too")
     train.add_argument("--eager", action="store_true", help="do not compile")
 

@@ -20,6 +20,7 @@ from worker.engines.hidream.heads import FREQUENCIES
 from worker.engines.hidream.manifest import NAME, digest
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training
+SPARE = 8  # hidden channels that start without a way to the pixels
 SHARD = 15 * 2**20  # bytes: a checkpoint's files stay below this
 
 
@@ -141,13 +142,25 @@ def initial(geometry: Geometry, start: Components | None, seed: int = 0) -> Para
             value = rng.standard_normal(shape, np.float32) * np.float32(scale)
         parameters[name] = value
     if start is not None:
-        inside, axes, deviation = geometry.hidden // 4, start.axes, start.deviation
-        gain = 1 / np.sqrt(np.square(deviation[:inside]) + 9)
-        parameters["model.x_embedder.proj1.weight"] = (axes[:, :inside] * gain).T.copy()
-        parameters["model.final_layer2.linear.weight"] = axes[:, : geometry.hidden].copy()
-        parameters["model.final_layer2.linear.bias"] = start.mean
-        parameters["model.language_model.norm.weight"] = 0.5 * deviation[: geometry.hidden]
+        _fit_heads(parameters, geometry, start)
     return {name: mx.array(value) for name, value in parameters.items()}
+
+
+def _fit_heads(parameters: dict[str, NDArray[np.float32]], geometry: Geometry, start: Components) -> None:
+    """Let pixels come in and go out along their principal components.
+
+    The final norm fixes a token's length, though patches differ in theirs: so the last channels, which start
+    large, lead to no pixel and take what is left over.
+    """
+    inside, outside = geometry.hidden // 4, geometry.hidden - SPARE
+    gain = 1 / np.sqrt(np.square(start.deviation[:inside]) + 9)
+    parameters["model.x_embedder.proj1.weight"] = (start.axes[:, :inside] * gain).T.copy()
+    parameters["model.x_embedder.proj2.bias"][outside:] = 12
+    norm = parameters["model.language_model.norm.weight"]
+    norm[:outside] = start.deviation[:outside] + 1
+    last = parameters["model.final_layer2.linear.weight"]
+    last[:, :outside], last[:, outside:] = start.axes[:, :outside], 0
+    parameters["model.final_layer2.linear.bias"] = start.mean
 
 
 def write_frame(folder: Path, geometry: Geometry, tokenizer: Tokenizer) -> Config:

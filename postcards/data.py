@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,12 @@ def make_pool(folder: Path, frame: Path, seed: int, scenes: int, processes: int)
     if not stamp.exists() or json.loads(stamp.read_text()) != json.loads(json.dumps(facts)):
         folder.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
+        need = sum(
+            count * (3 * width * height + 1024)
+            for count, (width, height) in zip(counts, FORMATS, strict=True)
+        )
+        if need > shutil.disk_usage(folder).free:
+            raise OSError(f"{folder} lacks room for {scenes} postcards, {need / 2**30:.1f} GiB")
         for number, count in enumerate(counts):
             _open(folder, number, count, "w+")
         work = [

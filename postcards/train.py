@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import cos, pi
@@ -64,7 +64,7 @@ class Run:
     pool: Path
     geometry: Geometry
     seed: int = 0
-    scenes: int = 131072
+    scenes: int = 98304
     processes: int = 1
     batch: int = 256
     rate: float = 1e-3
@@ -198,11 +198,7 @@ class _Trainer:
         )
 
     def _note(self, **facts: object) -> None:
-        line = json.dumps(facts)
-        print(line, flush=True)
-        self.run.out.mkdir(parents=True, exist_ok=True)
-        with (self.run.out / "log.jsonl").open("a") as log:
-            log.write(line + "\n")
+        note(self.run.out, **facts)
 
     def _save(self, state: State) -> None:
         flat = {f"{part}/{name}": value for part, values in state.items() for name, value in values.items()}
@@ -282,9 +278,10 @@ def default_processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def losses_of(log: Path) -> Iterator[float]:
-    """The losses that a run logged."""
-    for line in log.read_text().splitlines():
-        facts = json.loads(line)
-        if "loss" in facts:
-            yield facts["loss"]
+def note(out: Path, **facts: object) -> None:
+    """Print facts and add them to a run's log."""
+    line = json.dumps(facts)
+    print(line, flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "log.jsonl").open("a") as log:
+        log.write(line + "\n")
