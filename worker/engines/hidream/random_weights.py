@@ -69,7 +69,7 @@ class RandomWeights(Weights):
         width = (12 / columns) ** 0.5  # of a uniform distribution with a spread of 1/√columns
         scale = width / (2**bits - 1)
         made = Quantized(
-            mx.random.randint(0, 2**32 - 1, (rows, words), mx.uint32, mx.random.key(next(self._keys))),
+            self._integers(rows, words),
             mx.full((rows, groups), scale, self.dtype),
             mx.full((rows, groups), -width / 2, self.dtype),
             self.widths.group_size,
@@ -78,3 +78,8 @@ class RandomWeights(Weights):
         )
         mx.eval(made.weight, made.scales, made.biases)
         return made
+
+    def _integers(self, rows: int, words: int) -> mx.array:
+        """All bits random, which those of a 32-bit integer drawn at once are not."""
+        key = mx.random.key(next(self._keys))
+        return mx.random.randint(0, 256, (rows, words * 4), mx.uint8, key).view(mx.uint32)
