@@ -135,7 +135,7 @@ class Bucket:
         if if_absent:
             request["IfNoneMatch"] = "*"
         if replace is not None:
-            request["IfMatch"] = replace
+            request["IfMatch"] = replace.strip('"')  # Ceph compares it as it stands, without the quotes
         try:
             self._client.put_object(**request)
         except ClientError as error:
