@@ -120,6 +120,10 @@ class Worker:
                     events.append(json.loads(line))
         return events
 
+    def ready(self) -> bool:
+        """Whether its process has taken over what its predecessor left, and works."""
+        return any(event["event"] == "ready" and event["pid"] == self.pid for event in self.journal())
+
     def stopped(self) -> bool:
         """Whether it froze itself."""
         try:

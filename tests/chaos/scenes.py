@@ -84,11 +84,12 @@ class Stage:
         here = [worker for worker in (first, second) if worker.alive()]
         until(lambda: not any(worker.waiting() for worker in here), 10, "an empty spool")
         for worker in here:
+            until(worker.ready, 10, f"{worker.slot} being ready")
             worker.signal(signal.SIGTERM)
         codes = [worker.wait(15) for worker in here]
         if scene.then == "takeover":  # what the dead one left on its disk is cleared at its next start
             first.start()
-            until(lambda: any(e["event"] == "ready" and e["pid"] == first.pid for e in first.journal()), 20)
+            until(first.ready, 20, f"{first.slot} being ready")
             first.signal(signal.SIGTERM)
             codes.append(first.wait(15))
         found = account(self._kiln, {job_id: wanted}, {job_id: "default"})
