@@ -157,10 +157,10 @@ def _within(place: str, share: float) -> bool:
 
 
 def _halved(picture: Pixels) -> Array:
-    height, width = picture.shape[:2]
-    quads = picture[: height // 2 * 2, : width // 2 * 2].reshape(height // 2, 2, width // 2, 2, 3)
-    small: Array = quads.mean((1, 3), dtype=np.float32)
-    return small
+    height, width = (side // 2 * 2 for side in picture.shape[:2])
+    rows = picture[0:height:2].astype(np.float32) + picture[1:height:2]
+    columns: Array = rows[:, 0:width:2] + rows[:, 1:width:2]
+    return columns * np.float32(0.25)
 
 
 def _time(small: Array) -> str:
@@ -291,14 +291,15 @@ class Match:
 
 def _match(patch: Patch, name: str, time: str) -> Match | None:
     cells, (top, left, bottom, right) = _cells(patch)
-    best: Match | None = None
-    for outline in _outlines(name, time):
-        stretch = abs(np.log((right - left) / outline.width)) + abs(np.log((bottom - top) / outline.height))
-        distance = float(np.abs(cells - outline.cells).mean() + 0.35 * stretch)
-        if distance < TOLERANCE and (best is None or distance < best.distance):
-            x, y = left + right + outline.foot[0], 2 * bottom + outline.foot[1]
-            best = Match(outline.kind, outline.size, float(x), float(y), distance)
-    return best
+    known, grids, sides = _outlines(name, time)
+    stretch = np.abs(np.log(np.array([right - left, bottom - top]) / sides)).sum(1)
+    distances = np.abs(cells - grids).mean((1, 2)) + 0.35 * stretch
+    nearest = int(distances.argmin())
+    if distances[nearest] >= TOLERANCE:
+        return None
+    outline = known[nearest]
+    x, y = left + right + outline.foot[0], 2 * bottom + outline.foot[1]
+    return Match(outline.kind, outline.size, float(x), float(y), float(distances[nearest]))
 
 
 def _cells(patch: Patch) -> tuple[Array, tuple[int, int, int, int]]:
@@ -312,8 +313,8 @@ def _cells(patch: Patch) -> tuple[Array, tuple[int, int, int, int]]:
 
 
 @cache
-def _outlines(name: str, time: str) -> tuple[Outline, ...]:
-    """The outlines on record for a colour: its sprites on plain ground, read back."""
+def _outlines(name: str, time: str) -> tuple[list[Outline], Array, Array]:
+    """The outlines on record for a colour: its sprites read back; their cells and sides."""
     ground = (150, 190, 120)
     found = []
     if name in COLOURS:
@@ -327,7 +328,8 @@ def _outlines(name: str, time: str) -> tuple[Outline, ...]:
             found.append(_outline(disc(time, crescent), kind, "", SKY[time][1], name, time))
     if name == "cloud":
         found += [_outline(puff(time, shape), "cloud", "", SKY[time][1], name, time) for shape in (0, 1)]
-    return tuple(found)
+    sides = np.array([(outline.width, outline.height) for outline in found], np.float32)
+    return found, np.stack([outline.cells for outline in found]), sides
 
 
 def _outline(

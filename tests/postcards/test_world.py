@@ -14,7 +14,7 @@ from postcards.palette import COLOURS
 from postcards.reader import read
 from postcards.scene import FORMATS, Scene, overlap, sample
 
-COUNT = 300
+COUNT = 500
 
 
 @pytest.fixture(scope="module")
