@@ -66,7 +66,7 @@ class Case:
         for worker in here:
             worker.wait(40)
         found = account(self.kiln, dict.fromkeys(self.jobs, "finished"), dict.fromkeys(self.jobs, "default"))
-        return found + leftovers(self.kiln.redis, self.workers) + journals(self.workers)
+        return found + leftovers(self.kiln.redis, here) + journals(self.workers)
 
 
 def taken_over(case: Case) -> str:

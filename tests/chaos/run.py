@@ -216,7 +216,7 @@ class Run:
         for worker in self._workers:
             if worker.alive():
                 with suppress(TimeoutError):
-                    until(worker.ready, 10)
+                    until(worker.ready, 30)
                 worker.signal(signal.SIGTERM)
         for worker in self._workers:
             if (code := worker.wait(40)) != 0:
