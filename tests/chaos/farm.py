@@ -76,6 +76,9 @@ class Farm:
         """As the harness sees the farm: past the relays."""
         return Settings(redis_url=SecretStr(self.valkey.url), s3_endpoint=self.store.endpoint, **more)
 
+    def _direct(self) -> dict[str, str]:
+        return {"redis_url": self.valkey.url, "s3_endpoint": self.store.endpoint}
+
     def kiln(self, client: str = "default") -> Kiln:
         """A producer's door, past the relays."""
         return Kiln(self.settings(client=client))
@@ -84,13 +87,14 @@ class Farm:
         """The bucket, past the relays."""
         return Bucket.open(self.settings())
 
-    def orders(self, slot: str, spool: Path | None = None, **more: Any) -> Orders:
-        """What a worker of this farm is told."""
+    def orders(self, slot: str, spool: Path | None = None, direct: bool = False, **more: Any) -> Orders:
+        """What a worker of this farm is told; `direct`: to go past the relays."""
         home = self.folder / slot
         home.mkdir(exist_ok=True)
         settings = {
             "redis_url": f"redis://:{self.valkey.kept.secrets[0]}@127.0.0.1:{self.to_redis.port}/0",
             "s3_endpoint": f"http://127.0.0.1:{self.to_s3.port}",
+            **(self._direct() if direct else {}),
             "s3_bucket": BUCKET,
             "spool_dir": str(spool or home / "spool"),
             "spool_free": SPOOL_FREE,
