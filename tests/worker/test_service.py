@@ -6,12 +6,12 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,27 +39,34 @@ def service(settings: Settings) -> Service:
     return Service(settings, ["demo"])
 
 
-@pytest.fixture
-def work(service: Service) -> Work:
-    """Let the service work, on this thread as it must, until something is true; then ask it to leave."""
+def working(service: Service, condition: Callable[[], Any]) -> None:
+    """Let a service work, on this thread as it must, until something is true; then ask it to leave."""
+    failed: list[BaseException] = []
+    left = threading.Event()
 
-    def act(condition: Callable[[], Any]) -> None:
-        failed: list[BaseException] = []
-
-        def watch() -> None:
-            try:
-                until(condition, "the service has done its work", 120)
-            except BaseException as error:
-                failed.append(error)
+    def watch() -> None:
+        try:
+            until(lambda: left.is_set() or condition(), "the service has done its work", 120)
+        except BaseException as error:
+            failed.append(error)
+        if not left.is_set():
             os.kill(os.getpid(), signal.SIGTERM)
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes too late shall end nothing
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
         service.run()
+    finally:
+        left.set()
         watcher.join()
-        assert failed == []
+        signal.signal(signal.SIGTERM, before)
+    assert failed == []
 
-    return act
+
+@pytest.fixture
+def work(service: Service) -> Work:
+    return partial(working, service)
 
 
 def picture(kiln: Kiln, job_id: str) -> bytes:
@@ -180,12 +187,7 @@ def test_a_job_that_cannot_fit_is_refused_with_what_would(
 ) -> None:
     small = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
     job_id = submit()
-    stop = threading.Thread(
-        target=lambda: (until(all_ended(kiln, [job_id]), "it ended"), os.kill(os.getpid(), signal.SIGTERM))
-    )
-    stop.start()
-    small.run()
-    stop.join()
+    working(small, all_ended(kiln, [job_id]))
     found = kiln.status(job_id)
     assert found.state == "failed"
     assert "KILN_MEMORY" in found.error
@@ -202,6 +204,16 @@ def test_redis_away_at_the_start_is_one_line(rewire: Rewire) -> None:
         service.run()
     proxy.mend()
     Service(settings, ["demo"])._spool.close()  # the folder is free again
+
+
+def test_a_second_worker_needs_a_spool_of_its_own(service: Service, settings: Settings) -> None:
+    with pytest.raises(
+        NotReadyError, match=r"spool is in use by .*; give each .*its own KILN_SPOOL_DIR"
+    ) as caught:
+        Service(settings, ["demo"])
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+    service._spool.close()
 
 
 def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None:
@@ -261,7 +273,7 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[],
         process.child.wait()
 
 
-BIG = {"width": 512, "height": 512}
+BIG = {"width": 448, "height": 448}
 
 
 def rendering(kiln: Kiln, job_id: str) -> None:
@@ -311,19 +323,3 @@ def test_a_second_sigterm_gives_the_job_back_and_a_kill_is_recovered_from(
     assert worker.ended() == 0
     assert [path.name for path in settings.spool_dir.glob("*-*")] == []
     assert json.loads((settings.spool_dir / "inflight.json").read_text()) == []
-
-
-def test_a_second_worker_needs_a_spool_of_its_own(
-    launch: Callable[[], Process], environment: dict[str, str]
-) -> None:
-    launch()
-    again = subprocess.run(
-        [sys.executable, "-m", "worker", "worker"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert again.returncode == 3
-    (line,) = again.stderr.strip().splitlines()
-    assert re.fullmatch(r"kiln: spool .*/spool is in use by .*; give each .*its own KILN_SPOOL_DIR", line)
