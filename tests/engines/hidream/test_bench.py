@@ -17,8 +17,10 @@ from worker.engines.hidream.layers import Quantized
 from worker.engines.hidream.memory import weights_at
 from worker.engines.hidream.model import Model
 from worker.engines.hidream.pacing import Pace
+from worker.engines.hidream.prefixes import size_of
 from worker.engines.hidream.quantize import Widths
 from worker.engines.hidream.random_weights import CONFIGS
+from worker.engines.hidream.rope import rotation
 
 SMALL = CONFIGS["small"]
 
@@ -89,6 +91,17 @@ def test_few_layers_weights_are_dequantised_at_once(monkeypatch: pytest.MonkeyPa
     row = benching.measure(model, wide, 8, "", (64, 64), 1.0, steps=1)
     layer = 4 * (256 * (4 + 2 + 2 + 4) * 16 + 3 * 256 * 4096)  # bytes, dequantised
     assert row.peak_bytes - row.weight_bytes < 2.5 * layer
+
+
+def test_a_prefix_holds_no_more_than_its_keys_and_values() -> None:
+    model = random_model(SMALL, Widths(16, SMALL.num_hidden_layers), mx.float32)
+    x = mx.random.normal((200, SMALL.hidden_size), key=mx.random.key(0))
+    turn = rotation(np.tile(np.arange(200, dtype=np.int32), (3, 1)), SMALL)
+    mx.eval(x, turn.cos, turn.sin)
+    before = mx.get_active_memory()
+    prefix = model.decoder.prefix(x, turn)
+    mx.eval(prefix)
+    assert mx.get_active_memory() - before < 1.2 * size_of(prefix)
 
 
 def test_pacing_does_not_change_a_picture(tiny_model: Model) -> None:

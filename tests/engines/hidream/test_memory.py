@@ -53,7 +53,7 @@ def test_references_are_bounded(random_checkpoint: Callable[..., Path], count: i
     boxes = [Box(x1=0.1, x2=0.5, y1=0.1, y2=0.5)] if count == 2 else []
     spec = RenderSpec(prompt="a", seed=1, width=320, height=256, references=["0" * 64] * count, layout=boxes)
     peak, needed = measured(random_checkpoint(**WIDE), spec, pictures)
-    assert peak <= needed <= 2 * peak
+    assert peak <= needed <= 2.5 * peak
 
 
 def test_a_kept_aspect_counts_as_the_largest_picture(engine: HiDreamEngine) -> None:

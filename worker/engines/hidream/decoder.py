@@ -56,7 +56,9 @@ class Attention:
         queries = rotation(self._split(q, self.heads, self.q_norm))
         keys = rotation(self._split(k, self.groups, self.k_norm))
         values = self._split(v, self.groups)
-        if past is not None:
+        if past is None:
+            values = mx.contiguous(values)  # kept without the queries and keys computed beside them
+        else:
             keys = mx.concatenate([past[0], keys], axis=2)
             values = mx.concatenate([past[1], values], axis=2)
         out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=self.size**-0.5, mask=mask)
@@ -114,7 +116,7 @@ class Decoder:
             if added is not None and i < len(added.features):
                 x = x.at[added.at].add(added.features[i].astype(x.dtype))
             if i + 1 < len(self.layers):  # nothing reads the last layer's output
-                pace(x)
+                pace(x, *kept)
         return cache
 
     def step(self, x: mx.array, rotation: Rotation, prefix: Sequence[KeysValues]) -> mx.array:

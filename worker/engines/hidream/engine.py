@@ -17,13 +17,20 @@ from PIL import Image
 from jobs.errors import SpecError
 from jobs.spec import RenderSpec
 from worker.engines.engine import EngineError, NonFiniteError, Step
-from worker.engines.hidream.calibrate import choose
+from worker.engines.hidream.calibrate import NEVER, choose
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
 from worker.engines.hidream.config import PATCH_VALUES, Config
 from worker.engines.hidream.limits import limits
 from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.memory import Backend, Load, prefix_bytes, weight_bytes, working_bytes
+from worker.engines.hidream.memory import (
+    Backend,
+    Load,
+    dequantized_bytes,
+    prefix_bytes,
+    weight_bytes,
+    working_bytes,
+)
 from worker.engines.hidream.model import UNUSED, Model, default_dtype
 from worker.engines.hidream.noise import seeded
 from worker.engines.hidream.patches import grid, to_pixels
@@ -65,6 +72,8 @@ class HiDreamEngine:
             if budget is not None:
                 scope.enter_context(limits(budget, self._weight_bytes))
             dequantize_from, linears = choose(calibrations, folder, config, dtype, manifest.digest)
+            dequantizes = linears != "dense" and dequantize_from != NEVER
+            self._dequantized_bytes = dequantized_bytes(config.text, dtype.size) if dequantizes else 0
             weights = Weights(folder, dtype, dequantize_from)
             self._model: Model | None = Model(folder, config, dtype, weights)
             self._limits = scope.pop_all()
@@ -138,7 +147,7 @@ class HiDreamEngine:
         load = self._load_of(spec)
         prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)
         working = working_bytes(config, load, itemsize, self._tower_bytes, Backend.current())
-        return self._weight_bytes + prefixes + working
+        return self._weight_bytes + self._dequantized_bytes + prefixes + working
 
     def trim(self) -> None:
         """See Engine.trim."""

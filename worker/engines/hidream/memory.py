@@ -14,17 +14,19 @@ import mlx.core as mx
 
 from worker.engines.hidream.checkpoint import Stored
 from worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
+from worker.engines.hidream.pacing import AHEAD
 
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 GROUP = 64  # weights that share a scale and a bias when quantised
 SLACK = 1.1  # over what is counted: small arrays, and what an allocator rounds up
+ALIVE = AHEAD + 4  # layers: those submitted, and what the device has not given back; measured on a GPU
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
     """What the device adds: an unfused attention's score matrix, and buffers not yet given back.
 
-    A GPU frees an operation's buffers when its command buffer ends, and MLX lets some ten of those wait.
+    A GPU frees an operation's buffers when its command buffer ends: as many as were measured may wait.
     """
 
     fused: bool
@@ -33,7 +35,7 @@ class Backend:
     @classmethod
     def current(cls) -> Backend:
         """Of MLX's default device."""
-        return cls(True, 10) if mx.default_device() == mx.Device(mx.gpu) else cls(False, 0)
+        return cls(True, 16) if mx.default_device() == mx.Device(mx.gpu) else cls(False, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,21 @@ def weight_bytes(stored: Iterable[Stored], itemsize: int) -> int:
 
 def weights_at(config: TextConfig, bits: int) -> int:
     """Bytes of the model without its vision tower, its decoder's matrices at `bits`, the rest in bfloat16."""
-    hidden, wide = config.hidden_size, (config.num_attention_heads + config.num_key_value_heads)
-    layer = 2 * hidden * wide * config.head_dim + 3 * hidden * config.intermediate_size
-    matrices = config.num_hidden_layers * layer
+    hidden, matrices = config.hidden_size, config.num_hidden_layers * layer_weights(config)
     heads = hidden * (256 + hidden) + (hidden // 4) * (PATCH_VALUES + hidden) + hidden * PATCH_VALUES
     kept = 2 * (config.vocab_size * hidden + heads)
     return kept + (matrices * 2 if bits == 16 else matrices * bits // 8 + matrices // GROUP * 4)
+
+
+def dequantized_bytes(config: TextConfig, itemsize: int) -> int:
+    """The decoder layers' weights that exist dequantised at once, where that is how they are multiplied."""
+    return ALIVE * layer_weights(config) * itemsize
+
+
+def layer_weights(config: TextConfig) -> int:
+    """Values in one decoder layer's matrices."""
+    wide = config.num_attention_heads + config.num_key_value_heads
+    return config.hidden_size * (2 * wide * config.head_dim + 3 * config.intermediate_size)
 
 
 def prefix_bytes(config: TextConfig, load: Load, itemsize: int) -> int:

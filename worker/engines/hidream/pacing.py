@@ -18,11 +18,11 @@ class Pace:
 
     def __init__(self, ahead: int = AHEAD) -> None:
         self.ahead = ahead
-        self._submitted: deque[mx.array] = deque()
+        self._submitted: deque[tuple[mx.array, ...]] = deque()
 
-    def __call__(self, x: mx.array) -> None:
-        """Start to compute a layer's output."""
-        mx.async_eval(x)  # type: ignore[no-untyped-call]
-        self._submitted.append(x)
+    def __call__(self, *outputs: mx.array) -> None:
+        """Start to compute what a layer gives."""
+        mx.async_eval(*outputs)  # type: ignore[no-untyped-call]
+        self._submitted.append(outputs)
         if len(self._submitted) > self.ahead:
-            mx.eval(self._submitted.popleft())
+            mx.eval(*self._submitted.popleft())
