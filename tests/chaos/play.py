@@ -30,6 +30,9 @@ def play(folder: Path, scenes: list[Scene]) -> dict[Scene, list[str]]:
         waiting.put(scene)
     found: dict[Scene, list[str]] = {}
     context = forks()
+    first = context.Process(target=time.monotonic)  # the fork server imports everything now
+    first.start()
+    first.join()
 
     def work(stage_folder: Path) -> None:
         with Stage(stage_folder, store, context) as stage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from tests.chaos.crew import Worker, until
 from tests.chaos.farm import Farm, Store
 
 Then = Literal["restart", "takeover", "thaw"]
+PATIENCE = 60.0  # seconds; on an idle machine all of it takes one or two
 LANE = "kiln:demo:bf16:normal:default"
 
 
@@ -69,35 +69,33 @@ class Stage:
         self._submit(job_id, scene.failing)
         first.start(point=scene.point, strike=int(signal.SIGSTOP if freezing else signal.SIGKILL))
         if freezing:
-            until(first.stopped, 20, f"the freeze at {scene.point}")
-        elif first.wait(20) != -signal.SIGKILL:
+            until(first.stopped, PATIENCE, f"the freeze at {scene.point}")
+        elif first.wait(PATIENCE) != -signal.SIGKILL:
             return [f"{first.slot} was not killed at {scene.point}"]
-        struck = time.monotonic()
         heir = first if scene.then == "restart" else second
         heir.start()
         wanted: Expected = "failed" if scene.failing else "finished"
-        until(lambda: self._ended(job_id), 20, f"the end of the job after {scene.point}")
-        took = time.monotonic() - struck
+        until(lambda: self._ended(job_id), PATIENCE, f"the end of the job after {scene.point}")
         if freezing:
             first.signal(signal.SIGCONT)
-            until(lambda: not (first.waiting() or first.marks()), 20, "the end of the late worker's work")
+            until(
+                lambda: not (first.waiting() or first.marks()), PATIENCE, "the end of the late worker's work"
+            )
         here = [worker for worker in (first, second) if worker.alive()]
-        until(lambda: not any(worker.waiting() for worker in here), 10, "an empty spool")
+        until(lambda: not any(worker.waiting() for worker in here), PATIENCE, "an empty spool")
         for worker in here:
-            until(worker.ready, 10, f"{worker.slot} being ready")
+            until(worker.ready, PATIENCE, f"{worker.slot} being ready")
             worker.signal(signal.SIGTERM)
-        codes = [worker.wait(15) for worker in here]
+        codes = [worker.wait(PATIENCE) for worker in here]
         if scene.then == "takeover":  # what the dead one left on its disk is cleared at its next start
             first.start()
-            until(first.ready, 20, f"{first.slot} being ready")
+            until(first.ready, PATIENCE, f"{first.slot} being ready")
             first.signal(signal.SIGTERM)
-            codes.append(first.wait(15))
+            codes.append(first.wait(PATIENCE))
         found = account(self._kiln, {job_id: wanted}, {job_id: "default"})
         found = [one for one in found if "is no job's" not in one]  # other scenes' pictures
         found += leftovers(self._kiln.redis, (first, second)) + journals((first, second))
         found += [f"a worker left with {code}" for code in codes if code != 0]
-        if took > 15:
-            found.append(f"the job ended only {took:.0f} s after the blow")
         return found
 
     def _submit(self, job_id: str, failing: bool) -> None:
