@@ -10,9 +10,10 @@ import pytest
 
 from worker.engines.hidream import bench as benching
 from worker.engines.hidream import calibrate
-from worker.engines.hidream.bench import Row, bench, bench_random, random_model, step_flops
+from worker.engines.hidream.bench import Row, bench, bench_random, random_model
 from worker.engines.hidream.config import TextConfig
 from worker.engines.hidream.convert import convert
+from worker.engines.hidream.flops import step_flops
 from worker.engines.hidream.layers import Quantized
 from worker.engines.hidream.memory import weights_at
 from worker.engines.hidream.model import Model

@@ -110,7 +110,7 @@ def test_a_model_loads_within_a_tenth_of_its_weights(
     source = random_checkpoint(
         hidden_size=512,
         intermediate_size=2048,
-        num_hidden_layers=30,
+        num_hidden_layers=10,
         rope_scaling={"mrope_section": [4, 2, 2]},
         vision={"hidden_size": 512, "intermediate_size": 2048, "depth": 4},
     )

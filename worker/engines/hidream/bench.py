@@ -20,6 +20,7 @@ from worker.engines.hidream.calibrate import Calibration, choose, measured
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
 from worker.engines.hidream.decoder import Layer
+from worker.engines.hidream.flops import CEILING_SIDE, ceiling, step_flops
 from worker.engines.hidream.manifest import Manifest
 from worker.engines.hidream.model import Model, default_dtype
 from worker.engines.hidream.noise import seeded
@@ -36,7 +37,6 @@ Size = tuple[int, int]  # width, height in pixels
 PROMPT = 64  # tokens
 WARM_UP = 2  # steps that are not counted
 STEPS = 8
-CEILING_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,33 +186,6 @@ def measure(
     peak = mx.get_peak_memory()
     flops = step_flops(config, PROMPT, plan.patches)
     return Row(bits, linears, size, PROMPT, tuple(taken[WARM_UP:]), flops, top, held, peak)
-
-
-def step_flops(config: TextConfig, prompt: int, patches: int, references: int = 0) -> int:
-    """Floating-point operations of one branch's step over a cached prefix, a product and a sum being two.
-
-    With n = 1 + patches + references generated tokens: 2 · n · the weights of the decoder's matrices,
-    4 · n · (prompt + n) · heads · head_dim · layers for attention, and the heads' matrices over their tokens.
-    """
-    n, hidden = 1 + patches + references, config.hidden_size
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    layer = hidden * (2 * queries + 2 * keys) + 3 * hidden * config.intermediate_size
-    attention = 4 * n * (prompt + n) * queries
-    heads = 2 * patches * (hidden // 4) * (PATCH_VALUES + hidden) + 2 * n * hidden * PATCH_VALUES
-    return config.num_hidden_layers * (2 * n * layer + attention) + heads
-
-
-def ceiling(dtype: mx.Dtype, side: int = CEILING_SIDE) -> float:
-    """FLOP/s of the fastest of some products of random square matrices."""
-    a, b = (mx.random.normal((side, side), dtype, key=mx.random.key(i)) for i in (0, 1))
-    mx.eval(a, b, a @ b)
-    taken = []
-    for _ in range(5):
-        started = time.perf_counter()
-        mx.eval([a @ b for _ in range(4)])
-        taken.append((time.perf_counter() - started) / 4)
-    return 2 * side**3 / min(taken)
 
 
 def _bench(dtype: mx.Dtype, top: float, rows: tuple[Row, ...]) -> Bench:

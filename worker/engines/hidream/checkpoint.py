@@ -22,7 +22,7 @@ INDEX = "model.safetensors.index.json"
 EXTRAS = "extras/custom_heads.safetensors"
 BATCH_BYTES = 256 * 2**20  # evaluated together, so that a cast never holds two copies of the whole model
 
-_FLOATS = {"BF16", "F16", "F32"}
+FLOATS = {"BF16", "F16", "F32"}
 
 _RENAMED = (  # MLX community prefix, released prefix
     ("language_model.model.", "model.language_model."),
@@ -213,7 +213,7 @@ class Weights:
             self._open[stored.file] = loaded
         self._read.add(released_name(stored.name))
         array = self._open[stored.file].pop(stored.name)
-        if stored.dtype in _FLOATS:
+        if stored.dtype in FLOATS:
             array = array.astype(self.dtype)
         self._pending.append(array)
         self._pending_bytes += stored.size
@@ -224,23 +224,3 @@ class Weights:
     def _evaluate(self) -> None:
         mx.eval(self._pending)
         self._pending, self._pending_bytes = [], 0
-
-
-class Headers(Weights):
-    """Checks a folder against its config without reading a weight: tensors come as zeros, unevaluated."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, mx.bfloat16)
-        self.widths: set[int] = set()  # bits of what is stored quantised
-
-    def _quantized(self, name: str, rows: int, columns: int) -> Quantized:
-        found = super()._quantized(name, rows, columns)
-        self.widths.add(found.bits)
-        return found
-
-    def _take(self, stored: Stored) -> mx.array:
-        self._read.add(released_name(stored.name))
-        return mx.zeros(stored.shape, self.dtype if stored.dtype in _FLOATS else mx.uint32)
-
-    def _evaluate(self) -> None:
-        pass

@@ -17,8 +17,9 @@ import mlx.core as mx
 import numpy as np
 
 from worker.engines.engine import CheckpointError
-from worker.engines.hidream.checkpoint import INDEX, Headers, Stored
+from worker.engines.hidream.checkpoint import INDEX, Stored
 from worker.engines.hidream.config import Config, read_json
+from worker.engines.hidream.headers import Headers
 from worker.engines.hidream.manifest import NAME, Manifest
 from worker.engines.hidream.model import Model
 from worker.engines.hidream.quantize import Widths, quantize

@@ -11,8 +11,8 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 
 from worker.engines.engine import CheckpointError, EngineError
-from worker.engines.hidream.checkpoint import Headers
 from worker.engines.hidream.config import Config
+from worker.engines.hidream.headers import Headers
 from worker.engines.hidream.manifest import NAME, Manifest, digest
 from worker.engines.hidream.model import Model
 from worker.engines.hidream.shards import write_json
