@@ -20,7 +20,7 @@ from worker.engines.hidream.heads import FREQUENCIES
 from worker.engines.hidream.manifest import NAME, digest
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training
-SPARE = 8  # hidden channels that start without a way to the pixels
+SPARE = 8  # hidden channels that start with neither pixels in nor out
 SHARD = 15 * 2**20  # bytes: a checkpoint's files stay below this
 
 
@@ -147,15 +147,19 @@ def initial(geometry: Geometry, start: Components | None, seed: int = 0) -> Para
 
 
 def _fit_heads(parameters: dict[str, NDArray[np.float32]], geometry: Geometry, start: Components) -> None:
-    """Let pixels come in and go out along their principal components.
+    """Let pixels come in and go out along their principal components, through channels of their own.
 
-    The final norm fixes a token's length, though patches differ in theirs: so the last channels, which start
-    large, lead to no pixel and take what is left over.
+    The first channels lead to pixels, and at first only the layers write to them: what comes in, into the
+    channels behind, is mostly noise. The final norm fixes a token's length, though patches differ in theirs: the last
+    channels start large, lead nowhere and take what is left over.
     """
-    inside, outside = geometry.hidden // 4, geometry.hidden - SPARE
-    gain = 1 / np.sqrt(np.square(start.deviation[:inside]) + 9)
+    inside = geometry.hidden // 4
+    outside = geometry.hidden - inside - SPARE
+    gain = 1 / np.sqrt(np.square(start.deviation[:inside]) + 4)
     parameters["model.x_embedder.proj1.weight"] = (start.axes[:, :inside] * gain).T.copy()
-    parameters["model.x_embedder.proj2.bias"][outside:] = 12
+    into = parameters["model.x_embedder.proj2.weight"]
+    into[:], into[outside : outside + inside] = 0, np.eye(inside, dtype=np.float32)
+    parameters["model.x_embedder.proj2.bias"][-SPARE:] = 8
     norm = parameters["model.language_model.norm.weight"]
     norm[:outside] = start.deviation[:outside] + 1
     last = parameters["model.final_layer2.linear.weight"]
