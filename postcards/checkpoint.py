@@ -150,8 +150,8 @@ def _fit_heads(parameters: dict[str, NDArray[np.float32]], geometry: Geometry, s
     """Let pixels come in and go out along their principal components, through channels of their own.
 
     The first channels lead to pixels, and at first only the layers write to them: what comes in, into the
-    channels behind, is mostly noise. The final norm fixes a token's length, though patches differ in theirs: the last
-    channels start large, lead nowhere and take what is left over.
+    channels behind, is mostly noise. The final norm fixes a token's length, though patches differ in theirs:
+    the last channels start large, lead nowhere and take what is left over.
     """
     inside = geometry.hidden // 4
     outside = geometry.hidden - inside - SPARE
