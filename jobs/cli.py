@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jobs.client import Kiln, Submitted
 from jobs.errors import SpecError, UsageError
-from jobs.progress import follow, line, short, worst
+from jobs.progress import follow, line, worst
 from jobs.spec import RenderSpec
 from jobs.status import JobStatus
 
@@ -269,13 +269,16 @@ def _describe(status: JobStatus) -> str:
     return "  ".join(words)
 
 
-def _size(text: str | None) -> dict[str, int]:
-    if text is None:
-        return {}
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels of a --size."""
     found = SIZE.fullmatch(text.strip())
     if not found:
         raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT, for instance 1024x1024")
-    return {"width": int(found[1]), "height": int(found[2])}
+    return int(found[1]), int(found[2])
+
+
+def _size(text: str | None) -> dict[str, int]:
+    return {} if text is None else dict(zip(("width", "height"), parse_size(text), strict=True))
 
 
 def _box(text: str) -> dict[str, float]:
@@ -314,6 +317,3 @@ def _line(entry: str, shared: dict[str, Any], number: int) -> dict[str, Any]:
 
 def _json(value: Any) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-__all__ = ["app", "err", "out", "short"]

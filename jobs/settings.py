@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     models_dir: Path = Path("~/.kiln/models").expanduser()
     spool_dir: Path = Path("~/.kiln/spool").expanduser()  # one folder per worker: finished, not yet stored
     renders_dir: Path | None = None  # a worker keeps its pictures here too, as plain files
+    cache_dir: Path = Path("~/.kiln/cache").expanduser()  # what was measured of this machine
+    arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     previews: bool = True  # while a picture renders, a small one of it so far
     memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended

@@ -12,6 +12,8 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from jobs.cli import JSON, app, err, out
+from jobs.cli import JSON, app, err, out, parse_size
 from jobs.errors import KilnError, NotReadyError, UsageError
 from jobs.settings import Settings
 
@@ -147,6 +149,76 @@ def models_list(as_json: JSON = False) -> None:
         out.print(f"{one.model}  {one.quantization}  {one.folder}", markup=False, soft_wrap=True)
 
 
+@models_app.command(name="pull")
+def models_pull(
+    model: Annotated[str, typer.Argument(help="As jobs name it, for instance hidream-o1-dev.")],
+    folder: Annotated[Path | None, typer.Option("--to", help="By default in KILN_MODELS_DIR.")] = None,
+    repo: Annotated[str | None, typer.Option(help="Another repository of the hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A commit, branch or tag; the commit is kept.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Fetch a model's weights from the Hugging Face hub; an interrupted pull goes on where it was."""
+    _needs_worker()
+    from worker.engines.hidream.pull import pull
+
+    target = folder or Settings.load().models_dir / f"{model}-bf16"
+    with _engine_errors():
+        _told(pull(model, target, repo_id=repo, revision=revision).model_dump(by_alias=True), target, as_json)
+
+
+@models_app.command(name="bench")
+def models_bench(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint folder.", metavar="[CHECKPOINT]")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option("--size", "-s", help="WIDTHxHEIGHT, several.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Random weights, where no checkpoint is.")] = False,
+    config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
+    bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
+    steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
+    as_json: JSON = False,
+) -> None:
+    """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
+    _needs_worker()
+    from worker.engines.blas import use_openblas
+
+    use_openblas()
+    from worker.engines.hidream.bench import bench, bench_random
+    from worker.engines.hidream.random_weights import CONFIGS
+
+    sizes = [parse_size(text) for text in size or ["1024x1024"]]
+    if random == (checkpoint is not None):
+        raise UsageError("name a checkpoint folder, or give --random")
+    if random and config not in CONFIGS:
+        raise UsageError(f"--config: {config!r}; there are {', '.join(CONFIGS)}")
+    widths = [int(part) for part in bits.split(",") if part in {"16", "8", "6", "5", "4"}]
+    if not widths:
+        raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
+    with _engine_errors():
+        if checkpoint is None:
+            found = bench_random(config, sizes, widths, steps=steps)
+        else:
+            found = bench(checkpoint, sizes, calibrations=Settings.load().cache_dir, steps=steps)
+    if as_json:
+        print(json.dumps(found.facts(), indent=1))
+        return
+    out.print(f"{found.device}, MLX {found.mlx}, {found.arithmetic}", markup=False)
+    out.print(f"ceiling of a large matrix product: {found.ceiling / 1e12:.2f} TFLOP/s")
+    table = Table("bits", "size", "s/step", "min-max", "TFLOP/s", "of ceiling", "weights GB", "peak GB")
+    for row in found.rows:
+        table.add_row(
+            f"{row.bits} ({row.linears})",
+            "x".join(map(str, row.size)),
+            f"{row.step:.4f}",
+            f"{min(row.seconds):.4f}-{max(row.seconds):.4f}",
+            f"{row.achieved / 1e12:.2f}",
+            f"{row.fraction:.2f}",
+            f"{row.weight_bytes / 1e9:.2f}",
+            f"{row.peak_bytes / 1e9:.2f}",
+        )
+    out.print(table)
+
+
 @models_app.command(name="convert")
 def models_convert(
     source: Annotated[
@@ -165,30 +237,22 @@ def models_convert(
     _needs_worker()
     from rich.progress import Progress
 
-    from worker.engines.engine import EngineError
     from worker.engines.hidream.convert import convert
 
     if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
         raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")
-    try:
-        with Progress(console=err, transient=True) as bar:
-            task = bar.add_task("converting", total=None)
-            manifest = convert(
-                source,
-                target,
-                bits,
-                group_size=group_size,
-                mixed=mixed,
-                model=model,
-                progress=lambda name, done, total: bar.update(task, completed=done, total=total),
-            )
-    except EngineError as error:
-        raise KilnError(str(error)) from None
-    record = manifest.model_dump(by_alias=True)
-    if as_json:
-        print(json.dumps(record, indent=1))
-    else:
-        out.print(f"{target}: {manifest.model}, {bits} bits, {manifest.digest}", markup=False, soft_wrap=True)
+    with _engine_errors(), Progress(console=err, transient=True) as bar:
+        task = bar.add_task("converting", total=None)
+        manifest = convert(
+            source,
+            target,
+            bits,
+            group_size=group_size,
+            mixed=mixed,
+            model=model,
+            progress=lambda name, done, total: bar.update(task, completed=done, total=total),
+        )
+    _told(manifest.model_dump(by_alias=True), target, as_json)
 
 
 @models_app.command(name="verify")
@@ -203,13 +267,10 @@ def models_verify(
     from worker.engines.blas import use_openblas
 
     use_openblas()
-    from worker.engines.engine import EngineError
     from worker.engines.hidream.golden import replay
 
-    try:
+    with _engine_errors():
         results = replay(checkpoint, golden, case)
-    except EngineError as error:
-        raise KilnError(str(error)) from None
     records = [_case_record(one) for one in results]
     fine = bool(results) and all(result.ok for result in results)
     if as_json:
@@ -224,6 +285,26 @@ def models_verify(
         out.print(table)
     if not fine:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """An engine's errors are one line and exit code 1."""
+    from worker.engines.engine import EngineError
+
+    try:
+        yield
+    except EngineError as error:
+        raise KilnError(str(error)) from None
+
+
+def _told(manifest: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """Print what a folder holds now."""
+    if as_json:
+        print(json.dumps(manifest, indent=1))
+    else:
+        words = f"{folder}: {manifest['model']}, {manifest['bits']} bits, {manifest['digest']}"
+        out.print(words, markup=False, soft_wrap=True)
 
 
 def _case_record(result: CaseResult) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from jobs.settings import Settings
 from jobs.sidecar import Memory
 from jobs.spec import RenderSpec
 from worker import engines, machine
@@ -38,10 +39,11 @@ class Renderer:
     """Keeps at most one model in memory. `served` are the checkpoints it may load, by kind."""
 
     def __init__(
-        self, served: Mapping[str, Installed], budget: int, references: References, stall: Stall
+        self, served: Mapping[str, Installed], settings: Settings, references: References, stall: Stall
     ) -> None:
         self._served = served
-        self._budget = budget  # bytes
+        self._settings = settings
+        self._budget = machine.budget(settings.memory)  # bytes
         self._references = references
         self._stall = stall
         self._health = Health()
@@ -140,7 +142,9 @@ class Renderer:
         self.unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         started = time.perf_counter()
-        self._engine = engines.load(wanted.folder, self._budget)
+        self._engine = engines.load(
+            wanted.folder, self._budget, self._settings.arithmetic, self._settings.cache_dir
+        )
         self._resident = wanted
         self.loads += 1
         return self._engine, time.perf_counter() - started

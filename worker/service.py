@@ -71,8 +71,7 @@ class Service:
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
-        budget = machine.budget(settings.memory)
-        self._renderer = Renderer(self._served, budget, References(bucket), stall)
+        self._renderer = Renderer(self._served, settings, References(bucket), stall)
         self._awake = Awake()
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()

@@ -102,7 +102,8 @@ def test_a_prefix_holds_no_more_than_its_keys_and_values() -> None:
     before = mx.get_active_memory()
     prefix = model.decoder.prefix(x, turn)
     mx.eval(prefix)
-    assert mx.get_active_memory() - before < 1.2 * size_of(prefix)
+    # Buffers are rounded up to pages; views of the whole product would be several times as large.
+    assert mx.get_active_memory() - before < 1.5 * size_of(prefix)
 
 
 def test_pacing_does_not_change_a_picture(tiny_model: Model) -> None:
