@@ -196,6 +196,8 @@ function operation.renew(a)
       redis.call('HSET', 'rq:job:' .. job, 'last_heartbeat', stamp)
       if progress ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', progress) end
     else
+      -- RQ's own cancel leaves the ownership behind.
+      if redis.call('GET', 'kiln:own:' .. job) == execution then drop(job, execution, lane, a[1]) end
       lost[#lost + 1] = execution
     end
   end
