@@ -112,6 +112,32 @@ def worker_command(
 
 
 @app.command()
+def reap(as_json: JSON = False) -> None:
+    """Give back the jobs of dead workers, as every live worker does: for a farm whose workers are all gone.
+
+    Takes 10 s, in which workers that live can renew what they hold.
+    """
+    import time
+
+    from jobs.connection import connect, explained
+    from worker.claims import Claims
+    from worker.pulse import GRACE
+
+    settings = Settings.load()
+    claims = Claims(connect(settings), "kiln-reap", days=settings.result_days)
+    with explained(settings):
+        claims.connection.ping()
+        time.sleep(GRACE)
+        back = claims.reap()
+        claims.recover_dependents()
+    if as_json:
+        print(json.dumps({"queued": back}))
+    else:
+        for job_id in back:
+            out.print(f"{job_id}  queued again", markup=False)
+
+
+@app.command()
 def doctor(as_json: JSON = False) -> None:
     """Tell what is in force and what is wrong, with the command that mends it."""
     _needs_worker()
