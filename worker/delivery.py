@@ -107,23 +107,28 @@ class Delivery:
                 self._pulse.hold(entry.claim, Progress("delivering"))
             elif standing == "gone":
                 self._orphans.add(entry.claim.execution)
-            else:
-                self._step_back(entry)
+            # What is not ours any more is cleared away, here and in the bucket, when its turn comes.
 
     def start(self) -> None:
         """Begin; the spool first."""
         for thread in self._threads:
             thread.start()
 
-    def put(self, rendered: Rendered) -> None:
-        """Hand over a picture; blocks while WAITING others are not spooled yet."""
+    def put(self, rendered: Rendered, leave: Callable[[], bool] = lambda: False) -> bool:
+        """Hand over a picture; blocks while WAITING others are not spooled yet.
+
+        False where `leave` said so before there was room: the job is still the caller's to give back.
+        """
         self._pulse.report(rendered.claim, Progress("delivering"))
         while self.broken is None:
             try:
                 self._handed.put(rendered, timeout=1.0)
             except queue.Full:
-                continue
-            return
+                if leave():
+                    return False
+            else:
+                return True
+        return False
 
     def close(self, leave_now: Callable[[], bool] = lambda: False) -> None:
         """Spool everything handed over and store it, then end the threads.
@@ -264,8 +269,11 @@ class Delivery:
         try:
             if not self._ours(claim):
                 raise NotOursError
+            png = self._intact(entry)
+            if png is None:
+                return
             started = time.perf_counter()
-            record = deposit.store(entry.png(), lambda: final(entry.draft, time.perf_counter() - started))
+            record = deposit.store(png, lambda: final(entry.draft, time.perf_counter() - started))
         except NotOursError:
             self._clear_cancelled(claim, picture, sidecar)
             self._step_back(entry)
@@ -280,6 +288,21 @@ class Delivery:
             log.warning("job %s: ended by someone else while it was delivered", claim.job_id)
             self._clear_cancelled(claim, picture, sidecar)
         self._forget(entry)
+
+    def _intact(self, entry: Entry) -> bytes | None:
+        """The spooled picture; where it is not what was spooled, the job goes back to be rendered again."""
+        try:
+            png = entry.png()
+            if hashlib.sha256(png).hexdigest() == entry.draft.sidecar.png.sha256:
+                return png
+            fault = "its bytes have changed"
+        except OSError as error:
+            fault = str(error)
+        log.error("job %s: the spooled picture is damaged (%s); given back", entry.claim.job_id, fault)
+        self._claims.release(entry.claim)
+        self._pulse.drop(entry.claim)
+        self._spool.set_aside(entry.folder)
+        return None
 
     def _clear_cancelled(self, claim: Claim, picture: str, sidecar: str) -> None:
         """Take out of the bucket what this worker may have put there for a job that nobody wants any more."""

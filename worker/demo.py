@@ -13,7 +13,7 @@ from jobs.errors import KilnError, NotReadyError
 from jobs.settings import Settings
 from jobs.status import JobStatus
 from worker.local.child import worker_process
-from worker.local.instance import running, up
+from worker.local.instance import Local, running, up
 
 PROMPTS = (
     "a red fox in the snow",
@@ -31,9 +31,12 @@ class Farm:
     settings: Settings
     log: Path
     worker: subprocess.Popen[bytes] | None = None
+    servers: Local | None = None
 
     def check(self) -> None:
-        """Raise KilnError with the worker's last words where it has ended."""
+        """Raise KilnError with the last words of a server or the worker that has ended."""
+        if self.servers is not None:
+            self.servers.check()
         if self.worker is not None and self.worker.poll() is not None:
             lines = self.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise KilnError(f"the worker ended: {lines[-1][:300]} (see {self.log})")
@@ -46,9 +49,10 @@ def farm(settings: Settings, *, models: Sequence[str] = (), worker: bool = True)
     Raises NotReadyError where a server cannot start or be reached.
     """
     home = settings.home.absolute()
+    servers = None
     with ExitStack() as stack:
         if settings.redis_url is None and running(home) is None:
-            stack.enter_context(up(home))
+            servers = stack.enter_context(up(home))
         elif settings.redis_url is not None and settings.s3_endpoint is None:
             raise NotReadyError("KILN_REDIS_URL is set and KILN_S3_ENDPOINT is not; set both, or neither")
         try:
@@ -62,7 +66,7 @@ def farm(settings: Settings, *, models: Sequence[str] = (), worker: bool = True)
             process = stack.enter_context(
                 worker_process(home, home / "spool" / "demo", renders, log, list(models))
             )
-        yield Farm(Kiln(settings), settings, log, process)
+        yield Farm(Kiln(settings), settings, log, process, servers)
 
 
 def rows(kiln: Kiln, ended: dict[str, JobStatus], renders: Path) -> list[dict[str, str]]:

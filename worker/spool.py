@@ -94,19 +94,21 @@ class Spool:
             part.mkdir()
             _write(part / "image.png", png)
             _write(part / "draft.json", draft.model_dump_json().encode())
+            _sync_folder(part)
             part.replace(folder)
         _sync_folder(self.root)
         self.unmark(Claim(job.id, job.execution, draft.lane))
         return Entry(folder, draft)
 
     def entries(self) -> list[Entry]:
-        """What waits for storage, oldest first. Unreadable entries are told and left where they are."""
+        """What waits for storage, oldest first. Unreadable entries are told once and set aside."""
         found = []
         for folder in self.root.glob("done-*"):
             try:
                 draft = Draft.model_validate_json((folder / "draft.json").read_bytes())
             except (OSError, ValidationError):
-                log.warning("spool entry %s cannot be read; left there", folder)
+                log.warning("spool entry %s cannot be read; kept as bad-%s", folder, folder.name)
+                self.set_aside(folder)
                 continue
             found.append(Entry(folder, draft))
         return sorted(found, key=lambda entry: entry.draft.taken)
@@ -120,6 +122,11 @@ class Spool:
             log.warning("spool entry %s cannot be removed (%s)", entry.folder, error.strerror)
             return
         shutil.rmtree(gone, ignore_errors=True)
+
+    def set_aside(self, folder: Path) -> None:
+        """Keep a damaged entry for whoever wants to look at it, out of the way."""
+        with suppress(OSError):
+            folder.rename(folder.with_name(f"bad-{folder.name}"))
 
     def waiting(self) -> int:
         """How many pictures wait."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import redis
 from PIL import Image
 
 from jobs import Kiln, Settings
@@ -310,6 +311,61 @@ def test_the_spool_is_delivered_by_the_next_life(
     assert kiln.redis.llen(f"rq:queue:{claims[1].lane}") == 0
     second.close()
     assert list(settings.spool_dir.glob("*-*")) == []
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_damaged_spooled_picture_is_rendered_again(
+    open_delivery: Open, take: Callable[[], Claim], kiln: Kiln, rewire: Rewire, damage: str
+) -> None:
+    settings, proxy = rewire("s3")
+    proxy.cut()
+    claim, first = take(), open_delivery(settings)
+    first.start()
+    first.put(rendered(claim))
+    first.close(lambda: True)
+    first._spool.close()
+    picture = next(settings.spool_dir.glob("done-*/image.png"))
+    if damage == "gone":
+        picture.unlink()
+    else:
+        picture.write_bytes(picture.read_bytes()[:-1] + b"!")
+    proxy.mend()
+    second = open_delivery(settings)
+    second.recover()
+    second.start()
+    until(lambda: kiln.status(claim.job_id).state == "queued", "the job is given back")
+    second.close()
+    assert second.broken is None
+    assert len(list(settings.spool_dir.glob("bad-*"))) == 1
+    assert second._pulse.held() == []
+
+
+def test_what_was_committed_before_a_cancel_leaves_the_bucket(
+    open_delivery: Open,
+    take: Callable[[], Claim],
+    kiln: Kiln,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim, first = take(), open_delivery()
+
+    def away(*_: object) -> bool:
+        raise redis.ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first._claims, "finish", away)  # it dies between the sidecar and the end of the job
+        first.start()
+        first.put(rendered(claim))
+        until(lambda: all(bucket.head(key) for key in keys(claim)), "the sidecar is committed")
+        first.close(lambda: True)
+    first._spool.close()
+    kiln.cancel([claim.job_id], any_client=True)
+    second = open_delivery(worker="worker-2")
+    second.recover()
+    second.start()
+    until(lambda: not any(bucket.head(key) for key in keys(claim)), "the bucket is cleared")
+    second.close()
+    assert kiln.status(claim.job_id).state == "cancelled"
 
 
 def test_a_picture_whose_job_redis_forgot_is_stored_all_the_same(

@@ -103,14 +103,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff"])
-def test_entries_that_cannot_be_read_are_left(tmp_path: Path, content: bytes) -> None:
+def test_entries_that_cannot_be_read_are_set_aside(tmp_path: Path, content: bytes) -> None:
     spool = Spool(tmp_path)
     spool.put(draft("sound"), b"png")
     (tmp_path / "done-bad-e2").mkdir()
     (tmp_path / "done-bad-e2" / "draft.json").write_bytes(content)
     (tmp_path / "done-empty-e3").mkdir()
     assert [entry.draft.sidecar.job.id for entry in spool.entries()] == ["sound"]
-    assert (tmp_path / "done-bad-e2" / "draft.json").read_bytes() == content
+    assert (tmp_path / "bad-done-bad-e2" / "draft.json").read_bytes() == content
+    assert spool.waiting() == 1
     spool.close()
 
 
