@@ -25,6 +25,7 @@ class Health:
         self._medians: dict[object, deque[float]] = {}  # size -> seconds per step of its last good jobs
         self._failures = 0
         self._degraded = 0
+        self._acted = 0, 0  # failures and degraded jobs that `cure` has answered
         self.story = ""
 
     def rendered(self, size: object, steps: Sequence[float], swap_ins: int) -> list[dict[str, Any]]:
@@ -53,9 +54,10 @@ class Health:
         self._failures += 1
 
     def cure(self) -> Cure | None:
-        """What to do now, if anything."""
-        if self._failures and self._failures % FAILURES == 0:
+        """What to do now, if anything: each count is answered once."""
+        (failures, degraded), self._acted = self._acted, (self._failures, self._degraded)
+        if self._failures != failures and self._failures % FAILURES == 0 and self._failures:
             return "canary"
-        if self._degraded and self._degraded % DEGRADED == 0:
+        if self._degraded != degraded and self._degraded and self._degraded % DEGRADED == 0:
             return _CURES[min(self._degraded // DEGRADED, len(_CURES)) - 1]
         return None

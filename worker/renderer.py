@@ -152,6 +152,9 @@ class Renderer:
     def _ask_canary(self) -> None:
         """Several jobs failed in a row: is it them, or us? A small picture that must come out tells."""
         if self._resident is None or self._engine is None:
+            self._give_up(
+                f"{FAILURES} jobs failed in a row and no model can be loaded; see the log, restart the worker"
+            )
             return
         log.warning("%d jobs failed in a row; rendering a canary", FAILURES)
         model = self._resident.model
