@@ -27,7 +27,11 @@ class Awake:
             return
         try:
             self._child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for us: the running job is finished first
             )
         except OSError as error:
             log.warning("%s does not start (%s); this machine may go to sleep", command[0], error)
