@@ -53,7 +53,11 @@ class Previews(threading.Thread):
         if step.preview is None or step.pixels is not None or now < self._next:
             return
         self._next = now + EVERY
-        look = _Look(claim, step.index, step.total, step.preview())
+        try:
+            look = _Look(claim, step.index, step.total, step.preview())
+        except Exception:  # the picture itself may still come out
+            log.warning("job %s: no preview", claim.job_id, exc_info=True)
+            return
         with self._ready:
             self._look = look
             self._ready.notify()
@@ -78,6 +82,8 @@ class Previews(threading.Thread):
                 self._publish(look)
             except redis.RedisError as error:  # a preview is worth no retry
                 log.debug("no preview: %s", error)
+            except Exception:  # the next one may come out
+                log.warning("job %s: no preview", look.claim.job_id, exc_info=True)
 
     def _publish(self, look: _Look) -> None:
         event = {"event": "preview", "job": look.claim.job_id, "step": look.step, "steps": look.total}

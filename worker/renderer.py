@@ -81,7 +81,9 @@ class Renderer:
             if step is None:
                 raise EngineError("the engine ended without a picture")
             steps.append(step)
-            if not report(step):
+            with self._watched(f"job {claim.job_id}, preview {len(steps) - 1}", ("report", size)):
+                go_on = report(step)  # a preview is computed too
+            if not go_on:
                 raise GiveBackError
         seconds = [step.seconds for step in steps[1:]]
         memory = Memory(
