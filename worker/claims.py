@@ -166,9 +166,9 @@ class Claims:
         """
         back, blamed = self._call("reap", CRASHES)
         for job_id, execution, lane, worker in blamed:
-            claim = Claim(job_id.decode(), execution.decode(), lane.decode())
-            self.fail(claim, blame_story(worker.decode()))
-        return [job_id.decode() for job_id in back]
+            claim = Claim(*(part.decode("utf-8", "replace") for part in (job_id, execution, lane)))
+            self.fail(claim, blame_story(worker.decode("utf-8", "replace")))
+        return [job_id.decode("utf-8", "replace") for job_id in back]
 
     def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""

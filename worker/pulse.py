@@ -44,6 +44,7 @@ class Pulse(threading.Thread):
         self._beats = 0
         self._last_beat = time.monotonic()  # the last whole one that Redis answered
         self.away_since: float | None = None  # monotonic; None while Redis answers
+        self.broken: BaseException | None = None  # the thread died of this: nothing is kept alive any more
 
     def hold(self, claim: Claim, progress: Progress | None = None) -> None:
         """Keep `claim` alive from now on."""
@@ -87,6 +88,13 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         """Beat until stopped."""
+        try:
+            self._run()
+        except BaseException as error:
+            self.broken = error
+            log.exception("the heartbeat died")
+
+    def _run(self) -> None:
         next_beat = 0.0
         while not self._stop_asked.is_set():
             exit_if(self._stall)

@@ -228,6 +228,8 @@ class Service:
         """Why this worker takes no jobs now, if so."""
         if self._delivery.broken is not None:
             raise self._delivery.broken
+        if self._pulse.broken is not None:
+            raise self._pulse.broken
         if not self._served:
             return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
         if time.monotonic() < self._rest_until:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -148,3 +149,22 @@ def test_records_that_strangers_wrote_do_not_stop_it(start: Callable[..., Pulse]
     until(lambda: pulse._beats > 41, "dependents were looked after twice")
     assert pulse.is_alive()
     assert pulse.away_since is None
+
+
+def test_a_heartbeat_that_dies_says_so(start: Callable[..., Pulse], claim: Claim) -> None:
+    pulse = start()
+    pulse.hold(replace(claim, job_id="\udcff"))  # cannot be sent
+    until(lambda: pulse.broken is not None, "the death is told")
+    assert isinstance(pulse.broken, UnicodeEncodeError)
+
+
+def test_bytes_that_strangers_left_do_not_kill_it(
+    start: Callable[..., Pulse], kiln: Kiln, claim: Claim
+) -> None:
+    member = f"{claim.job_id}:{claim.execution}"
+    kiln.redis.hset(f"rq:job:{claim.job_id}", "kiln_crashes", 99)
+    kiln.redis.hset(f"rq:execution:{member}", "worker_name", b"\xff")
+    kiln.redis.zadd("kiln:leases", {member: 1})
+    pulse = start()
+    until(lambda: kiln.status(claim.job_id).state == "failed", "the job is quarantined")
+    assert pulse.broken is None

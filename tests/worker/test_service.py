@@ -229,6 +229,12 @@ def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None
         Service(away, ["demo"])
 
 
+def test_a_worker_whose_heartbeat_died_leaves(service: Service) -> None:
+    service._pulse._beats = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        service.run()
+
+
 # --- as a process of its own, to be sent signals
 
 
