@@ -10,13 +10,16 @@ for i = 4, #ARGV do
   local status = redis.call('TYPE', record).ok == 'hash' and redis.call('HGET', record, 'status')
   local lane = status and redis.call('HGET', record, 'origin') or ''
   local client = string.match(lane, '^kiln:[^:]+:[^:]+:[^:]+:([^:]+)$')
-  if not status then
+  if not status or not client then -- not there, or another application's
     answers[#answers + 1] = 'unknown'
   elseif mine ~= '' and client ~= mine then
     answers[#answers + 1] = 'foreign'
   else
     if not ENDED[status] then
-      redis.pcall('LREM', 'rq:queue:' .. lane, 0, job)
+      -- Near the front only, so that a long lane costs no more; further back a take drops what is not queued.
+      if type(redis.pcall('LPOS', 'rq:queue:' .. lane, job, 'MAXLEN', 1000)) == 'number' then
+        redis.call('LREM', 'rq:queue:' .. lane, 1, job)
+      end
       redis.call('HSET', record, 'status', 'canceled', 'ended_at', stamp)
       redis.call('EXPIRE', record, keep)
       redis.pcall('ZADD', 'rq:canceled:' .. lane, now + keep, job)

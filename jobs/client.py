@@ -184,8 +184,11 @@ class Kiln:
         """
         ids = [check_job_id(job_id) for job_id in job_ids]
         client = "" if any_client else self.settings.client
+        answers: list[bytes] = []
         with explained(self.settings):
-            answers = self._cancel(args=[utcformat(now()), client, self.settings.result_days, *ids])
+            for start in range(0, len(ids), CHUNK):
+                chunk = ids[start : start + CHUNK]
+                answers += self._cancel(args=[utcformat(now()), client, self.settings.result_days, *chunk])
         return {job_id: answer.decode() for job_id, answer in zip(ids, answers, strict=True)}
 
     def farm(self) -> dict[str, list[dict[str, Any]]]:

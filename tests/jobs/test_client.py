@@ -249,6 +249,31 @@ def test_watching_what_is_not_there_fails(kiln: Kiln) -> None:
         list(kiln.watch(["nothing"]))
 
 
+def test_another_applications_job_is_not_cancelled(kiln: Kiln) -> None:
+    job = Queue("mail", connection=kiln.redis).enqueue("print", "x")
+    assert kiln.cancel([job.id], any_client=True) == {job.id: "unknown"}
+    assert kiln.cancel([job.id]) == {job.id: "unknown"}
+    assert job.get_status() is RQStatus.QUEUED
+    assert queued(kiln, "mail") == [job.id]
+
+
+def test_cancelling_many_is_few_short_calls(kiln: Kiln) -> None:
+    ids = [f"j{number}" for number in range(2 * CHUNK + 1)]
+    kiln.redis.rpush(f"rq:queue:{LANE}", *(f"before-{number}" for number in range(1000)))
+    kiln.submit_many([spec() for _ in ids], ids=ids)
+    kiln.cancel(["other"])  # loads the script
+    kiln.redis.config_resetstat()
+    assert set(kiln.cancel(ids).values()) == {"queued"}
+    assert commands(kiln) == 3
+    everything: Any = kiln.redis.info("commandstats")
+    assert "cmdstat_lrem" not in everything  # which looks through the whole lane
+    kiln.redis.ltrim(f"rq:queue:{LANE}", 1000, -1)
+    kiln.submit(id="near", **spec())
+    kiln.redis.ltrim(f"rq:queue:{LANE}", -1, -1)
+    assert kiln.cancel(["near"]) == {"near": "queued"}
+    assert queued(kiln) == []
+
+
 def test_a_reference_goes_to_the_bucket_once_by_its_content(kiln: Kiln, tmp_path: Path) -> None:
     from PIL import Image
 
