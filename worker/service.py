@@ -44,6 +44,7 @@ LINGER = 60.0  # idle seconds after which the machine may sleep
 REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
 ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
 RETRY = 1.0  # seconds between tries while Redis is away
+ATTEMPTS = 20  # of a job whose references cannot be fetched, until it fails: others wait behind it
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
 
 
@@ -148,6 +149,9 @@ class Service:
         except SpecError as error:
             self._fail(claim, str(error))
         except (StorageAwayError, StorageRefusedError) as error:
+            if claim.attempt >= ATTEMPTS:
+                self._fail(claim, f"its references could not be fetched, tried {claim.attempt} times: {error}")
+                return
             log.warning("job %s: its references cannot be fetched now: %s", claim.job_id, error)
             self._give_back(claim)
             self._rest("the bucket does not give the references of jobs")

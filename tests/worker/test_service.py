@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +27,13 @@ from jobs.record import FUNCTION
 from tests.waiting import until
 from tests.wire import Proxy
 from worker.claims import Claim
-from worker.service import Service
+from worker.engines.hidream.manifest import digest
+from worker.service import ATTEMPTS, Service
 from worker.spool import Spool
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
 Work = Callable[[Callable[[], Any]], None]
+GOLDEN = Path(__file__).parents[1] / "golden"
 LANE = "kiln:demo:bf16:normal:default"
 
 
@@ -233,6 +236,32 @@ def test_a_worker_whose_heartbeat_died_leaves(service: Service) -> None:
     service._pulse._beats = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
         service.run()
+
+
+@pytest.mark.parametrize(("attempts", "state"), [(ATTEMPTS - 2, "queued"), (ATTEMPTS - 1, "failed")])
+def test_a_reference_that_never_comes_holds_its_lane_up_for_a_while_only(
+    rewire: Rewire, kiln: Kiln, tmp_path: Path, attempts: int, state: str
+) -> None:
+    settings, proxy = rewire("s3")
+    folder = tmp_path / "models" / "tiny"
+    shutil.copytree(GOLDEN / "tiny-hidream-o1", folder)
+    facts = {"schema": 1, "model": "hidream-o1-dev", "recipe": "dev", "bits": 16}
+    about = {**facts, "source": "test", "revision": "0", "digest": digest(folder)}
+    (folder / "kiln.json").write_text(json.dumps(about))
+    reference = tmp_path / "red.png"
+    Image.new("RGB", (64, 64), "red").save(reference)
+    job_id = kiln.submit(
+        model="hidream-o1-dev", prompt="x", references=[reference], width=128, height=96, seed=1
+    ).id
+    kiln.redis.hset(f"rq:job:{job_id}", "kiln_attempts", attempts)
+    service = Service(settings, ["hidream-o1-dev"])
+    proxy.cut()
+    working(service, lambda: kiln.status(job_id).state == state and kiln.status(job_id).attempt > attempts)
+    found = kiln.status(job_id)
+    assert found.state == state
+    assert found.error.startswith("its references could not be fetched, tried 20 times: ") == (
+        state == "failed"
+    )
 
 
 # --- as a process of its own, to be sent signals
