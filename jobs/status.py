@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,6 +19,8 @@ from jobs.sidecar import Sidecar
 State = Literal["queued", "started", "finished", "failed", "cancelled"]
 Phase = Literal["loading", "rendering", "delivering"]
 
+MAX_ERROR = 64 * 1024  # bytes that are inflated of an error's text
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # escape sequences begin with one of them
 _RESULT = ("png", "sidecar", "sha256")
 ENDED = frozenset({"finished", "failed", "cancelled"})
 _STATES: dict[str, State] = {
@@ -60,12 +65,12 @@ class JobStatus:
         return cls(
             id=sidecar.job.id,
             state="finished",
-            lane=sidecar.spec.lane,
+            lane=_plain(sidecar.spec.lane),
             attempt=sidecar.job.attempt,
-            worker=sidecar.host.get("worker", ""),
-            submitted_at=sidecar.job.submitted_at,
-            started_at=sidecar.job.started_at,
-            ended_at=sidecar.job.rendered_at,
+            worker=_plain(sidecar.host.get("worker", "")),
+            submitted_at=_plain(sidecar.job.submitted_at),
+            started_at=_plain(sidecar.job.started_at),
+            ended_at=_plain(sidecar.job.rendered_at),
             result={"png": sidecar.png.key, "sidecar": key, "sha256": sidecar.png.sha256},
         )
 
@@ -86,16 +91,14 @@ def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobS
 def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
     """Counts per lane and the workers that RQ lists. Registries are counted without RQ's cleanup of them."""
     names: Any = connection.smembers("rq:queues")
-    lanes = sorted(
-        lane for key in names if (lane := _text(key).removeprefix("rq:queue:")).startswith("kiln:")
-    )
+    lanes = sorted(lane for key in names if (lane := key.removeprefix(b"rq:queue:")).startswith(b"kiln:"))
     listed: Any = connection.smembers("rq:workers")
-    keys = sorted(_text(key) for key in listed)
+    keys = sorted(listed)
     with connection.pipeline(transaction=False) as pipe:
         for lane in lanes:
-            pipe.llen(f"rq:queue:{lane}")
-            for registry in ("wip", "finished", "failed"):
-                pipe.zcard(f"rq:{registry}:{lane}")
+            pipe.llen(b"rq:queue:" + lane)
+            for registry in (b"wip", b"finished", b"failed"):
+                pipe.zcard(b"rq:%b:%b" % (registry, lane))
         for key in keys:
             pipe.hgetall(key)
         answers = pipe.execute(raise_on_error=False)
@@ -106,7 +109,7 @@ def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
             fields = {_text(k): _text(v) for k, v in record.items()}
             workers.append(
                 {
-                    "name": key.removeprefix("rq:worker:"),
+                    "name": _text(key).removeprefix("rq:worker:"),
                     "state": fields.get("kiln_state", ""),
                     "serves": fields.get("queues", ""),
                     "host": fields.get("hostname", ""),
@@ -115,7 +118,13 @@ def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
             )
     return {
         "lanes": [
-            {"lane": lane, "queued": queued, "started": started, "finished": finished, "failed": failed}
+            {
+                "lane": _text(lane),
+                "queued": queued,
+                "started": started,
+                "finished": finished,
+                "failed": failed,
+            }
             for lane, (queued, started, finished, failed) in zip(lanes, counts, strict=True)
         ],
         "workers": workers,
@@ -128,7 +137,7 @@ def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> 
     fields = {_text(k): _text(v) for k, v in record.items() if k != b"data"}
     state = _STATES.get(fields.get("status", ""), "queued")
     error, result = _outcome(job_id, results, connection) if state in ENDED else ("", None)
-    progress = _object(fields.get("meta", "")) if state == "started" else {}
+    progress = _object(record.get(b"meta", b"")) if state == "started" else {}
     phase = progress.get("phase")
     return JobStatus(
         id=job_id,
@@ -153,20 +162,28 @@ def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, d
         return "", None
     try:
         key, payload = results[0]
+        packed = base64.b64decode(payload.pop(b"exc_string", b""))  # RQ would inflate it without a limit
+        told = zlib.decompressobj().decompress(packed, MAX_ERROR).strip().splitlines()
         latest = Result.restore(job_id, key.decode(), payload, connection, serializer=JSONSerializer)
     except Exception as error:  # whatever lies there was not written by a worker of ours
         return f"its result cannot be read ({type(error).__name__})", None
-    value = latest.return_value
-    readable = isinstance(value, dict) and all(isinstance(value.get(key), str) for key in _RESULT)
-    lines = (latest.exc_string or "").strip().splitlines()
-    return (lines[-1][:500] if lines else ""), value if readable else None
+    value: Any = latest.return_value
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in _RESULT):
+        value = None
+    error = _text(told[-1])[:500] if told else ""
+    return error, value and {key: _plain(value[key]) for key in _RESULT}
 
 
 def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+    return _plain(value.decode("utf-8", "replace"))
 
 
-def _object(text: str) -> Mapping[str, Any]:
+def _plain(text: str) -> str:
+    """What strangers wrote, so that printing it only prints."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

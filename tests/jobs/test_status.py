@@ -18,7 +18,7 @@ from rq.serializers import JSONSerializer
 
 from jobs import Kiln
 from jobs.record import FUNCTION
-from jobs.status import read_farm, read_statuses
+from jobs.status import MAX_ERROR, read_farm, read_statuses
 
 LANE = "kiln:demo:bf16:normal:default"
 
@@ -171,6 +171,32 @@ def test_a_malformed_farm_is_shown_as_well_as_may_be(kiln: Kiln) -> None:
     assert [lane["lane"] for lane in farm["lanes"]] == [LANE, "kiln:\ufffd"]
     assert farm["lanes"][0]["queued"] == 0
     json.dumps(farm)
+
+
+def test_escape_sequences_do_not_come_through(kiln: Kiln) -> None:
+    bad, shown = "a\x1b[2J\x7f\x9bb", "a\ufffd[2J\ufffd\ufffdb"
+    put(kiln, status="failed", origin=f"kiln:{bad}", worker_name=bad, ended_at=bad)
+    packed = base64.b64encode(zlib.compress(f"first\n{bad}".encode())).decode()
+    value = {"png": bad, "sidecar": bad, "sha256": bad}
+    result(kiln, type="2", exc_string=packed, return_value=encoded(value))
+    found = kiln.status("a")
+    assert (found.lane, found.worker, found.ended_at) == (f"kiln:{shown}", shown, shown)
+    assert found.error == shown
+    assert found.result == dict.fromkeys(value, shown)
+    kiln.redis.sadd("rq:queues", f"rq:queue:kiln:{bad}")
+    kiln.redis.rpush(f"rq:queue:kiln:{bad}", "x")
+    kiln.redis.sadd("rq:workers", f"rq:worker:{bad}")
+    kiln.redis.hset(f"rq:worker:{bad}", "hostname", bad)
+    farm = kiln.farm()
+    assert [(lane["lane"], lane["queued"]) for lane in farm["lanes"]] == [(f"kiln:{shown}", 1)]
+    assert [(worker["name"], worker["host"]) for worker in farm["workers"]] == [(shown, shown)]
+
+
+def test_an_error_that_inflates_without_end_is_cut(kiln: Kiln) -> None:
+    put(kiln, status="failed")
+    bomb = b"x\n" * (MAX_ERROR // 2 - 1) + b"y" * 50_000_000
+    result(kiln, type="2", exc_string=base64.b64encode(zlib.compress(bomb)).decode())
+    assert kiln.status("a").error == "yy"
 
 
 BYTES = st.binary(max_size=12) | st.sampled_from(
