@@ -19,7 +19,7 @@ import redis
 
 from jobs.catalogue import CATALOGUE
 from jobs.connection import connect, explained
-from jobs.errors import NotReadyError, SpecError
+from jobs.errors import KilnError, NotReadyError, SpecError
 from jobs.record import read_spec
 from jobs.settings import Settings
 from jobs.spec import RenderSpec
@@ -81,7 +81,11 @@ class Service:
         self._rest_reason = ""
 
     def run(self) -> None:
-        """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back."""
+        """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back.
+
+        Raises KilnError where the worker is unwell, once what it rendered is delivered: started again, it may
+        be well.
+        """
         try:
             self._recover()
         except BaseException:
@@ -106,6 +110,7 @@ class Service:
             reason = self._unable()
             if reason is not None:
                 self._pulse.say(f"takes no jobs: {reason}")
+                self._awake.release()
                 time.sleep(0.2)
                 continue
             claim = self._take()
@@ -234,12 +239,12 @@ class Service:
             raise self._delivery.broken
         if self._pulse.broken is not None:
             raise self._pulse.broken
+        if self._renderer.unwell is not None:
+            raise KilnError(self._renderer.unwell)
         if not self._served:
             return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
         if time.monotonic() < self._rest_until:
             return self._rest_reason
-        if self._renderer.unwell is not None:
-            return self._renderer.unwell
         trouble = self._delivery.trouble
         if self._spool.free() < min(ROOM, self._settings.spool_free):
             return f"the disk of the spool {self._spool.root} is full; free some of it"

@@ -22,12 +22,13 @@ from PIL import Image
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from jobs import Kiln, NotReadyError, Settings, Sidecar
+from jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from jobs.record import FUNCTION
 from tests.waiting import until
 from tests.wire import Proxy
 from worker.claims import Claim
 from worker.engines.hidream.manifest import digest
+from worker.health import FAILURES
 from worker.service import ATTEMPTS, Service
 from worker.spool import Spool
 
@@ -262,6 +263,26 @@ def test_a_reference_that_never_comes_holds_its_lane_up_for_a_while_only(
     assert found.error.startswith("its references could not be fetched, tried 20 times: ") == (
         state == "failed"
     )
+
+
+def test_an_unwell_worker_leaves_so_that_it_is_started_again(
+    settings: Settings, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    service = Service(settings.model_copy(update={"arithmetic": "unheard of"}), ["demo"])
+    ids = [submit() for _ in range(FAILURES + 1)]
+    with pytest.raises(KilnError, match="^unwell: .* no model can be loaded; .*restart the worker$") as caught:
+        service.run()
+    assert caught.value.exit_code == 1
+    assert [kiln.status(job_id).state for job_id in ids] == ["failed"] * FAILURES + ["queued"]
+    assert kiln.farm()["workers"] == []
+    Service(settings, ["demo"])._spool.close()  # the folder is free again
+
+
+def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: Work) -> None:
+    service._rest("a test")
+    service._awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
+    work(lambda: inhibitor.poll() is not None)
+    assert inhibitor.poll() is not None
 
 
 # --- as a process of its own, to be sent signals
