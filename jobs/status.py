@@ -170,8 +170,8 @@ def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, d
     value: Any = latest.return_value
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in _RESULT):
         value = None
-    error = _text(told[-1])[:500] if told else ""
-    return error, value and {key: _plain(value[key]) for key in _RESULT}
+    last = _text(told[-1])[:500] if told else ""
+    return last, value and {key: _plain(value[key]) for key in _RESULT}
 
 
 def _text(value: bytes) -> str:
