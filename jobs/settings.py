@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -57,6 +58,16 @@ class Instance(BaseModel):
         part.replace(home / "instance.json")
 
 
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+Folder = Annotated[Path, AfterValidator(_expanded)]
+
+
 class Settings(BaseSettings):
     """What a producer or a worker needs to know; secrets print as stars."""
 
@@ -68,11 +79,11 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = None  # absent: the instance in `home`, or AWS where redis_url is set
     s3_bucket: str = "pixelkiln"
     client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
-    home: Path = Path(".kiln")  # local state of the embedded servers
-    models_dir: Path = Path("~/.kiln/models").expanduser()
-    spool_dir: Path = Path("~/.kiln/spool").expanduser()  # one folder per worker: finished, not yet stored
-    renders_dir: Path | None = None  # a worker keeps its pictures here too, as plain files
-    cache_dir: Path = Path("~/.kiln/cache").expanduser()  # what was measured of this machine
+    home: Folder = Path(".kiln")  # local state of the embedded servers
+    models_dir: Folder = Path("~/.kiln/models")
+    spool_dir: Folder = Path("~/.kiln/spool")  # one folder per worker: finished, not yet stored
+    renders_dir: Folder | None = None  # a worker keeps its pictures here too, as plain files
+    cache_dir: Folder = Path("~/.kiln/cache")  # what was measured of this machine
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     previews: bool = True  # while a picture renders, a small one of it so far
     memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
@@ -95,7 +106,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then `kiln.toml` in the working folder."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _File(settings_cls)
 
     @classmethod
     def load(cls) -> Self:
@@ -106,8 +117,23 @@ class Settings(BaseSettings):
             first = error.errors(include_url=False, include_input=False)[0]
             name = "KILN_" + "_".join(str(part) for part in first["loc"]).upper()
             raise UsageError(f"{name}: {first['msg']}") from None
+        except OSError as error:
+            raise UsageError(f"kiln.toml: {error.strerror}") from None
         except ValueError as error:  # kiln.toml is not TOML
             raise UsageError(f"kiln.toml: {_brief(error)}") from None
+
+
+class _File(TomlConfigSettingsSource):
+    """`kiln.toml`, in which a key that is no setting is a slip. The environment has variables of others."""
+
+    def __call__(self) -> dict[str, Any]:
+        names = Settings.model_fields
+        for key in self.toml_data:
+            if key not in names:
+                near = difflib.get_close_matches(key.lower().removeprefix("kiln_"), names, 1)
+                meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+                raise UsageError(f"kiln.toml: no setting {key[:60]!r}{meant}")
+        return super().__call__()
 
 
 def without_password(url: str) -> str:

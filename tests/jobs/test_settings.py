@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,37 @@ def test_a_bad_file_is_one_line(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         Settings.load()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("modles_dir", "no setting 'modles_dir'; did you mean models_dir?"),
+        ("KILN_CLIENT", "no setting 'KILN_CLIENT'; did you mean client?"),
+        ("zzz", "no setting 'zzz'; there are redis_url, "),
+    ],
+)
+def test_a_slip_in_the_file_is_named(key: str, told: str) -> None:
+    Path("kiln.toml").write_text(f'{key} = "x"\n')
+    with pytest.raises(UsageError, match=f"^kiln.toml: {re.escape(told)}"):
+        Settings.load()
+
+
+def test_a_variable_that_is_no_setting_is_someone_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KILN_TEMPERATURE", "1200")
+    assert Settings.load() == Settings()
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KILN_SPOOL_DIR", "~/spool")
+    Path("kiln.toml").write_text('renders_dir = "~/renders"\n')
+    found = Settings.load()
+    assert (found.spool_dir, found.renders_dir) == (tmp_path / "spool", tmp_path / "renders")
+    assert found.models_dir == tmp_path / ".kiln/models"
+    assert Settings(home=Path("~/here")).home == tmp_path / "here"
 
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
