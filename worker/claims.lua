@@ -12,6 +12,12 @@ local DAY = 86400
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
+-- A key of ours that became another type is worth less than the farm's going on.
+for key, kind in pairs({ ['kiln:leases'] = 'zset', ['kiln:clocks'] = 'hash', ['kiln:now'] = 'string' }) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
+
 -- A producer may have written anything under RQ's keys, so reads of them take no type for granted.
 local function status_of(job)
   local record = 'rq:job:' .. job
@@ -30,8 +36,13 @@ end
 
 local function ring(lane)
   local bell = 'kiln:bell:' .. (string.match(lane, '^kiln:([^:]+):') or '')
-  redis.call('LPUSH', bell, '1')
-  redis.call('LTRIM', bell, 0, 63)
+  redis.pcall('LPUSH', bell, '1')
+  redis.pcall('LTRIM', bell, 0, 63)
+end
+
+local function owner_of(job)
+  local owner = redis.pcall('GET', 'kiln:own:' .. job)
+  return type(owner) == 'string' and owner or nil
 end
 
 -- Forget an execution: its lease, its ownership and RQ's records of it.
@@ -41,7 +52,7 @@ local function drop(job, execution, lane, worker)
   redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
   redis.pcall('ZREM', 'rq:executions:' .. job, execution)
   redis.pcall('SREM', 'rq:worker:' .. worker .. ':executions', job .. ':' .. execution)
-  if redis.call('GET', 'kiln:own:' .. job) == execution then redis.call('DEL', 'kiln:own:' .. job) end
+  if owner_of(job) == execution then redis.call('DEL', 'kiln:own:' .. job) end
 end
 
 local function count_up(job, field)
@@ -49,7 +60,7 @@ local function count_up(job, field)
 end
 
 local function own(job, execution, lane, worker, stamp, lease)
-  local before = redis.call('GET', 'kiln:own:' .. job)
+  local before = owner_of(job)
   if before then drop(job, before, lane, '') end
   local member = job .. ':' .. execution
   redis.call('SET', 'kiln:own:' .. job, execution)
@@ -100,7 +111,7 @@ local function crash(job, execution, lane, worker, allowed)
 end
 
 local function holds(job, execution)
-  return redis.call('GET', 'kiln:own:' .. job) == execution and status_of(job) == 'started'
+  return owner_of(job) == execution and status_of(job) == 'started'
 end
 
 local function describe(job, execution)
@@ -145,7 +156,8 @@ function operation.take(a)
   end
   local served = {}
   for i = 8, #a do served[a[i]] = true end
-  local floor = tonumber(redis.call('GET', 'kiln:now') or '0')
+  local floor = tonumber(redis.call('GET', 'kiln:now') or '0') or 0
+  if not (floor >= 0 and floor < 2 ^ 53) then floor = 0 end
   local best
   for _, key in ipairs(redis.call('SMEMBERS', 'rq:queues')) do
     local lane = string.match(key, '^rq:queue:(kiln:.*)$')
@@ -197,7 +209,7 @@ function operation.renew(a)
       if progress ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', progress) end
     else
       -- RQ's own cancel leaves the ownership behind.
-      if redis.call('GET', 'kiln:own:' .. job) == execution then drop(job, execution, lane, a[1]) end
+      if owner_of(job) == execution then drop(job, execution, lane, a[1]) end
       lost[#lost + 1] = execution
     end
   end
@@ -236,9 +248,11 @@ function operation.reap(a)
   local back, blamed = {}, {}
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 100)) do
     local job, execution = string.match(member, '^(.*):([^:]+)$')
-    local record = redis.call('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name')
+    local record = job and redis.pcall('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name') or {}
     local lane, worker = record[1], record[2] or ''
-    if not lane or not holds(job, execution) then
+    if not job then
+      redis.call('ZREM', 'kiln:leases', member)
+    elseif not lane or not holds(job, execution) then
       drop(job, execution, lane or '', worker)
     elseif crash(job, execution, lane, worker, tonumber(a[1])) == 'back' then
       back[#back + 1] = job

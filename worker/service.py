@@ -79,6 +79,7 @@ class Service:
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
         self._rest_until = 0.0  # monotonic; no job is taken before
         self._rest_reason = ""
+        self._refused = False  # Redis answers, but not with a job
 
     def run(self) -> None:
         """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back.
@@ -124,7 +125,8 @@ class Service:
 
     def _take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
-        self._pulse.say("idle")
+        if not self._refused:
+            self._pulse.say("idle")
         try:
             claim = self._claims.take(
                 list(self._served),
@@ -135,10 +137,18 @@ class Service:
             self._execution = new_execution()
             if claim is None:
                 self._claims.wait({one.model for one in self._served.values()}, POLL)
+        except redis.ResponseError as error:
+            if not self._refused:
+                log.warning("takes no jobs: Redis refuses: %s", error)
+            self._refused = True
+            self._pulse.say(f"takes no jobs: Redis refuses: {error}")
+            time.sleep(RETRY)
+            return None
         except redis.RedisError as error:
             log.debug("take: %s", error)
             time.sleep(RETRY)
             return None
+        self._refused = False
         return claim
 
     def _serve(self, claim: Claim) -> None:
@@ -224,11 +234,15 @@ class Service:
 
     def _until_answered(self, call: Callable[[], bool]) -> None:
         """Make a repeatable call until Redis answers it, or until asked to leave twice."""
+        told = False
         while True:
             try:
                 call()
                 return
-            except redis.RedisError:
+            except redis.RedisError as error:
+                if isinstance(error, redis.ResponseError) and not told:
+                    log.warning("Redis refuses, tried until it does not: %s", error)
+                    told = True
                 if self._asked_to_leave > 1:
                     return
                 time.sleep(RETRY)

@@ -355,6 +355,37 @@ def test_a_queue_that_is_no_list_is_passed_over(claims: Claims, submit: Submit, 
     assert taken(claims) == sound
 
 
+@pytest.mark.parametrize("key", ["kiln:clocks", "kiln:now", "kiln:leases", "kiln:own:{job}", "kiln:bell:demo"])
+@pytest.mark.parametrize("kind", ["string", "list"])
+def test_keys_of_ours_that_became_another_type_stop_nobody(
+    claims: Claims, submit: Submit, kiln: Kiln, key: str, kind: str
+) -> None:
+    job_id = submit()
+    name = key.format(job=job_id)
+    kiln.redis.delete(name)
+    if kind == "list":
+        kiln.redis.rpush(name, "text")
+    else:
+        kiln.redis.set(name, "text")
+    claim = took(claims)
+    assert claims.renew([(claim, None)]) == set()
+    assert claims.reap() == []
+    assert claims.release(claim)
+    assert claims.finish(took(claims), RESULT, 1.0)
+    assert kiln.status(job_id).state == "finished"
+
+
+@pytest.mark.parametrize("member", [b"nonsense", b"", b"\xff", b"a:", b"gone:e1"])
+def test_leases_that_are_none_are_struck_off(
+    claims: Claims, submit: Submit, kiln: Kiln, member: bytes
+) -> None:
+    job_id = submit()
+    expire(kiln, took(claims))
+    kiln.redis.zadd("kiln:leases", {member: 0})
+    assert claims.reap() == [job_id]
+    assert kiln.redis.zcard("kiln:leases") == 0
+
+
 FORGED = [
     "rq:results:{job}",
     "rq:job:{job}:dependents",

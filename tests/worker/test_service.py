@@ -285,6 +285,31 @@ def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: W
     assert inhibitor.poll() is not None
 
 
+def test_a_redis_that_refuses_is_told_once(
+    service: Service,
+    submit: Callable[..., str],
+    work: Work,
+    kiln: Kiln,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kiln.redis.set("rq:queues", "text")
+
+    def mended() -> bool:
+        state = kiln.redis.hget(f"rq:worker:{service.name}", "kiln_state") or b""
+        if not state.startswith(b"takes no jobs: Redis refuses: "):
+            return False
+        kiln.redis.delete("rq:queues")
+        return True
+
+    def done() -> bool:
+        return bool(jobs or (mended() and not jobs.append(submit()))) and all_ended(kiln, jobs)()
+
+    jobs: list[str] = []
+    work(done)
+    assert kiln.status(jobs[0]).state == "finished"
+    assert len([one for one in caplog.records if "Redis refuses" in one.message]) == 1
+
+
 # --- as a process of its own, to be sent signals
 
 
