@@ -203,7 +203,10 @@ class Kiln:
         body = self.bucket.get(status.result["sidecar"])
         if body is None:
             raise CorruptObjectError(f"{status.result['sidecar']} is gone from the bucket")
-        return Sidecar.model_validate_json(body)
+        try:
+            return Sidecar.model_validate_json(body)
+        except ValidationError:
+            raise CorruptObjectError(f"{status.result['sidecar']} is not a sidecar; submit again") from None
 
     def fetch(self, job_id: str, folder: str | Path = ".") -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
@@ -216,11 +219,14 @@ class Kiln:
         if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
             raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
         target = Path(folder) / f"{job_id}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for path, content in ((target, body), (target.with_suffix(".json"), _json(sidecar))):
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(content)
-            part.replace(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for path, content in ((target, body), (target.with_suffix(".json"), _json(sidecar))):
+                part = path.with_name(path.name + ".part")
+                part.write_bytes(content)
+                part.replace(path)
+        except OSError as error:
+            raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
         return target
 
     def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:

@@ -31,7 +31,7 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
     """
     url = redis_url(settings)
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             url,
             protocol=2,
             socket_timeout=timeout,
@@ -39,10 +39,13 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
             retry=Retry(NoBackoff(), 0),
             retry_on_error=[],
         )
-    except ValueError:  # its message shows what stands where the port should, which may be a password
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # else an option it does not have shows on first use
+    except (ValueError, TypeError):  # its message shows what stands for the port, which may be a password
         raise NotReadyError(
             "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password write / as %2F"
         ) from None
+    return client
 
 
 @contextmanager

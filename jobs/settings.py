@@ -138,8 +138,13 @@ class _File(TomlConfigSettingsSource):
 
 def without_password(url: str) -> str:
     """`url` as it may be shown; redis-py takes a password in the query too."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
+    if "@" in parts.path + parts.query + parts.fragment:  # a password with / ? or # in it ends the host early
+        return f"{parts.scheme}://…"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 def _brief(error: Exception) -> str:

@@ -73,9 +73,9 @@ def _mlx(settings: Settings) -> list[Finding]:
 
 
 def _redis(settings: Settings) -> list[Finding]:
-    where = without_password(redis_url(settings))
-    connection = connect(settings, timeout=5.0)
     try:
+        where = without_password(redis_url(settings))
+        connection = connect(settings, timeout=5.0)
         with explained(settings):
             connection.ping()
     except KilnError as error:

@@ -233,6 +233,25 @@ def test_fetching_compares_and_renames(run: Run, kiln: Kiln, tmp_path: Path) -> 
     assert not (tmp_path / "other").exists()
 
 
+def test_fetching_to_what_is_no_folder_is_one_line(run: Run, kiln: Kiln, tmp_path: Path) -> None:
+    kiln.submit(id="fetch-c", prompt="x", model="demo")
+    end(kiln, "fetch-c")
+    (tmp_path / "file").touch()
+    ran = run("fetch", "fetch-c", "-o", tmp_path / "file")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert str(tmp_path / "file") in ran.err
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}", b"\xff"])
+def test_a_broken_sidecar_is_one_line(run: Run, kiln: Kiln, body: bytes) -> None:
+    kiln.submit(id="fetch-d", prompt="x", model="demo")
+    end(kiln, "fetch-d")
+    kiln.bucket.put("jobs/default/fetch-d/sidecar.json", body, "application/json")
+    ran = run("fetch", "fetch-d")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "jobs/default/fetch-d/sidecar.json is not a sidecar" in ran.err
+
+
 def test_cancelling_says_what_it_did(run: Run, kiln: Kiln) -> None:
     kiln.submit_many([{"prompt": "x", "model": "demo"}] * 2, ids=["a", "b"])
     end(kiln, "b", "why")

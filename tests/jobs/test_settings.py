@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -94,6 +95,24 @@ def test_a_bad_file_is_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_one_line() -> None:
+    Path("kiln.toml").touch(mode=0)
+    with pytest.raises(UsageError, match=r"^kiln.toml: Permission denied$"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("url", ["redis://[::1", "redis://h?foo=bar", f"redis://:a/{SECRET}@h:6379/0"])
+def test_doctor_finds_an_address_that_is_none(url: str) -> None:
+    from worker.doctor import examine
+
+    found = {finding.what: finding for finding in examine(Settings(redis_url=SecretStr(url)))}
+    assert found["redis"].state == "problem"
+    assert "KILN_REDIS_URL is not a Redis URL" in found["redis"].found
+    assert SECRET not in str(found)
+    assert "sleep" in found
+
+
 @pytest.mark.parametrize(
     ("key", "told"),
     [
@@ -140,6 +159,11 @@ def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"redis://h:6379/0?password={SECRET}", "redis://h:6379/0"),
         (f"unix://:{SECRET}@/run/redis.sock?db=1", "unix:/run/redis.sock"),
         ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://[::1", "an address that is none"),
+        (f"redis://:1/{SECRET}@h:6379/0", "redis://…"),
+        (f"redis://:1?{SECRET}@h:6379/0", "redis://…"),
+        (f"redis://:1#{SECRET}@h:6379/0", "redis://…"),
+        (f"redis://h/0#{SECRET}", "redis://h/0"),
     ],
 )
 def test_addresses_are_shown_without_their_password(url: str, shown: str) -> None:
@@ -147,7 +171,14 @@ def test_addresses_are_shown_without_their_password(url: str, shown: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "url", [f"http://:{SECRET}@h", SECRET, f"redis://:{SECRET}/x@h:6379/0", f"redis://[{SECRET}"]
+    "url",
+    [
+        f"http://:{SECRET}@h",
+        SECRET,
+        f"redis://:{SECRET}/x@h:6379/0",
+        f"redis://[{SECRET}",
+        f"redis://h?foo={SECRET}",
+    ],
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(NotReadyError, match=r"^KILN_REDIS_URL is not a Redis URL") as caught:
