@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,9 +25,10 @@ from jobs.settings import Settings
 from jobs.sidecar import Sidecar
 from jobs.spec import RenderSpec
 from jobs.status import JobStatus, read_farm, read_statuses
-from jobs.storage import Bucket, CorruptObjectError, reference_key, sidecar_key
+from jobs.storage import Bucket, CorruptObjectError, png_key, reference_key, sidecar_key
 
 CHUNK = 200  # jobs in one round trip
+_LANE = re.compile(r"kiln:[^:]+:[^:]+:[^:]+:([a-z0-9][a-z0-9_-]{0,47})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,14 @@ class Kiln:
         """The record beside a finished job's picture. Raises JobFailedError or NoSuchJobError."""
         status = self._finished(job_id)
         assert status.result is not None
-        body = self.bucket.get(status.result["sidecar"])
+        client = self._client(status)
+        key = sidecar_key(client, job_id)
+        if (status.result["png"], status.result["sidecar"]) != (png_key(client, job_id), key):
+            raise CorruptObjectError(f"the result of job {job_id} names other objects than its own")
+        body = self.bucket.get(key)
         if body is None:
-            raise CorruptObjectError(f"{status.result['sidecar']} is gone from the bucket")
-        try:
-            return Sidecar.model_validate_json(body)
-        except ValidationError:
-            raise CorruptObjectError(f"{status.result['sidecar']} is not a sidecar; submit again") from None
+            raise CorruptObjectError(f"{key} is gone from the bucket")
+        return _own_sidecar(body, client, job_id)
 
     def fetch(self, job_id: str, folder: str | Path = ".") -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
@@ -268,9 +271,26 @@ class Kiln:
         if body is None:
             return None
         try:
-            return Sidecar.model_validate_json(body)
-        except ValidationError:
+            return _own_sidecar(body, self.settings.client, job_id)
+        except CorruptObjectError:
             return None
+
+    def _client(self, status: JobStatus) -> str:
+        """Whose job it is, which says where its objects lie."""
+        named = _LANE.fullmatch(status.lane)
+        return named[1] if named else self.settings.client
+
+
+def _own_sidecar(body: bytes, client: str, job_id: str) -> Sidecar:
+    """The sidecar of that job. Raises CorruptObjectError where `body` is none, or another's."""
+    key = sidecar_key(client, job_id)
+    try:
+        sidecar = Sidecar.model_validate_json(body)
+    except ValidationError:
+        raise CorruptObjectError(f"{key} is not a sidecar; submit the job again") from None
+    if (sidecar.job.id, sidecar.png.key) != (job_id, png_key(client, job_id)):
+        raise CorruptObjectError(f"{key} is of another job")
+    return sidecar
 
 
 def _json(sidecar: Sidecar) -> bytes:

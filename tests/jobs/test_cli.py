@@ -242,6 +242,27 @@ def test_fetching_to_what_is_no_folder_is_one_line(run: Run, kiln: Kiln, tmp_pat
     assert str(tmp_path / "file") in ran.err
 
 
+def test_only_a_jobs_own_objects_are_fetched(run: Run, kiln: Kiln) -> None:
+    kiln.submit_many([{"prompt": "x", "model": "demo"}] * 2, ids=["own", "other"])
+    end(kiln, "own")
+    end(kiln, "other")
+    kiln.bucket.put("jobs/default/own/sidecar.json", sidecar_of(kiln, "other"), "application/json")
+    ran = run("fetch", "own")
+    assert (ran.code, ran.err) == (1, "kiln: jobs/default/own/sidecar.json is of another job\n")
+    job = Job.fetch("own", connection=kiln.redis, serializer=JSONSerializer)
+    Result.create(job, Result.Type.SUCCESSFUL, 60, return_value=kiln.status("other").result)
+    ran = run("fetch", "own")
+    assert (ran.code, ran.err) == (1, "kiln: the result of job own names other objects than its own\n")
+    kiln.redis.delete("rq:job:own")
+    assert kiln.statuses(["own"]) == {"own": None}
+
+
+def sidecar_of(kiln: Kiln, job_id: str) -> bytes:
+    body = kiln.bucket.get(f"jobs/default/{job_id}/sidecar.json")
+    assert body is not None
+    return body
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"\xff"])
 def test_a_broken_sidecar_is_one_line(run: Run, kiln: Kiln, body: bytes) -> None:
     kiln.submit(id="fetch-d", prompt="x", model="demo")
