@@ -233,7 +233,10 @@ class Kiln:
         return target
 
     def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:
-        fields = spec.wire() if isinstance(spec, RenderSpec) else {"client": self.settings.client, **spec}
+        if isinstance(spec, RenderSpec):  # wire() leaves a client out that is the default, named or not
+            named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
+            spec = {**spec.wire(), **named_client}
+        fields = {"client": self.settings.client, **spec}
         named = fields.get("references", ())
         if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
             # All else first: nothing is uploaded for a job that is refused.

@@ -57,7 +57,9 @@ def test_the_settings_client_is_whose_job_it_is(settings: Settings) -> None:
     kiln = Kiln(settings.model_copy(update={"client": "studio"}))
     assert kiln.submit(**spec()).spec.client == "studio"
     assert kiln.submit(**spec(client="other")).spec.client == "other"
-    assert kiln.submit(RenderSpec.parse(spec())).spec.client == "default"
+    assert kiln.submit(RenderSpec.parse(spec())).spec.client == "studio"
+    assert kiln.submit(RenderSpec.parse(spec(client="default"))).spec.client == "default"
+    assert kiln.submit(RenderSpec.parse(spec(client="other"))).spec.client == "other"
 
 
 def test_order_is_kept(kiln: Kiln) -> None:
