@@ -9,6 +9,8 @@ for i = 1, tonumber(ARGV[1]) do
   if redis.call('EXISTS', record) == 1 then
     created[i] = 0
   else
+    -- The queue's name is RQ's: what else lies there must not keep the id out once the record is written.
+    if redis.call('TYPE', 'rq:queue:' .. lane).ok ~= 'list' then redis.call('DEL', 'rq:queue:' .. lane) end
     redis.call('HSET', record, unpack(ARGV, at + 5, at + 4 + n))
     redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
     redis.call('RPUSH', 'rq:queue:' .. lane, id)

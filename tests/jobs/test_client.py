@@ -76,7 +76,7 @@ def test_many_jobs_are_few_round_trips(kiln: Kiln) -> None:
     kiln.submit_many([spec() for _ in range(2 * CHUNK + 1)])
     assert commands(kiln) == 4
     everything: Any = kiln.redis.info("commandstats")
-    from_scripts = {"hset", "sadd", "rpush", "lpush", "ltrim", "exists"}
+    from_scripts = {"hset", "sadd", "rpush", "lpush", "ltrim", "exists", "type", "del"}
     outside = {name.removeprefix("cmdstat_") for name in everything} - from_scripts
     assert outside <= {"evalsha", "info", "config|resetstat", "client|setinfo"}
 
@@ -93,6 +93,12 @@ def test_a_known_id_is_left_as_it_is(kiln: Kiln) -> None:
     assert kiln.redis.hgetall("rq:job:mine") == before
     assert queued(kiln) == ["mine"]
     assert queued(kiln, "kiln:demo:bf16:high:default") == []
+
+
+def test_what_is_no_list_under_a_lanes_name_gives_way(kiln: Kiln) -> None:
+    kiln.redis.set(f"rq:queue:{LANE}", "text")
+    assert kiln.submit(id="mine", **spec()).created
+    assert queued(kiln) == ["mine"]
 
 
 def test_an_id_twice_in_one_call_is_one_job(kiln: Kiln) -> None:
