@@ -45,8 +45,18 @@ local function owner_of(job)
   return type(owner) == 'string' and owner or nil
 end
 
--- Forget an execution: its lease, its ownership and RQ's records of it.
+-- An execution that ends without a settlement costs its client nothing.
+local function refund(job, execution, lane)
+  local estimate = tonumber(redis.pcall('HGET', 'rq:execution:' .. job .. ':' .. execution, 'estimate') or '0') or 0
+  local _, _, client = lane_parts(lane)
+  if client and estimate > 0 and estimate < 2 ^ 53 then
+    redis.pcall('HINCRBYFLOAT', 'kiln:clocks', client, -estimate)
+  end
+end
+
+-- Forget an execution: its charge, its lease, its ownership and RQ's records of it.
 local function drop(job, execution, lane, worker)
+  refund(job, execution, lane)
   redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
   redis.call('DEL', 'rq:execution:' .. job .. ':' .. execution)
   redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
@@ -59,7 +69,7 @@ local function count_up(job, field)
   redis.call('HSET', 'rq:job:' .. job, field, number_at('rq:job:' .. job, field) + 1)
 end
 
-local function own(job, execution, lane, worker, stamp, lease)
+local function own(job, execution, lane, worker, stamp, lease, estimate)
   local before = owner_of(job)
   if before then drop(job, before, lane, '') end
   local member = job .. ':' .. execution
@@ -69,7 +79,7 @@ local function own(job, execution, lane, worker, stamp, lease)
     'worker_name', worker, 'ended_at', '')
   redis.call('PERSIST', 'rq:job:' .. job)
   redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', job, 'created_at', now,
-    'last_heartbeat', now, 'worker_name', worker, 'lane', lane) -- no expiry: after days off, reap reads the lane
+    'last_heartbeat', now, 'worker_name', worker, 'lane', lane, 'estimate', estimate) -- no expiry: after days off, reap reads the lane
   redis.pcall('ZADD', 'rq:executions:' .. job, now + DAY, execution)
   redis.pcall('EXPIRE', 'rq:executions:' .. job, DAY)
   redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
@@ -187,7 +197,7 @@ function operation.take(a)
   if not best then return false end
   local clock, lane, job, client = best[2], best[5], best[6], best[7]
   redis.call('LPOP', 'rq:queue:' .. lane)
-  own(job, execution, lane, worker, stamp, lease)
+  own(job, execution, lane, worker, stamp, lease, estimate)
   count_up(job, 'kiln_attempts')
   redis.call('SET', 'kiln:taken:' .. execution, job, 'EX', 3600)
   redis.call('SET', 'kiln:now', clock)
@@ -228,16 +238,17 @@ function operation.release(a)
 end
 
 -- job, execution, lane, worker, stamp, lease: a picture of it lies spooled; may that execution go on?
+-- What it cost is known by now and charged when it is settled, so no estimate stands for it.
 function operation.adopt(a)
   local job, execution, lane = a[1], a[2], a[3]
   local status = status_of(job)
   if not status then return 'gone' end
   if holds(job, execution) then
-    own(job, execution, lane, a[4], a[5], tonumber(a[6]))
+    own(job, execution, lane, a[4], a[5], tonumber(a[6]), 0)
     return 'owned'
   end
   if status == 'queued' and redis.call('LREM', 'rq:queue:' .. lane, 0, job) > 0 then
-    own(job, execution, lane, a[4], a[5], tonumber(a[6]))
+    own(job, execution, lane, a[4], a[5], tonumber(a[6]), 0)
     return 'owned'
   end
   return status

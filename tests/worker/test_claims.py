@@ -679,6 +679,32 @@ def test_gpu_time_is_charged_once(claims: Claims, submit: Submit, kiln: Kiln) ->
     assert float(kiln.redis.hget("kiln:clocks", "payer") or 0) == 12.0
 
 
+@pytest.mark.parametrize("how", ["release", "crash", "reap", "rq cancel", "adopt"])
+def test_what_was_not_rendered_is_not_charged(claims: Claims, submit: Submit, kiln: Kiln, how: str) -> None:
+    def charged() -> float:
+        return float(kiln.redis.hget("kiln:clocks", "payer") or 0)
+
+    job_id = submit(client="payer")
+    claim = claims.take(DEMO, estimate=30.0)
+    assert claim is not None
+    assert charged() == 30.0
+    for _ in range(2):
+        if how == "reap":
+            expire(kiln, claim)
+            claims.reap()
+        elif how == "rq cancel":
+            kiln.redis.hset(f"rq:job:{job_id}", "status", "canceled")
+            claims.renew([(claim, None)])
+        elif how == "adopt":
+            assert claims.adopt(Claim(job_id, claim.execution, claim.lane)) == "owned"
+        else:
+            claims.release(claim, crashed=how == "crash")
+        assert charged() == 0.0
+    if how == "adopt":
+        claims.finish(Claim(job_id, claim.execution, claim.lane), RESULT, 12.0)
+        assert charged() == 12.0
+
+
 @pytest.mark.parametrize("rival", ["cancel", "rq cancel", "release", "reap", "finish twice"])
 def test_a_race_has_one_end(make_claims: Make, submit: Submit, kiln: Kiln, rival: str) -> None:
     mine, other = make_claims("mine"), make_claims("other")
