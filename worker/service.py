@@ -158,14 +158,18 @@ class Service:
         try:
             self._mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
-            self._delivery.put(self._render(claim, spec, taken))
+            rendered = self._render(claim, spec, taken)
+            if not self._delivery.put(rendered, lambda: self._asked_to_leave > 1):
+                raise GiveBackError
         except GiveBackError:
             self._give_back(claim)
         except SpecError as error:
             self._fail(claim, str(error))
         except (StorageAwayError, StorageRefusedError) as error:
             if claim.attempt >= ATTEMPTS:
-                self._fail(claim, f"its references could not be fetched, tried {claim.attempt} times: {error}")
+                self._fail(
+                    claim, f"its references could not be fetched, tried {claim.attempt} times: {error}"
+                )
                 return
             log.warning("job %s: its references cannot be fetched now: %s", claim.job_id, error)
             self._give_back(claim)

@@ -394,6 +394,14 @@ def test_times_add_up(open_delivery: Open, take: Callable[[], Claim], kiln: Kiln
     assert named + times.upload + times.other == pytest.approx(times.total, rel=0.05)
 
 
+def test_a_worker_told_to_leave_does_not_wait_for_room(
+    open_delivery: Open, take: Callable[[], Claim]
+) -> None:
+    delivery = open_delivery()  # not started: nobody makes room
+    handed = [delivery.put(rendered(take()), lambda: True) for _ in range(module.WAITING + 1)]
+    assert handed == [True] * module.WAITING + [False]
+
+
 def test_closing_after_a_thread_has_died_does_not_hang(
     open_delivery: Open, take: Callable[[], Claim]
 ) -> None:
