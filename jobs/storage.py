@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Self
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    LoginError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
+)
 
 from jobs.errors import KilnError, NotReadyError
 from jobs.settings import Instance, Settings
@@ -25,7 +37,20 @@ _REFUSED = {
     "SignatureDoesNotMatch",
     "NoSuchBucket",
     "AllAccessDisabled",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
 }
+_ELSEWHERE = {"301", "PermanentRedirect", "InvalidBucketName"}
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    LoginError,
+    NoAuthTokenError,
+    PartialCredentialsError,
+    RefreshWithMFAUnsupportedError,
+    SSOError,
+    TokenRetrievalError,
+)
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _HELD = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
@@ -189,6 +214,10 @@ class Bucket:
             return StorageRefusedError(
                 f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
             )
+        if isinstance(error, _NO_CREDENTIALS):
+            return StorageRefusedError(
+                f"{where}: no credentials ({type(error).__name__}); renew what AWS_PROFILE names"
+            )
         if isinstance(error, ParamValidationError):
             return StorageRefusedError(f"{where} cannot be: no such name; set KILN_S3_BUCKET")
         if isinstance(error, ClientError):
@@ -196,6 +225,10 @@ class Bucket:
             if code in {"NoSuchBucket", "404"}:
                 return StorageRefusedError(
                     f"{where} does not exist; create it, or name another in KILN_S3_BUCKET"
+                )
+            if code in _ELSEWHERE:
+                return StorageRefusedError(
+                    f"{where} is not served there ({code}); check KILN_S3_BUCKET and AWS_DEFAULT_REGION"
                 )
             if code in _REFUSED:
                 return StorageRefusedError(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +78,48 @@ def test_no_credentials_say_what_to_set(settings: Settings, monkeypatch: pytest.
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(StorageRefusedError, match="no credentials; set AWS_ACCESS_KEY_ID"):
+        Bucket.open(settings, attempts=1).check()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "ExpiredToken"),
+        (400, "ExpiredTokenException"),
+        (400, "InvalidToken"),
+        (400, "InvalidBucketName"),
+        (301, "PermanentRedirect"),
+    ],
+)
+def test_what_no_second_try_can_mend_is_refused(rewire: Rewire, key: str, status: int, code: str) -> None:
+    settings, proxy = rewire("s3")
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+    answer = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    proxy.alter = lambda request, reply: answer if request.startswith(b"GET") else reply
+    with pytest.raises(StorageRefusedError, match=code):
+        Bucket.open(settings, attempts=1).get(key)
+
+
+def test_credentials_that_cannot_be_renewed_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    given = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "hunter2", "Expiration": soon}
+    (tmp_path / "once.json").write_text(json.dumps(given))
+    (tmp_path / "once").write_text(f"cat {tmp_path}/once.json && rm {tmp_path}/once.json\n")
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = sh {tmp_path}/once\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    bucket = Bucket.open(settings, attempts=1)
+    with pytest.raises(StorageRefusedError, match=r"no credentials .CredentialRetrievalError.") as caught:
+        bucket.check()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_half_a_credential_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StorageRefusedError):
         Bucket.open(settings, attempts=1).check()
 
 
