@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from redis.exceptions import NoPermissionError
 from rq import Queue
 from rq.group import Group
 from rq.job import JobStatus as RQStatus
@@ -263,6 +264,45 @@ def test_another_applications_job_is_not_cancelled(kiln: Kiln) -> None:
     assert kiln.cancel([job.id]) == {job.id: "unknown"}
     assert job.get_status() is RQStatus.QUEUED
     assert queued(kiln, "mail") == [job.id]
+
+
+@pytest.fixture
+def producer(kiln: Kiln, settings: Settings) -> Iterator[Kiln]:
+    """A door that may do what deploy/users.acl.example lets a producer do."""
+    text = (Path(__file__).parents[2] / "deploy/users.acl.example").read_text()
+    (rules,) = (line.split()[2:] for line in text.splitlines() if line.startswith("user producer "))
+    rules = [rule.replace("CHANGE-ME", "acl-test") for rule in rules]
+    assert settings.redis_url is not None
+    address = settings.redis_url.get_secret_value().rpartition("@")[2]
+    kiln.redis.execute_command("ACL", "SETUSER", "producer", "reset", *rules)
+    url = SecretStr(f"redis://producer:acl-test@{address}")
+    door = Kiln(settings.model_copy(update={"redis_url": url}))
+    yield door
+    door.redis.close()
+    kiln.redis.execute_command("ACL", "DELUSER", "producer")
+
+
+def test_the_producers_role_suffices_and_cannot_touch_the_clocks(kiln: Kiln, producer: Kiln) -> None:
+    producer.submit_many([spec(), spec()], ids=["a", "b"], batch="night")
+    kiln.redis.hset("rq:job:b", "status", "started")  # as a worker takes it
+    kiln.redis.lrem(f"rq:queue:{LANE}", 0, "b")
+    kiln.redis.set("kiln:own:b", "e")
+    kiln.redis.zadd("kiln:leases", {"b:e": 1})
+    kiln.redis.set("kiln:taken:e", "b")
+    assert producer.status("b").state == "started"
+    assert [lane["queued"] for lane in producer.farm()["lanes"]] == [1]
+    assert producer.cancel(["a", "b"]) == {"a": "queued", "b": "started"}
+    assert kiln.redis.exists("kiln:own:b", "kiln:leases", "kiln:taken:e") == 0
+    assert producer.status("b").state == "cancelled"
+    for act in (
+        lambda redis: redis.hset("kiln:clocks", "default", 0),
+        lambda redis: redis.set("kiln:now", 0),
+        lambda redis: redis.zrange("kiln:leases", 0, -1),
+        lambda redis: redis.get("kiln:taken:e"),
+        lambda redis: redis.config_get("*"),
+    ):
+        with pytest.raises(NoPermissionError):
+            act(producer.redis)
 
 
 def test_cancelling_many_is_few_short_calls(kiln: Kiln) -> None:
