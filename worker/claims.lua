@@ -78,8 +78,9 @@ local function own(job, execution, lane, worker, stamp, lease, estimate)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp,
     'worker_name', worker, 'ended_at', '')
   redis.call('PERSIST', 'rq:job:' .. job)
+  -- No expiry: after days off, reap reads the lane.
   redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', job, 'created_at', now,
-    'last_heartbeat', now, 'worker_name', worker, 'lane', lane, 'estimate', estimate) -- no expiry: after days off, reap reads the lane
+    'last_heartbeat', now, 'worker_name', worker, 'lane', lane, 'estimate', estimate)
   redis.pcall('ZADD', 'rq:executions:' .. job, now + DAY, execution)
   redis.pcall('EXPIRE', 'rq:executions:' .. job, DAY)
   redis.pcall('ZADD', 'rq:wip:' .. lane, now + DAY, member)
@@ -87,12 +88,12 @@ local function own(job, execution, lane, worker, stamp, lease, estimate)
   redis.pcall('EXPIRE', 'rq:worker:' .. worker .. ':executions', DAY)
 end
 
--- Back to the front of its lane. A crash is counted, a job given back in good order is not.
-local function give_back(job, execution, lane, worker, crashed)
+-- Back to the front of its lane. What took it from its worker is counted in a field; good order is in none.
+local function give_back(job, execution, lane, worker, field)
   drop(job, execution, lane, worker)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'queued', 'started_at', '', 'worker_name', '')
   redis.call('HDEL', 'rq:job:' .. job, 'meta')
-  if crashed then count_up(job, 'kiln_crashes') end
+  if field then count_up(job, field) end
   if redis.call('TYPE', 'rq:queue:' .. lane).ok ~= 'list' then redis.call('DEL', 'rq:queue:' .. lane) end
   redis.call('LPUSH', 'rq:queue:' .. lane, job)
   redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
@@ -105,17 +106,22 @@ local function delivering(job)
   return progress and string.find(progress, '"delivering"', 1, true) ~= nil
 end
 
--- Its worker died: back it goes, unless it has taken down too many. Then it stays owned, to be failed.
-local function crash(job, execution, lane, worker, allowed)
+local function lives(job) -- those it cost, proven or not
+  return number_at('rq:job:' .. job, 'kiln_crashes') + number_at('rq:job:' .. job, 'kiln_lapses')
+end
+
+-- Its worker died (kiln_crashes) or fell silent (kiln_lapses): back it goes, unless that was once too often,
+-- with those `before`. Then it stays owned, to be failed.
+local function crash(job, execution, lane, worker, field, before, allowed)
   if delivering(job) then
-    give_back(job, execution, lane, worker, false)
+    give_back(job, execution, lane, worker)
     return 'back'
   end
-  if number_at('rq:job:' .. job, 'kiln_crashes') + 1 < allowed then
-    give_back(job, execution, lane, worker, true)
+  if before + 1 < allowed then
+    give_back(job, execution, lane, worker, field)
     return 'back'
   end
-  count_up(job, 'kiln_crashes')
+  count_up(job, field)
   redis.call('ZADD', 'kiln:leases', now + 30, job .. ':' .. execution)
   return 'blamed'
 end
@@ -131,8 +137,7 @@ local function describe(job, execution)
     data = redis.call('HGET', 'rq:job:' .. job, 'data') or ''
   end
   local submitted = redis.call('HGET', 'rq:job:' .. job, 'enqueued_at') or ''
-  return { job, lane, data, submitted, number_at('rq:job:' .. job, 'kiln_attempts'),
-    number_at('rq:job:' .. job, 'kiln_crashes') }
+  return { job, lane, data, submitted, number_at('rq:job:' .. job, 'kiln_attempts'), lives(job) }
 end
 
 -- The id at the head of a lane whose record says queued; ids without such a record are dropped on the way.
@@ -231,10 +236,11 @@ function operation.release(a)
   local job, execution, lane, worker = a[1], a[2], a[3], a[4]
   if not holds(job, execution) then return 'lost' end
   if a[5] == '' then
-    give_back(job, execution, lane, worker, false)
+    give_back(job, execution, lane, worker)
     return 'back'
   end
-  return crash(job, execution, lane, worker, tonumber(a[5]))
+  local crashes = number_at('rq:job:' .. job, 'kiln_crashes')
+  return crash(job, execution, lane, worker, 'kiln_crashes', crashes, tonumber(a[5]))
 end
 
 -- job, execution, lane, worker, stamp, lease: a picture of it lies spooled; may that execution go on?
@@ -254,7 +260,7 @@ function operation.adopt(a)
   return status
 end
 
--- crashes allowed: jobs given back, and those that crashed once too often, still owned by the dead execution
+-- lapses allowed, crashes counted with them: jobs given back, and those that lapsed once too often, still owned
 function operation.reap(a)
   local back, blamed = {}, {}
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 100)) do
@@ -265,7 +271,7 @@ function operation.reap(a)
       redis.call('ZREM', 'kiln:leases', member)
     elseif not lane or not holds(job, execution) then
       drop(job, execution, lane or '', worker)
-    elseif crash(job, execution, lane, worker, tonumber(a[1])) == 'back' then
+    elseif crash(job, execution, lane, worker, 'kiln_lapses', lives(job), tonumber(a[1])) == 'back' then
       back[#back + 1] = job
     else
       blamed[#blamed + 1] = { job, execution, lane, worker }

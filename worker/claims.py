@@ -28,7 +28,8 @@ from jobs.record import DAY, FAILURE_DAYS, Follower, RenderJob
 log = logging.getLogger("kiln.claims")
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
-CRASHES = 2  # workers a job may take down before it is quarantined
+CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined
+LAPSES = 4  # leases that ran out on it, from which it is too: a network that is cut does that as well
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
 
 Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
@@ -49,7 +50,7 @@ class Claim:
     data: bytes = b""  # RQ's payload, not parsed
     submitted_at: str = ""
     attempt: int = 1
-    crashes: int = 0
+    crashes: int = 0  # and lapses, before this attempt
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     estimate: float = 0.0  # GPU seconds charged to the client when it was taken
 
@@ -134,7 +135,7 @@ class Claims:
         allowed = CRASHES if crashed else ""
         answer = self._call("release", claim.job_id, claim.execution, claim.lane, self.worker, allowed)
         if answer == b"blamed":
-            return self.fail(claim, blame_story(self.worker))
+            return self.fail(claim, crash_story(self.worker))
         return bool(answer == b"back")
 
     def holds(self, claim: Claim) -> bool:
@@ -160,14 +161,14 @@ class Claims:
         return answer
 
     def reap(self) -> list[str]:
-        """Give back the jobs whose leases ran out; fail those that have taken down too many workers.
+        """Give back the jobs whose leases ran out; fail those on which that happened too often.
 
         Returns the ids that are queued again.
         """
-        back, blamed = self._call("reap", CRASHES)
+        back, blamed = self._call("reap", LAPSES)
         for job_id, execution, lane, worker in blamed:
             claim = Claim(*(part.decode("utf-8", "replace") for part in (job_id, execution, lane)))
-            self.fail(claim, blame_story(worker.decode("utf-8", "replace")))
+            self.fail(claim, lapse_story(worker.decode("utf-8", "replace")))
         return [job_id.decode("utf-8", "replace") for job_id in back]
 
     def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
@@ -317,9 +318,17 @@ def own_key(job_id: str) -> str:
     return f"kiln:own:{job_id}"
 
 
-def blame_story(worker: str) -> str:
+def crash_story(worker: str) -> str:
     """Why a job that took workers down is quarantined."""
     return (
         f"quarantined: {CRASHES} workers died while they rendered it, the last one {worker or 'unknown'}; "
         "see that worker's log, then submit it again"
+    )
+
+
+def lapse_story(worker: str) -> str:
+    """Why a job whose workers fell silent is quarantined."""
+    return (
+        f"quarantined: {LAPSES} times its worker died or was cut off while it rendered it, the last one "
+        f"{worker or 'unknown'}; see that worker's log, then submit it again"
     )

@@ -22,7 +22,7 @@ from jobs import Kiln, Settings, SpecError
 from jobs.record import FUNCTION, RenderJob, read_spec
 from tests.wire import Proxy
 from worker import claims as module
-from worker.claims import CRASHES, STALE, Claim, Claims, Progress, new_execution, own_key
+from worker.claims import CRASHES, LAPSES, STALE, Claim, Claims, Progress, new_execution, own_key
 
 Submit = Callable[..., str]
 Make = Callable[..., Claims]
@@ -355,7 +355,10 @@ def test_a_queue_that_is_no_list_is_passed_over(claims: Claims, submit: Submit, 
     assert taken(claims) == sound
 
 
-@pytest.mark.parametrize("key", ["kiln:clocks", "kiln:now", "kiln:leases", "kiln:own:{job}", "kiln:bell:demo"])
+OURS = ["kiln:clocks", "kiln:now", "kiln:leases", "kiln:own:{job}", "kiln:bell:demo"]
+
+
+@pytest.mark.parametrize("key", OURS)
 @pytest.mark.parametrize("kind", ["string", "list"])
 def test_keys_of_ours_that_became_another_type_stop_nobody(
     claims: Claims, submit: Submit, kiln: Kiln, key: str, kind: str
@@ -523,25 +526,42 @@ def test_adopting_steps_back_from_what_is_anothers(make_claims: Make, submit: Su
     assert reborn.adopt(claim) == "gone"
 
 
-def test_a_dead_workers_job_is_given_back_then_quarantined(
+def test_a_silent_workers_job_is_given_back_then_quarantined(
     make_claims: Make, submit: Submit, kiln: Kiln
 ) -> None:
     first, _ = submit(), submit()
     reaper = make_claims("reaper")
-    for life in range(1, CRASHES + 1):
+    for life in range(1, LAPSES + 1):
         claim = took(make_claims(f"victim-{life}"))
         assert (claim.job_id, claim.attempt, claim.crashes) == (first, life, life - 1)
         assert reaper.reap() == []  # its lease still runs
         expire(kiln, claim)
-        assert reaper.reap() == ([first] if life < CRASHES else [])
+        assert reaper.reap() == ([first] if life < LAPSES else [])
         assert not reaper.holds(claim)
     found = kiln.status(first)
     assert found.state == "failed"
     assert found.error.startswith(
-        f"quarantined: {CRASHES} workers died while they rendered it, the last one victim-2;"
+        f"quarantined: {LAPSES} times its worker died or was cut off while it rendered it, "
+        f"the last one victim-{LAPSES};"
     )
     assert ends(kiln, first) == ["result 0", "failed"]
     assert kiln.redis.zcard("kiln:leases") == 0
+
+
+def test_a_job_that_took_workers_down_for_certain_is_quarantined_sooner(
+    claims: Claims, submit: Submit, kiln: Kiln
+) -> None:
+    job_id = submit()
+    expire(kiln, took(claims))
+    assert claims.reap() == [job_id]  # proves nothing
+    for crash in range(1, CRASHES + 1):
+        claim = took(claims)
+        assert (claim.job_id, claim.crashes) == (job_id, crash)
+        assert kiln.status(job_id).state == "started"
+        assert claims.release(claim, crashed=True)
+    found = kiln.status(job_id)
+    assert found.state == "failed"
+    assert found.error.startswith(f"quarantined: {CRASHES} workers died while they rendered it, the last one")
 
 
 def test_reaping_again_after_it_was_cut_off_quarantines_all_the_same(
@@ -549,10 +569,10 @@ def test_reaping_again_after_it_was_cut_off_quarantines_all_the_same(
 ) -> None:
     """Between the script and the settlement the reaper may die; the next one finds the job still owned."""
     job_id = submit()
-    kiln.redis.hset(f"rq:job:{job_id}", "kiln_crashes", CRASHES - 1)
+    kiln.redis.hset(f"rq:job:{job_id}", "kiln_lapses", LAPSES - 1)
     claim = took(claims)
     expire(kiln, claim)
-    claims._call("reap", CRASHES)
+    claims._call("reap", LAPSES)
     assert kiln.status(job_id).state == "started"
     expire(kiln, claim)
     claims.reap()
