@@ -270,7 +270,7 @@ def test_an_unwell_worker_leaves_so_that_it_is_started_again(
 ) -> None:
     service = Service(settings.model_copy(update={"arithmetic": "unheard of"}), ["demo"])
     ids = [submit() for _ in range(FAILURES + 1)]
-    with pytest.raises(KilnError, match="^unwell: .* no model can be loaded; .*restart the worker$") as caught:
+    with pytest.raises(KilnError, match=r"^unwell: .* no model can be loaded; ") as caught:
         service.run()
     assert caught.value.exit_code == 1
     assert [kiln.status(job_id).state for job_id in ids] == ["failed"] * FAILURES + ["queued"]
