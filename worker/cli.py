@@ -40,10 +40,6 @@ def main() -> None:
     except KilnError as error:
         err.print(f"kiln: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
 
 
 @app.command()

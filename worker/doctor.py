@@ -80,11 +80,18 @@ def _redis(settings: Settings) -> list[Finding]:
             connection.ping()
     except KilnError as error:
         return [Finding("problem", "redis", str(error), "kiln up   (or set KILN_REDIS_URL)")]
-    found = [Finding("ok", "redis", f"{where} answers")]
+    answers = f"{where} answers"
     try:
         config: Any = connection.config_get("append*", "maxmemory-policy")
     except redis.RedisError:
-        return [*found, Finding("warning", "redis", "does not tell whether it keeps what it accepts")]
+        return [
+            Finding("ok", "redis", answers),
+            Finding("warning", "redis", "does not tell whether it keeps what it accepts"),
+        ]
+    synced = config.get("appendfsync", "no") if config.get("appendonly") == "yes" else "no"
+    if synced != "no":
+        answers += f", appendfsync {synced}"
+    found = [Finding("ok", "redis", answers)]
     if config.get("appendonly") != "yes":
         mend = "redis-cli config set appendonly yes   (and appendfsync always)"
         found.append(Finding("warning", "redis", "no append-only file: a crash there loses jobs", mend))

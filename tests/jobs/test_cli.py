@@ -295,6 +295,20 @@ def test_redis_away_is_exit_3_and_one_line_without_the_password(
             assert ran.err == f"{told} (`kiln up` on this machine) or set KILN_REDIS_URL\n"
 
 
+@pytest.mark.parametrize("synced", ["always", "everysec"])
+def test_doctor_tells_how_soon_redis_keeps_what_it_accepts(run: Run, kiln: Kiln, synced: str) -> None:
+    names = ("appendonly", "appendfsync")
+    before = {name: kiln.redis.config_get(name)[name] for name in names}
+    kiln.redis.config_set("appendonly", "yes")
+    kiln.redis.config_set("appendfsync", synced)
+    try:
+        found = [one["found"] for one in run("doctor", "--json").json if one["what"] == "redis"]
+    finally:
+        for name in names:
+            kiln.redis.config_set(name, before[name])
+    assert found[0].endswith(f"answers, appendfsync {synced}")
+
+
 def test_the_bucket_away_is_exit_3(run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch) -> None:
     kiln.submit(prompt="x", model="demo", id="mine")
     end(kiln, "mine")
