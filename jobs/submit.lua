@@ -10,7 +10,9 @@ for i = 1, tonumber(ARGV[1]) do
     created[i] = 0
   else
     -- The queue's name is RQ's: what else lies there must not keep the id out once the record is written.
-    if redis.call('TYPE', 'rq:queue:' .. lane).ok ~= 'list' then redis.call('DEL', 'rq:queue:' .. lane) end
+    -- No DEL without need: a script's first write is where a full Redis refuses it, and DEL it would let pass.
+    local there = redis.call('TYPE', 'rq:queue:' .. lane).ok
+    if there ~= 'list' and there ~= 'none' then redis.call('DEL', 'rq:queue:' .. lane) end
     redis.call('HSET', record, unpack(ARGV, at + 5, at + 4 + n))
     redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
     redis.call('RPUSH', 'rq:queue:' .. lane, id)
