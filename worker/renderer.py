@@ -20,7 +20,7 @@ from worker.budget import refuse_size, refuse_weights
 from worker.checks import check
 from worker.claims import Claim
 from worker.delivery import Rendered
-from worker.engines.engine import Engine, EngineError, Step
+from worker.engines.engine import CheckpointError, Engine, EngineError, Step
 from worker.health import FAILURES, Health
 from worker.models import Installed
 from worker.references import References
@@ -144,9 +144,15 @@ class Renderer:
         self.unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         started = time.perf_counter()
-        self._engine = engines.load(
-            wanted.folder, self._budget, self._settings.arithmetic, self._settings.cache_dir
-        )
+        try:
+            self._engine = engines.load(
+                wanted.folder, self._budget, self._settings.arithmetic, self._settings.cache_dir
+            )
+        except CheckpointError:
+            raise
+        except Exception as error:  # the device, the disk, the memory: no fault of the job's
+            log.exception("loading %s", wanted.kind)
+            raise CheckpointError(f"{wanted.folder}: {type(error).__name__}: {error}") from error
         self._resident = wanted
         self.loads += 1
         return self._engine, time.perf_counter() - started

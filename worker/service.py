@@ -260,7 +260,7 @@ class Service:
         if self._renderer.unwell is not None:
             raise KilnError(self._renderer.unwell)
         if not self._served:
-            return "no checkpoint of it can be loaded; see its log and `kiln doctor`"
+            raise KilnError("no checkpoint can be loaded; see the log above and `kiln doctor`")
         if time.monotonic() < self._rest_until:
             return self._rest_reason
         trouble = self._delivery.trouble

@@ -8,6 +8,7 @@ from jobs import Settings
 from jobs.spec import RenderSpec
 from jobs.storage import Bucket
 from worker.claims import Claim
+from worker.engines.engine import CheckpointError
 from worker.health import DEGRADED, FAILURES, SWAPPED, Health
 from worker.models import installed
 from worker.references import References
@@ -41,14 +42,9 @@ def test_degraded_jobs_are_answered_once_each_time() -> None:
     assert [one for one in answers if one] == ["trim", "reload", "stop"]
 
 
-def test_a_worker_that_cannot_load_its_model_is_unwell(settings: Settings, bucket: Bucket) -> None:
+def test_a_load_that_fails_is_the_checkpoints_fault_not_the_jobs(settings: Settings, bucket: Bucket) -> None:
     odd = settings.model_copy(update={"arithmetic": "unheard of"})
     renders = renderer(odd, bucket, Stall(900.0))
-    for _ in range(FAILURES):
-        assert renders.unwell is None
-        with pytest.raises(KeyError):
-            renders.render(CLAIM, SPEC, 0.0, lambda step: True)
-        renders.failed()
-        renders.heal()
-    assert renders.unwell is not None
-    assert "no model can be loaded" in renders.unwell
+    with pytest.raises(CheckpointError, match="KeyError: 'unheard of'"):
+        renders.render(CLAIM, SPEC, 0.0, lambda step: True)
+    assert renders.unwell is None
