@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.client import Kiln, Submitted
-from jobs.errors import SpecError, UsageError
+from jobs.errors import NotReadyError, SpecError, UsageError
 from jobs.progress import follow, line, worst
 from jobs.spec import RenderSpec
 from jobs.status import JobStatus
@@ -217,6 +217,7 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
         if job.spec.quantization == "q4":
             err.print("kiln: q4 darkens pictures; q6 is the smallest that does not", markup=False)
             break
+    _tell_of_unserved(kiln, jobs)
     if not wait:
         if as_json:
             _json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
@@ -236,6 +237,23 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
         for job in jobs:
             out.print(paths.get(job.id) or line(ended[job.id], job.spec.prompt), markup=False, soft_wrap=True)
     raise typer.Exit(worst(list(ended.values())))
+
+
+def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
+    """A job that no worker serves now waits for one: worth a line, lest someone waits with it."""
+    try:
+        workers = kiln.farm()["workers"]
+    except NotReadyError:  # the jobs are in; who works is not worth failing for
+        return
+    served = {kind for worker in workers for kind in worker["serves"].split(",")}
+    wanted = {f"{job.spec.model}:{job.spec.quantization}" for job in jobs}
+    if served and wanted - served:
+        err.print(
+            f"kiln: no worker serves {', '.join(sorted(wanted - served))} now (there is "
+            f"{', '.join(sorted(served))}); it waits until one does",
+            markup=False,
+            emoji=False,
+        )
 
 
 def _farm(kiln: Kiln, as_json: bool) -> None:
