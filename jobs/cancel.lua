@@ -29,6 +29,7 @@ for i = 4, #ARGV do
       if execution then
         redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
         redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
+        redis.pcall('ZREM', 'rq:executions:' .. job, execution)
         redis.call('DEL', 'kiln:own:' .. job, 'rq:execution:' .. job .. ':' .. execution, 'kiln:taken:' .. execution)
       end
     end

@@ -884,3 +884,16 @@ def test_rqs_tools_list_what_a_worker_holds(claims: Claims, submit: Submit, kiln
     assert Worker.all(connection=kiln.redis) == []
     members: Any = kiln.redis.smembers("rq:worker:worker-1:executions")
     assert members == {f"{job_id}:{claim.execution}".encode()}
+
+
+def test_a_cancelled_job_leaves_nothing_of_its_execution(
+    claims: Claims, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    job_id = submit()
+    claim = claims.take(["demo:bf16"])
+    assert claim is not None
+    kiln.cancel([job_id])
+    assert claims.renew([(claim, None)]) == {claim.execution}
+    left = {key.decode() for key in kiln.redis.keys(f"*{job_id}*")} - {f"rq:job:{job_id}"}
+    assert left == set()
+    assert kiln.redis.zcard("kiln:leases") == 0
