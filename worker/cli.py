@@ -63,7 +63,8 @@ def demo(as_json: JSON = False) -> None:
         print(json.dumps(table, indent=1, ensure_ascii=False))
     else:
         shown = Table("prompt", "size", "s/step", "total s")
-        shown.add_column("picture", min_width=min(60, max(len(row["file"]) for row in table)))
+        finished = all(row["size"] for row in table)
+        shown.add_column("picture", no_wrap=finished)  # paths stay whole; a reason for failing may wrap
         for row in table:
             shown.add_row(*row.values())
         out.print(shown)
