@@ -72,29 +72,29 @@ class Renderer:
         size = (self._resident, spec.width, spec.height, len(spec.references))
         swapped = machine.swap_ins()
         engine.reset_peak()
-        steps: list[Step] = []
+        seconds: list[float] = []  # not the steps: each holds an array as large as the picture, its preview
+        last: Step | None = None
         parts = engine.render(spec, pictures)
-        while not steps or steps[-1].index < steps[-1].total:
-            at = ("step", size) if steps else ("prompt", size)
-            with self._watched(f"job {claim.job_id}, {at[0]} {len(steps)}", at):
-                step = next(parts, None)
-            if step is None:
+        while last is None or last.index < last.total:
+            at = ("step", size) if seconds else ("prompt", size)
+            with self._watched(f"job {claim.job_id}, {at[0]} {len(seconds)}", at):
+                last = next(parts, None)
+            if last is None:
                 raise EngineError("the engine ended without a picture")
-            steps.append(step)
-            with self._watched(f"job {claim.job_id}, preview {len(steps) - 1}", ("report", size)):
-                go_on = report(step)  # a preview is computed too
+            seconds.append(last.seconds)
+            with self._watched(f"job {claim.job_id}, preview {last.index}", ("report", size)):
+                go_on = report(last)  # a preview is computed too
             if not go_on:
                 raise GiveBackError
-        seconds = [step.seconds for step in steps[1:]]
         memory = Memory(
             peak_mlx=engine.peak_bytes(),
             peak_resident=peak_resident(),
             swap_ins=machine.swap_ins() - swapped,
         )
-        events = self._health.rendered(size, seconds, memory.swap_ins)
+        prefix, *steps = seconds
+        events = self._health.rendered(size, steps, memory.swap_ins)
         for event in events:
             log.warning("job %s: %s", claim.job_id, event)
-        last = steps[-1]
         if last.pixels is None:
             raise EngineError("the engine's last step brought no picture")
         return Rendered(
@@ -103,8 +103,8 @@ class Renderer:
             pixels=last.pixels,
             taken=taken,
             load=load,
-            prefix=steps[0].seconds,
-            steps=seconds,
+            prefix=prefix,
+            steps=steps,
             decode=last.decode_seconds,
             memory=memory,
             facts=engine.facts,
