@@ -14,11 +14,11 @@ MAX_BYTES = 64 * 2**20  # of the file
 MAX_DECODED = 64_000_000  # pixels
 
 
-def read_picture(data: bytes, field: str = "references") -> Image.Image:
+def read_picture(data: bytes, field: str = "references", room: int = MAX_DECODED) -> Image.Image:
     """Decode a picture to RGB, upright; transparency falls on white, an animation gives its first frame.
 
     Raises SpecError naming `field` where it is no picture, of another format, truncated or too large. The
-    size is looked at before a pixel is decoded.
+    size is looked at before a pixel is decoded; a worker has `room` for so many beside its render.
     """
     if len(data) > MAX_BYTES:
         raise SpecError(field, f"the file is {len(data):,} bytes; the limit is {MAX_BYTES:,}")
@@ -27,10 +27,11 @@ def read_picture(data: bytes, field: str = "references") -> Image.Image:
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MAX_DECODED:
+                limit = min(MAX_DECODED, room)
+                if width * height > limit:
+                    why = " beside this render (KILN_MEMORY)" if limit < MAX_DECODED else ""
                     raise SpecError(
-                        field,
-                        f"{width} x {height} is {width * height:,} pixels; the limit is {MAX_DECODED:,}",
+                        field, f"{width} x {height} is {width * height:,} pixels; the limit is {limit:,}{why}"
                     )
                 image.load()
                 return _on_white(ImageOps.exif_transpose(image))

@@ -1,55 +1,98 @@
-"""Refusing, before anything starts, what would not fit into the memory this worker may use."""
+"""What a worker may use of memory, what of it jobs take, and refusing what would not fit before it starts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from jobs.errors import SpecError
+from jobs.settings import Settings
 from jobs.spec import RenderSpec
-from worker.engines.engine import Engine
+from worker import engines, machine
+from worker.engines.engine import CheckpointError, Estimate
 from worker.models import Installed
 
 GIB = 2**30
+OWN = 64 * 2**20  # bytes the process grows by beside models and pictures: connections, buffers, fragments
+HANDLED = 52  # bytes a pixel while pictures are checked, encoded, stored and wait for that: worker.delivery
+KEPT_ASPECT = 2048 * 2048  # pixels, at most, of a picture that takes its reference's proportions
 SIDES = (2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256, 128, 64)  # pixels, of squares offered instead
 
 
-def refuse_weights(wanted: Installed, budget: int, served: Iterable[Installed]) -> None:
-    """Raise SpecError where the weights alone do not fit into `budget` bytes, naming those that do."""
-    if wanted.weight_bytes() <= budget:
-        return
-    others = [
-        one.quantization for one in served if one.model == wanted.model and one.weight_bytes() <= budget
-    ]
-    raise SpecError(
-        "quantization",
-        f"the {wanted.quantization} weights of {wanted.model} are {wanted.weight_bytes() / GIB:.1f} GiB; this"
-        f" worker may use {budget / GIB:.1f} GiB (KILN_MEMORY); {_offer(others) or 'none it has'} would fit",
-    )
+class Budget:
+    """The memory of one worker, in bytes: `total` is all, `model` what the engine may hold of it.
 
+    The rest is the process's own: what it holds when this is made, before a model is loaded, and OWN.
+    """
 
-def refuse_size(engine: Engine, spec: RenderSpec, budget: int, served: Iterable[Installed]) -> None:
-    """Raise SpecError where rendering `spec` would take more than `budget` bytes, naming what would fit."""
-    needed = engine.bytes_needed(spec)
-    if needed <= budget:
-        return
-    weights = {one.quantization: one.weight_bytes() for one in served if one.model == spec.model}
-    own = weights.pop(spec.quantization, 0)
-    sides = [side for side in SIDES if side < max(spec.width, spec.height)]
-    fitting = [f"{side} x {side}" for side in sides if _fits(engine, spec, side, budget)]
-    smaller = [name for name, size in weights.items() if needed - own + size <= budget]
-    offers = [
-        offer for offer in (_offer(fitting[:3]), _offer(smaller) and f"{_offer(smaller)} weights") if offer
-    ]
-    raise SpecError(
-        "width, height",
-        f"{spec.width} x {spec.height} needs {needed / GIB:.2f} GiB; this worker may use"
-        f" {budget / GIB:.2f} GiB (KILN_MEMORY); {' and '.join(offers) or 'nothing it has'} would fit",
-    )
+    def __init__(self, served: Mapping[str, Installed], settings: Settings) -> None:
+        self._served = served
+        self._settings = settings
+        self._estimates: dict[str, Estimate] = {}
+        engines.device()  # MLX's libraries are the process's own
+        self.total = machine.budget(settings.memory)
+        self._own = machine.resident_bytes() + OWN
+        self.model = max(0, self.total - self._own)
 
+    def needed(self, spec: RenderSpec, engine: Estimate | None = None) -> int:
+        """Bytes that rendering `spec` takes beside its references: exact by the loaded engine, else at least.
 
-def _fits(engine: Engine, spec: RenderSpec, side: int, budget: int) -> bool:
-    return engine.bytes_needed(spec.model_copy(update={"width": side, "height": side})) <= budget
+        Raises CheckpointError.
+        """
+        pixels = KEPT_ASPECT if spec.keep_aspect else spec.width * spec.height
+        model = (engine or self._estimate(f"{spec.model}:{spec.quantization}")).bytes_needed(spec)
+        return self._own + HANDLED * pixels + model
 
+    def refuse(self, spec: RenderSpec, engine: Estimate | None = None) -> None:
+        """Raise SpecError where `spec` does not fit, naming the sizes and quantizations that do."""
+        needed = self.needed(spec, engine)
+        if needed <= self.total:
+            return
+        sides = [side for side in SIDES if side < max(spec.width, spec.height)]
+        squares = [f"{side} x {side}" for side in sides if self._fits(spec, engine, width=side, height=side)]
+        lighter = [
+            one.quantization
+            for one in self._served.values()
+            if one.model == spec.model and self._fits(spec, None, quantization=one.quantization)
+        ]
+        offers = [", ".join(squares[:3]), lighter and f"{', '.join(lighter)} weights"]
+        raise SpecError(
+            "width, height",
+            f"{spec.width} x {spec.height} at {spec.quantization} needs {needed / GIB:.2f} GiB; this worker"
+            f" may use {self.total / GIB:.2f} GiB (KILN_MEMORY);"
+            f" {' or '.join(offer for offer in offers if offer) or 'nothing it has'} would fit",
+        )
 
-def _offer(names: list[str]) -> str:
-    return ", ".join(names)
+    def room(self, spec: RenderSpec, engine: Estimate) -> int:
+        """Bytes left for the decoded references of a job that is to be rendered now, and of earlier ones."""
+        return max(0, self.total - self.needed(spec, engine))
+
+    def learned(self, kind: str) -> None:
+        """Look again what `kind` needs: when it is first loaded, how it multiplies here is measured."""
+        self._estimates.pop(kind, None)
+
+    def largest(self) -> dict[str, int]:
+        """By kind, the side in pixels of the largest square picture that fits; 0 where none does."""
+        found = {}
+        for kind, one in self._served.items():
+            spec = RenderSpec.parse({"prompt": "x", "model": one.model, "quantization": one.quantization})
+            fitting = (side for side in SIDES if self._fits(spec, None, width=side, height=side))
+            found[kind] = next(fitting, 0)
+        return found
+
+    def _fits(self, spec: RenderSpec, engine: Estimate | None, **changed: object) -> bool:
+        try:
+            return self.needed(spec.model_copy(update=changed), engine) <= self.total
+        except CheckpointError:
+            return False
+
+    def _estimate(self, kind: str) -> Estimate:
+        if kind not in self._estimates:
+            folder = self._served[kind].folder
+            try:
+                found = engines.estimate(folder, self._settings.arithmetic, self._settings.cache_dir)
+            except CheckpointError:
+                raise
+            except Exception as error:  # no fault of the job's
+                raise CheckpointError(f"{folder}: {type(error).__name__}: {error}") from error
+            self._estimates[kind] = found
+        return self._estimates[kind]

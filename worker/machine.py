@@ -31,6 +31,11 @@ def budget(configured: int | None) -> int:
     return configured if configured is not None else int(memory_bytes() * SHARE)
 
 
+def resident_bytes() -> int:
+    """Bytes of memory this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def chip() -> str:
     """The processor's own name."""
     if sys.platform == "darwin":

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from PIL import Image
 
 from jobs.errors import SpecError
-from jobs.pictures import MAX_BYTES, read_picture
+from jobs.pictures import MAX_BYTES, MAX_DECODED, read_picture
 from jobs.spec import RenderSpec
 from jobs.storage import Bucket, CorruptObjectError, reference_key
 
 KEPT = 512 * 2**20  # bytes of decoded pictures
+PIXEL = 4  # bytes of a decoded one, as Pillow holds it
+DECODING = 3 * PIXEL  # bytes while it is decoded, turned upright and converted
 
 
 class References:
@@ -23,19 +25,28 @@ class References:
         self._bucket = bucket
         self._kept: OrderedDict[str, Image.Image] = OrderedDict()
 
-    def of(self, spec: RenderSpec) -> Sequence[Image.Image]:
-        """The pictures a spec names, RGB, in its order.
+    def of(self, spec: RenderSpec, room: int) -> Sequence[Image.Image]:
+        """The pictures a spec names, RGB, in its order; those kept of others included, within `room` bytes.
 
-        Raises SpecError for one that is missing, is not what its name says or is no picture, and
-        StorageAwayError where the bucket does not answer.
+        Raises SpecError for one that is missing, is not what its name says, is no picture or does not fit,
+        and StorageAwayError where the bucket does not answer.
         """
-        return [self._one(spec.client, name, f"references.{i}") for i, name in enumerate(spec.references)]
-
-    def _one(self, client: str, name: str, field: str) -> Image.Image:
-        key = reference_key(client, name)
-        if key in self._kept:
+        keys = [reference_key(spec.client, name) for name in spec.references]
+        self._shrink(room, keys)
+        for i, (key, name) in enumerate(zip(keys, spec.references, strict=True)):
+            if key not in self._kept:
+                self._shrink(room - DECODING * MAX_DECODED, keys)
+                most = max(0, room - self._taken()) // DECODING
+                self._kept[key] = self._fetched(key, name, f"references.{i}", most)
             self._kept.move_to_end(key)
-            return self._kept[key]
+        self._shrink(min(room, KEPT), keys)
+        if keys and self._taken() > room:
+            raise SpecError(
+                "references", f"take {self._taken():,} bytes; this worker has room for {room:,} (KILN_MEMORY)"
+            )
+        return [self._kept[key] for key in keys]
+
+    def _fetched(self, key: str, name: str, field: str, most: int) -> Image.Image:
         try:
             body = self._bucket.get(key, limit=MAX_BYTES)
         except CorruptObjectError as error:
@@ -46,12 +57,14 @@ class References:
             )
         if hashlib.sha256(body).hexdigest() != name:
             raise SpecError(field, f"{key} is not the file its name says")
-        picture = read_picture(body, field)
-        self._kept[key] = picture
-        while sum(_size(one) for one in self._kept.values()) > KEPT and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return picture
+        return read_picture(body, field, most)
 
+    def _shrink(self, size: int, wanted: Sequence[str]) -> None:
+        """Drop what was not used for longest until all take `size` bytes, but none that are wanted."""
+        for key in [key for key in self._kept if key not in wanted]:
+            if self._taken() <= size:
+                return
+            del self._kept[key]
 
-def _size(picture: Image.Image) -> int:
-    return picture.width * picture.height * 3
+    def _taken(self) -> int:
+        return sum(one.width * one.height * PIXEL for one in self._kept.values())

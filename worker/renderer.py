@@ -16,7 +16,7 @@ from jobs.settings import Settings
 from jobs.sidecar import Memory
 from jobs.spec import RenderSpec
 from worker import engines, machine
-from worker.budget import refuse_size, refuse_weights
+from worker.budget import Budget
 from worker.checks import check
 from worker.claims import Claim
 from worker.delivery import Rendered
@@ -43,7 +43,7 @@ class Renderer:
     ) -> None:
         self._served = served
         self._settings = settings
-        self._budget = machine.budget(settings.memory)  # bytes
+        self.budget = Budget(served, settings)
         self._references = references
         self._stall = stall
         self._health = Health()
@@ -66,9 +66,10 @@ class Renderer:
         SpecError for what cannot be done or does not fit, EngineError, and the bucket's for references.
         """
         with self._watched(f"job {claim.job_id}, loading"):
+            self.budget.refuse(spec)
             engine, load = self._engine_for(spec)
-            refuse_size(engine, spec, self._budget, self._served.values())
-            pictures = self._references.of(spec)
+            self.budget.refuse(spec, engine)
+            pictures = self._references.of(spec, self.budget.room(spec, engine))
         size = (self._resident, spec.width, spec.height, len(spec.references))
         swapped = machine.swap_ins()
         engine.reset_peak()
@@ -140,13 +141,12 @@ class Renderer:
         wanted = self._served[f"{spec.model}:{spec.quantization}"]
         if self._engine is not None and self._resident == wanted:
             return self._engine, 0.0
-        refuse_weights(wanted, self._budget, self._served.values())
         self.unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         started = time.perf_counter()
         try:
             self._engine = engines.load(
-                wanted.folder, self._budget, self._settings.arithmetic, self._settings.cache_dir
+                wanted.folder, self.budget.model, self._settings.arithmetic, self._settings.cache_dir
             )
         except CheckpointError:
             raise
@@ -154,6 +154,7 @@ class Renderer:
             log.exception("loading %s", wanted.kind)
             raise CheckpointError(f"{wanted.folder}: {type(error).__name__}: {error}") from error
         self._resident = wanted
+        self.budget.learned(wanted.kind)
         self.loads += 1
         return self._engine, time.perf_counter() - started
 

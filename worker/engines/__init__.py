@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from worker.engines.blas import use_openblas
-from worker.engines.engine import Engine
+from worker.engines.engine import Engine, Estimate
 
 
 def device() -> str:
@@ -30,9 +31,20 @@ def load(
     CheckpointError. MLX is imported here, so the caller's thread must be the one that renders.
     """
     use_openblas()
-    import mlx.core as mx
-
     from worker.engines.hidream.engine import HiDreamEngine
 
-    dtypes = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32, None: None}
-    return HiDreamEngine.load(folder, budget, dtypes[arithmetic], calibrations=calibrations)
+    return HiDreamEngine.load(folder, budget, _dtype(arithmetic), calibrations=calibrations)
+
+
+def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | None = None) -> Estimate:
+    """What renders with a checkpoint folder need, told without loading it; arguments as of `load`."""
+    use_openblas()
+    from worker.engines.hidream.estimate import Estimate as HiDreamEstimate
+
+    return HiDreamEstimate(folder, _dtype(arithmetic), calibrations=calibrations)
+
+
+def _dtype(arithmetic: str | None) -> Any:
+    import mlx.core as mx
+
+    return {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32, None: None}[arithmetic]

@@ -32,6 +32,14 @@ class Step:
     decode_seconds: float = 0.0
 
 
+class Estimate(Protocol):
+    """What renders with a checkpoint need, before it is loaded."""
+
+    def bytes_needed(self, spec: RenderSpec) -> int:
+        """Bytes a render of `spec` needs, weights included, were its prompt short: it may need more."""
+        ...
+
+
 class Engine(Protocol):
     """A model in memory. Load, render and close it on one thread."""
 

@@ -29,6 +29,8 @@ NEVER = 2**31  # rows that no input has
 ROWS = (64, 256, 1024)  # tokens of a prompt … of a picture; what holds for the last holds for more
 REPEATS = 3
 
+Choice = tuple[int, str]  # `dequantize_from`, see layers.Quantized, and how a sidecar names it
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -47,38 +49,59 @@ class Calibration:
         return f"dequantised from {self.dequantize_from} rows"
 
 
-def choose(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> tuple[int, str]:
-    """A checkpoint's `dequantize_from`, and how a sidecar names it.
+def known(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice | None:
+    """A checkpoint's `dequantize_from` and how a sidecar names it; None where it is still to be measured.
 
-    Measured once and kept in `cache`; a file there that cannot be read is measured anew. Without a `cache`
-    nothing is measured: weights are dequantised.
+    Without a `cache` nothing is measured: weights are dequantised.
     """
-    middle = f"model.language_model.layers.{config.text.num_hidden_layers // 2}."
     stored = Weights(folder, dtype).stored
+    middle = _middle(config)
     if not any(name.startswith(middle) and name.endswith(".scales") for name in stored):
         return 0, "dense"
     if cache is None:
         return 0, "dequantised"
-    key = {
+    kept = _kept(_path(cache, dtype, digest))
+    return None if kept is None else (kept.dequantize_from, kept.said)
+
+
+def choose(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice:
+    """What is `known`, or measured now and kept in `cache`, as where a file there cannot be read."""
+    choice = known(cache, folder, config, dtype, digest)
+    if choice is not None:
+        return choice
+    assert cache is not None
+    found = measured(
+        lambda dequantize_from: Layer(
+            Weights(folder, dtype, dequantize_from), _middle(config)[:-1], config.text
+        ),
+        config.text,
+        dtype,
+    )
+    cache.mkdir(parents=True, exist_ok=True)
+    path = _path(cache, dtype, digest)
+    partial = path.with_suffix(".partial")
+    write_json(partial, {**_key(dtype, digest), **asdict(found)})
+    partial.replace(path)
+    return found.dequantize_from, found.said
+
+
+def _middle(config: Config) -> str:
+    return f"model.language_model.layers.{config.text.num_hidden_layers // 2}."
+
+
+def _key(dtype: mx.Dtype, digest: str) -> dict[str, str]:
+    return {
         "chip": str(mx.device_info()["device_name"]),
         "device": str(mx.default_device()),
         "mlx": version("mlx"),
         "arithmetic": str(dtype),
         "digest": digest,
     }
-    path = cache / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
-    kept = _kept(path)
-    if kept is None:
-        kept = measured(
-            lambda dequantize_from: Layer(Weights(folder, dtype, dequantize_from), middle[:-1], config.text),
-            config.text,
-            dtype,
-        )
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        write_json(partial, {**key, **asdict(kept)})
-        partial.replace(path)
-    return kept.dequantize_from, kept.said
+
+
+def _path(cache: Path, dtype: mx.Dtype, digest: str) -> Path:
+    key = json.dumps(_key(dtype, digest)).encode()
+    return cache / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
 
 
 def measured(layer: Callable[[int], Layer], config: TextConfig, dtype: mx.Dtype) -> Calibration:

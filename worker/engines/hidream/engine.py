@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -17,32 +16,21 @@ from PIL import Image
 from jobs.errors import SpecError
 from jobs.spec import RenderSpec
 from worker.engines.engine import EngineError, NonFiniteError, Step
-from worker.engines.hidream.calibrate import NEVER, choose
+from worker.engines.hidream.calibrate import choose
 from worker.engines.hidream.checkpoint import Weights
 from worker.engines.hidream.conditions import conditions
-from worker.engines.hidream.config import PATCH_VALUES, Config
+from worker.engines.hidream.config import PATCH_VALUES
+from worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
 from worker.engines.hidream.limits import limits
-from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.memory import (
-    Backend,
-    Load,
-    dequantized_bytes,
-    prefix_bytes,
-    weight_bytes,
-    working_bytes,
-)
-from worker.engines.hidream.model import UNUSED, Model, default_dtype
+from worker.engines.hidream.model import Model
 from worker.engines.hidream.noise import seeded
 from worker.engines.hidream.patches import grid, to_pixels
 from worker.engines.hidream.pipeline import Plan, denoise, prepare
 from worker.engines.hidream.prefixes import PrefixCache
-from worker.engines.hidream.recipes import FAMILIES, Recipe
-from worker.engines.hidream.references import arrange, bounds
+from worker.engines.hidream.references import arrange
 from worker.engines.hidream.seams import blend
 from worker.engines.hidream.tokens import Prompts
-from worker.engines.hidream.vision import TOWER, VisionTower
-
-PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
+from worker.engines.hidream.vision import VisionTower
 
 
 class HiDreamEngine:
@@ -51,29 +39,22 @@ class HiDreamEngine:
     def __init__(
         self,
         folder: Path,
-        manifest: Manifest,
         budget: int | None,
-        dtype: mx.Dtype,
+        dtype: mx.Dtype | None,
         prefix_cache_bytes: int,
         calibrations: Path | None,
     ) -> None:
-        config = Config.read(folder)
-        self._family = FAMILIES[manifest.recipe]
+        self._estimate = Estimate(folder, dtype, prefix_cache_bytes, calibrations)
+        config, dtype, manifest = self._estimate.config, self._estimate.dtype, self._estimate.manifest
         self._prompts = Prompts(folder, config)
         self._tower = VisionTower(folder, config, dtype)
         self._prefixes = PrefixCache(prefix_cache_bytes)
-        self._dtype = dtype
-        stored = Weights(folder, dtype).stored
-        self._weight_bytes, self._tower_bytes = (
-            weight_bytes([one for name, one in stored.items() if wanted(name)], dtype.size)
-            for wanted in (lambda name: not name.startswith(UNUSED), lambda name: name.startswith(TOWER))
-        )
         with ExitStack() as scope:
             if budget is not None:
-                scope.enter_context(limits(budget, self._weight_bytes))
-            dequantize_from, linears = choose(calibrations, folder, config, dtype, manifest.digest)
-            dequantizes = linears != "dense" and dequantize_from != NEVER
-            self._dequantized_bytes = dequantized_bytes(config.text, dtype.size) if dequantizes else 0
+                scope.enter_context(limits(budget, self._estimate.weights))
+            choice = choose(calibrations, folder, config, dtype, manifest.digest)
+            self._estimate.learn(choice)
+            dequantize_from, linears = choice
             weights = Weights(folder, dtype, dequantize_from)
             self._model: Model | None = Model(folder, config, dtype, weights)
             self._limits = scope.pop_all()
@@ -107,8 +88,7 @@ class HiDreamEngine:
         and activations, by default what suits the device. `calibrations` is a folder that keeps how
         quantised weights multiply faster here. Raises CheckpointError.
         """
-        manifest, dtype = Manifest.read(folder), dtype or default_dtype()
-        return cls(folder, manifest, budget, dtype, prefix_cache_bytes, calibrations)
+        return cls(folder, budget, dtype, prefix_cache_bytes, calibrations)
 
     @property
     def prefix_runs(self) -> int:
@@ -142,12 +122,10 @@ class HiDreamEngine:
             started = time.perf_counter()
 
     def bytes_needed(self, spec: RenderSpec) -> int:
-        """See Engine.bytes_needed. Counts a prefix cache that is full."""
-        config, itemsize = self._loaded().config, self._dtype.size
-        load = self._load_of(spec)
-        prefixes = max(prefix_bytes(config.text, load, itemsize), self._prefixes.max_bytes)
-        working = working_bytes(config, load, itemsize, self._tower_bytes, Backend.current())
-        return self._weight_bytes + self._dequantized_bytes + prefixes + working
+        """See Engine.bytes_needed."""
+        self._loaded()
+        tokens = self._prompts.encode(spec.prompt, self._estimate.pads(spec))
+        return self._estimate.bytes_needed(spec, len(tokens))
 
     def trim(self) -> None:
         """See Engine.trim."""
@@ -168,26 +146,13 @@ class HiDreamEngine:
         self.trim()
         self._limits.close()
 
-    def _load_of(self, spec: RenderSpec) -> Load:
-        pictures = len(spec.references)
-        layout = bool(spec.layout) and not spec.keep_aspect
-        size, patches, pads = bounds((spec.width, spec.height), pictures, layout, spec.keep_aspect)
-        counts = [pads] * (pictures + layout)
-        return Load(
-            prompt=len(self._prompts.encode(spec.prompt, counts)),
-            patches=prod(grid(*size)),
-            references=patches,
-            pads=tuple(counts),
-            branches=2 if self._recipe(spec, pictures).guided else 1,
-        )
-
     def _loaded(self) -> Model:
         if self._model is None:
             raise EngineError("the engine is closed")
         return self._model
 
     def _prepare(self, model: Model, spec: RenderSpec, references: Sequence[Image.Image]) -> Plan:
-        recipe = self._recipe(spec, len(references))
+        recipe = self._estimate.recipe(spec)
         size, pictures = (spec.width, spec.height), None
         if references:
             boxes = [(box.x1, box.x2, box.y1, box.y2) for box in spec.layout]
@@ -197,11 +162,3 @@ class HiDreamEngine:
             field = "layout" if spec.layout else "keep_aspect"
             raise SpecError(field, "needs reference pictures")
         return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, grid(*size), pictures)
-
-    def _recipe(self, spec: RenderSpec, references: int) -> Recipe:
-        recipe = self._family.choose(references)
-        if spec.steps is not None:
-            recipe = recipe.with_steps(spec.steps)
-        if spec.guidance is not None:
-            recipe = recipe.with_guidance(spec.guidance)
-        return recipe

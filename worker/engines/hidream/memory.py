@@ -64,7 +64,7 @@ def weights_at(config: TextConfig, bits: int) -> int:
 
 def dequantized_bytes(config: TextConfig, itemsize: int) -> int:
     """The decoder layers' weights that exist dequantised at once, where that is how they are multiplied."""
-    return ALIVE * layer_weights(config) * itemsize
+    return min(ALIVE, config.num_hidden_layers) * layer_weights(config) * itemsize
 
 
 def layer_weights(config: TextConfig) -> int:

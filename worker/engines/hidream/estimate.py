@@ -1,0 +1,100 @@
+"""What a render needs of memory, by a checkpoint folder's config and file headers: nothing is loaded."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import mlx.core as mx
+
+from jobs.spec import RenderSpec
+from worker.engines.hidream.calibrate import NEVER, Choice, known
+from worker.engines.hidream.checkpoint import Weights
+from worker.engines.hidream.config import Config
+from worker.engines.hidream.manifest import Manifest
+from worker.engines.hidream.memory import (
+    Backend,
+    Load,
+    dequantized_bytes,
+    prefix_bytes,
+    weight_bytes,
+    working_bytes,
+)
+from worker.engines.hidream.model import UNUSED, default_dtype
+from worker.engines.hidream.patches import grid
+from worker.engines.hidream.recipes import FAMILIES, Recipe
+from worker.engines.hidream.references import bounds
+from worker.engines.hidream.vision import TOWER
+
+PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
+
+
+class Estimate:
+    """See worker.engines.engine.Estimate. Raises CheckpointError for a folder that cannot be read."""
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: mx.Dtype | None = None,
+        prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
+        calibrations: Path | None = None,
+    ) -> None:
+        self.manifest = Manifest.read(folder)
+        self.config = Config.read(folder)
+        self.dtype = dtype or default_dtype()
+        self._prefix_cache_bytes = prefix_cache_bytes
+        stored = Weights(folder, self.dtype).stored
+        self.weights, self._tower = (  # bytes
+            weight_bytes([one for name, one in stored.items() if wanted(name)], self.dtype.size)
+            for wanted in (lambda name: not name.startswith(UNUSED), lambda name: name.startswith(TOWER))
+        )
+        self._dequantized = 0
+        choice = known(calibrations, folder, self.config, self.dtype, self.manifest.digest)
+        if choice is not None:
+            self.learn(choice)
+
+    def learn(self, choice: Choice) -> None:
+        """Count what multiplying by quantised weights takes on this machine, once that is measured."""
+        dequantize_from, said = choice
+        dequantizes = said != "dense" and dequantize_from != NEVER
+        self._dequantized = dequantized_bytes(self.config.text, self.dtype.size) if dequantizes else 0
+
+    def pads(self, spec: RenderSpec) -> list[int]:
+        """The tokens that stand for each reference in the prompt, at most."""
+        _, _, pads = self._bounds(spec)
+        return [pads] * (len(spec.references) + self._has_layout(spec))
+
+    def bytes_needed(self, spec: RenderSpec, prompt: int = 0) -> int:
+        """See worker.engines.engine.Estimate. `prompt` is its tokens, pads included, where they are known.
+
+        Counts a prefix cache that is full.
+        """
+        size, patches, _ = self._bounds(spec)
+        pads = self.pads(spec)
+        load = Load(
+            prompt=prompt or sum(pads) + 1,
+            patches=prod(grid(*size)),
+            references=patches,
+            pads=tuple(pads),
+            branches=2 if self.recipe(spec).guided else 1,
+        )
+        itemsize = self.dtype.size
+        prefixes = max(prefix_bytes(self.config.text, load, itemsize), self._prefix_cache_bytes)
+        working = working_bytes(self.config, load, itemsize, self._tower, Backend.current())
+        return self.weights + self._dequantized + prefixes + working
+
+    def recipe(self, spec: RenderSpec) -> Recipe:
+        """How `spec` is rendered."""
+        recipe = FAMILIES[self.manifest.recipe].choose(len(spec.references))
+        if spec.steps is not None:
+            recipe = recipe.with_steps(spec.steps)
+        if spec.guidance is not None:
+            recipe = recipe.with_guidance(spec.guidance)
+        return recipe
+
+    def _bounds(self, spec: RenderSpec) -> tuple[tuple[int, int], int, int]:
+        size = (spec.width, spec.height)
+        return bounds(size, len(spec.references), self._has_layout(spec), spec.keep_aspect)
+
+    def _has_layout(self, spec: RenderSpec) -> bool:
+        return bool(spec.layout) and not spec.keep_aspect
