@@ -13,9 +13,11 @@ import redis
 
 from jobs.connection import connect, explained, redis_url
 from jobs.errors import KilnError
+from jobs.orders import admin_key, fingerprint
 from jobs.settings import Settings, without_password
 from jobs.storage import Bucket
 from worker import machine
+from worker.budget import Budget
 from worker.models import installed
 
 GIB = 2**30
@@ -42,6 +44,7 @@ def examine(settings: Settings) -> list[Finding]:
         _machine,
         _mlx,
         _redis,
+        _orders,
         _bucket,
         _disk,
         _models,
@@ -57,7 +60,8 @@ def _versions(settings: Settings) -> list[Finding]:
 
 def _machine(settings: Settings) -> list[Finding]:
     total, budget = machine.memory_bytes(), machine.budget(settings.memory)
-    found = f"{machine.chip()}, {total / GIB:.0f} GiB; a worker may use {budget / GIB:.1f} GiB"
+    share = "KILN_MEMORY" if settings.memory is not None else f"{machine.SHARE:.0%}; KILN_MEMORY sets another"
+    found = f"{machine.chip()}, {total / GIB:.0f} GiB; a worker may use {budget / GIB:.1f} GiB ({share})"
     if budget > total:
         return [Finding("problem", "memory", found, "set KILN_MEMORY below what the machine has")]
     return [Finding("ok", "memory", found)]
@@ -104,6 +108,16 @@ def _redis(settings: Settings) -> list[Finding]:
     return found
 
 
+def _orders(settings: Settings) -> list[Finding]:
+    key = admin_key(settings)
+    if key is None:
+        mend = "set KILN_ADMIN_KEY, the same for workers and those who steer: openssl rand -hex 32"
+        return [
+            Finding("warning", "orders", "no key: kiln pause, resume and drain are not obeyed here", mend)
+        ]
+    return [Finding("ok", "orders", f"obeyed where they are signed with the key {fingerprint(key)}")]
+
+
 def _bucket(settings: Settings) -> list[Finding]:
     try:
         bucket = Bucket.open(settings, attempts=1)
@@ -129,10 +143,17 @@ def _disk(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    names = sorted(installed(settings.models_dir))
-    if names == ["demo:bf16"]:
-        return [Finding("warning", "models", "only the demo's", "kiln models pull hidream-o1-dev")]
-    return [Finding("ok", "models", ", ".join(names))]
+    largest = Budget(installed(settings.models_dir), settings).largest()
+    names = ", ".join(
+        f"{kind} (up to {side} x {side})" if side else f"{kind} (not one picture)"
+        for kind, side in sorted(largest.items())
+    )
+    if not all(largest.values()):
+        mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
+        return [Finding("problem", "models", names, mend)]
+    if set(largest) == {"demo:bf16"}:
+        return [Finding("warning", "models", f"only the demo's, {names}", "kiln models pull hidream-o1-dev")]
+    return [Finding("ok", "models", names)]
 
 
 def _sleep(settings: Settings) -> list[Finding]:

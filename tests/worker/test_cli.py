@@ -49,6 +49,23 @@ def test_doctor_names_the_command_that_mends_it(
 
 
 @pytest.mark.usefixtures("environment")
+def test_doctor_tells_the_budget_and_what_fits_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(what: str) -> dict[str, str]:
+        findings = json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])
+        return next(one for one in findings if one["what"] == what)
+
+    assert "(70%; KILN_MEMORY sets another)" in found("memory")["found"]
+    monkeypatch.setenv("KILN_MEMORY", "64GiB")
+    assert "may use 64.0 GiB (KILN_MEMORY)" in found("memory")["found"]
+    assert found("models")["found"] == "only the demo's, demo:bf16 (up to 2048 x 2048)"
+    monkeypatch.setenv("KILN_MEMORY", "16MiB")
+    assert found("models")["state"] == "problem"
+    assert "KILN_MEMORY" in found("models")["mend"]
+
+
+@pytest.mark.usefixtures("environment")
 def test_models_are_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
