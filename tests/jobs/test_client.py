@@ -96,10 +96,21 @@ def test_a_known_id_is_left_as_it_is(kiln: Kiln) -> None:
     assert queued(kiln, "kiln:demo:bf16:high:default") == []
 
 
-def test_what_is_no_list_under_a_lanes_name_gives_way(kiln: Kiln) -> None:
-    kiln.redis.set(f"rq:queue:{LANE}", "text")
-    assert kiln.submit(id="mine", **spec()).created
+@pytest.mark.parametrize("key", [f"rq:queue:{LANE}", "kiln:bell:demo", "rq:group:night", "rq:groups"])
+def test_what_became_another_type_keeps_no_job_out(kiln: Kiln, key: str) -> None:
+    kiln.redis.set(key, "text")
+    (job,) = kiln.submit_many([spec()], ids=["mine"], batch="night")
+    assert job.created
     assert queued(kiln) == ["mine"]
+    assert kiln.redis.smembers("rq:group:night") == {b"mine"}
+
+
+def test_without_a_set_of_queues_nothing_is_half_submitted(kiln: Kiln) -> None:
+    kiln.redis.set("rq:queues", "text")
+    with pytest.raises(NotReadyError, match=r"answered: rq:queues is a string, not .* delete it"):
+        kiln.submit(id="mine", **spec())
+    kiln.redis.delete("rq:queues")
+    assert kiln.submit(id="mine", **spec()).created
 
 
 def test_an_id_twice_in_one_call_is_one_job(kiln: Kiln) -> None:
