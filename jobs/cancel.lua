@@ -24,13 +24,14 @@ for i = 4, #ARGV do
       redis.call('EXPIRE', record, keep)
       redis.pcall('ZADD', 'rq:canceled:' .. lane, now + keep, job)
       redis.pcall('ZREM', 'rq:deferred:' .. lane, job)
-      -- Whoever renders or delivers it finds within a beat that it is not his any more.
+      -- Whoever renders or delivers it finds within a beat that it is not his any more; told, at once.
       local execution = redis.call('GET', 'kiln:own:' .. job)
       if execution then
         redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
         redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
         redis.pcall('ZREM', 'rq:executions:' .. job, execution)
         redis.call('DEL', 'kiln:own:' .. job, 'rq:execution:' .. job .. ':' .. execution, 'kiln:taken:' .. execution)
+        redis.pcall('PUBLISH', 'kiln:calls', 'job:' .. job)
       end
     end
     answers[#answers + 1] = status

@@ -140,7 +140,7 @@ def status(
         return
     found = [kiln.status(job_id) for job_id in ids]
     if as_json:
-        _json([one.as_dict() for one in found] if len(found) > 1 else found[0].as_dict())
+        print_json([one.as_dict() for one in found] if len(found) > 1 else found[0].as_dict())
         return
     for one in found:
         out.print(_describe(one), markup=False)
@@ -172,43 +172,16 @@ def fetch(
     kiln = Kiln()
     paths = [str(kiln.fetch(job_id, folder)) for job_id in ids]
     if as_json:
-        _json([{"id": job_id, "png": path} for job_id, path in zip(ids, paths, strict=True)])
+        print_json([{"id": job_id, "png": path} for job_id, path in zip(ids, paths, strict=True)])
     else:
         for path in paths:
             print(path)
 
 
 @app.command()
-def cancel(
-    ids: Annotated[list[str], typer.Argument(help="Jobs.", metavar="ID")],
-    any_client: Annotated[bool, typer.Option("--any-client", help="Other clients' too.")] = False,
-    as_json: JSON = False,
-) -> None:
-    """Cancel jobs: queued ones are gone, running ones stop, finished pictures are not stored."""
-    answers = Kiln().cancel(ids, any_client=any_client)
-    if as_json:
-        _json(answers)
-    else:
-        for job_id, was in answers.items():
-            out.print(f"{job_id}  {_CANCELLED.get(was, 'cancelled')}", markup=False)
-    if any(was in {"unknown", "foreign"} for was in answers.values()):
-        raise typer.Exit(1)
-
-
-_CANCELLED = {  # what a job was, where it was not there to be cancelled
-    "unknown": "no such job",
-    "foreign": "another client's; --any-client cancels it",
-    "finished": "had finished already",
-    "failed": "had failed already",
-    "canceled": "was cancelled already",
-    "stopped": "was cancelled already",
-}
-
-
-@app.command()
 def schema() -> None:
     """Print the JSON Schema of a job's spec."""
-    _json(RenderSpec.model_json_schema())
+    print_json(RenderSpec.model_json_schema())
 
 
 def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
@@ -220,7 +193,7 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
     _tell_of_unserved(kiln, jobs)
     if not wait:
         if as_json:
-            _json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
+            print_json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
             return
         for job in jobs:
             print(job.id)
@@ -232,7 +205,7 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
     if folder is not None:
         paths = {id: str(kiln.fetch(id, folder)) for id, one in ended.items() if one.state == "finished"}
     if as_json:
-        _json([{**ended[job.id].as_dict(), "file": paths.get(job.id)} for job in jobs])
+        print_json([{**ended[job.id].as_dict(), "file": paths.get(job.id)} for job in jobs])
     else:
         for job in jobs:
             out.print(paths.get(job.id) or line(ended[job.id], job.spec.prompt), markup=False, soft_wrap=True)
@@ -246,6 +219,14 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
     except NotReadyError:  # the jobs are in; who works is not worth failing for
         return
     served = {kind for worker in workers for kind in worker["serves"].split(",")}
+    paused = {name for worker in workers for name in worker["paused"].split(",")}
+    for one in {
+        "farm",
+        *(f"client:{job.spec.client}" for job in jobs),
+        *(f"model:{job.spec.model}" for job in jobs),
+    }:
+        if one in paused:
+            err.print(f"kiln: {one} is paused; it waits for: kiln resume {one}", markup=False)
     wanted = {f"{job.spec.model}:{job.spec.quantization}" for job in jobs}
     if served and wanted - served:
         err.print(
@@ -260,7 +241,7 @@ def _farm(kiln: Kiln, as_json: bool) -> None:
     """What waits in each lane, and what each worker does."""
     farm = kiln.farm()
     if as_json:
-        _json(farm)
+        print_json(farm)
         return
     lanes = Table("lane", "queued", "started", "finished", "failed", title="lanes", title_justify="left")
     for lane in farm["lanes"]:
@@ -269,6 +250,8 @@ def _farm(kiln: Kiln, as_json: bool) -> None:
     for worker in farm["workers"]:
         workers.add_row(worker["name"], worker["state"], worker["serves"])
     out.print(lanes if farm["lanes"] else "no jobs yet")
+    if paused := sorted({name for one in farm["workers"] for name in one["paused"].split(",") if name}):
+        out.print(f"paused: {', '.join(paused)}", markup=False)
     out.print(workers if farm["workers"] else "no workers; start one with: kiln worker", markup=False)
 
 
@@ -333,5 +316,6 @@ def _line(entry: str, shared: dict[str, Any], number: int) -> dict[str, Any]:
     return spec
 
 
-def _json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
     print(json.dumps(value, indent=1, ensure_ascii=False))

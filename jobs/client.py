@@ -19,15 +19,17 @@ from rq.utils import now, utcformat
 
 from jobs.connection import connect, explained
 from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
+from jobs.orders import Order, Target, Verb, admin_key, fingerprint, give
 from jobs.pictures import read_picture
 from jobs.record import RenderJob, check_job_id
 from jobs.settings import Settings
 from jobs.sidecar import Sidecar
 from jobs.spec import RenderSpec
-from jobs.status import JobStatus, read_farm, read_statuses
+from jobs.status import ENDED, JobStatus, read_farm, read_open, read_statuses
 from jobs.storage import Bucket, CorruptObjectError, png_key, reference_key, sidecar_key
 
 CHUNK = 200  # jobs in one round trip
+_BEYOND = {*ENDED, "canceled", "stopped", "unknown", "foreign"}  # what a cancel found and left alone
 _LANE = re.compile(r"kiln:[^:]+:[^:]+:[^:]+:([a-z0-9][a-z0-9_-]{0,47})")
 
 
@@ -193,6 +195,49 @@ class Kiln:
                 answers += self._cancel(args=[utcformat(now()), client, self.settings.result_days, *chunk])
         return {job_id: answer.decode() for job_id, answer in zip(ids, answers, strict=True)}
 
+    def cancel_all(self, target: str | Target, *, any_client: bool = False) -> dict[str, str]:
+        """Cancel all that waits for, or is held by, a target; of this client only, unless `any_client`.
+
+        What each was, as `cancel` tells it. Raises UsageError where the target is another client and
+        `any_client` was not said.
+        """
+        target = target if isinstance(target, Target) else Target.parse(target)
+        client = "" if any_client else self.settings.client
+        if client and target.kind == "client" and target.name != client:
+            raise UsageError(f"{target} is another client; --any-client cancels its jobs")
+        cancelled: dict[str, str] = {}
+        while True:  # a job may change its place while the places are looked through
+            with explained(self.settings):
+                there = read_open(self.redis, target, client)
+            answers = self.cancel(there, any_client=any_client)
+            new = {job_id: was for job_id, was in answers.items() if was not in _BEYOND}
+            if not new:
+                return cancelled
+            cancelled |= new
+
+    def pause(self, target: str | Target) -> Order:
+        """Let no further job be taken: by the farm or a worker, of a client or a model. Running ones go on.
+
+        Raises UsageError, and NotReadyError where no key is there to sign with.
+        """
+        return self._order("pause", target)
+
+    def resume(self, target: str | Target) -> Order:
+        """End what `pause` began for the very same target. Raises as `pause`."""
+        return self._order("resume", target)
+
+    def drain(self, target: str | Target, *, now: bool = False) -> Order:
+        """Let a worker, or all that run, finish the running job, deliver and leave; `now` gives the job back.
+
+        Raises as `pause`.
+        """
+        return self._order("drain", target, now=now)
+
+    def deaf(self) -> list[str]:
+        """Workers at work that will not obey orders signed with this key: they have another, or none."""
+        own = fingerprint(admin_key(self.settings))
+        return [worker["name"] for worker in self.farm()["workers"] if worker["orders"] != own]
+
     def farm(self) -> dict[str, list[dict[str, Any]]]:
         """What waits in each lane and what each worker does, as numbers and words."""
         with explained(self.settings):
@@ -231,6 +276,16 @@ class Kiln:
         except OSError as error:
             raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
         return target
+
+    def _order(self, verb: Verb, target: str | Target, now: bool = False) -> Order:
+        key = admin_key(self.settings)
+        if key is None:
+            raise NotReadyError(
+                "KILN_ADMIN_KEY is not set, which signs orders; workers obey those signed with theirs"
+            )
+        order = Order(verb=verb, target=str(target), at=0.0, now=now).check()
+        with explained(self.settings):
+            return give(self.redis, order, key)
 
     def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:
         if isinstance(spec, RenderSpec):  # wire() leaves a client out that is the default, named or not

@@ -30,6 +30,7 @@ class Instance(BaseModel):
     bucket: str
     access_key: str
     secret_key: SecretStr
+    admin_key: SecretStr
     pid: int
     started: float  # seconds since the epoch
 
@@ -50,6 +51,7 @@ class Instance(BaseModel):
         record = self.model_dump() | {
             "redis_url": self.redis_url.get_secret_value(),
             "secret_key": self.secret_key.get_secret_value(),
+            "admin_key": self.admin_key.get_secret_value(),
         }
         part = home / "instance.json.part"
         part.touch(mode=0o600)
@@ -65,7 +67,14 @@ def _expanded(path: Path) -> Path:
         raise ValueError(f"{path}: {error}") from None
 
 
+def _long_enough(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < 16:
+        raise ValueError("needs at least 16 characters; make one with: openssl rand -hex 32")
+    return key
+
+
 Folder = Annotated[Path, AfterValidator(_expanded)]
+AdminKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
 class Settings(BaseSettings):
@@ -78,6 +87,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None  # absent: the instance in `home`
     s3_endpoint: str | None = None  # absent: the instance in `home`, or AWS where redis_url is set
     s3_bucket: str = "pixelkiln"
+    admin_key: AdminKey | None = None  # signs orders to workers; absent: the instance's in `home`, or none
     client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
     home: Folder = Path(".kiln")  # local state of the embedded servers
     models_dir: Folder = Path("~/.kiln/models")

@@ -14,6 +14,8 @@ import redis
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from jobs.orders import Target
+from jobs.record import JOB_ID
 from jobs.sidecar import Sidecar
 
 State = Literal["queued", "started", "finished", "failed", "cancelled"]
@@ -114,6 +116,8 @@ def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
                     "serves": fields.get("queues", ""),
                     "host": fields.get("hostname", ""),
                     "seen": fields.get("last_heartbeat", ""),
+                    "paused": fields.get("kiln_paused", ""),
+                    "orders": fields.get("kiln_orders", ""),
                 }
             )
     return {
@@ -129,6 +133,43 @@ def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
         ],
         "workers": workers,
     }
+
+
+def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]:
+    """Ids of jobs that wait in the target's lanes or are held by its workers; of one `client`, or '' for all.
+
+    As RQ's records have them: each is to be looked at before anything is done to it.
+    """
+    found: list[bytes] = []
+    if target.kind == "worker":
+        members: Any = connection.smembers("rq:workers")
+        for key in members:
+            name = _text(key).removeprefix("rq:worker:")
+            if target.covers(name):
+                held: Any = connection.smembers(f"rq:worker:{name}:executions")
+                found += [member.rpartition(b":")[0] for member in held]
+    else:
+        names: Any = connection.smembers("rq:queues")
+        for lane in (key.removeprefix(b"rq:queue:") for key in names):
+            parts = lane.decode("utf-8", "replace").split(":")
+            if len(parts) != 5 or parts[0] != "kiln" or (client and parts[4] != client):
+                continue
+            if target.kind == "farm" or target.name == parts[1 if target.kind == "model" else 4]:
+                found += _ids_in(connection, lane)
+    texts = (job_id.decode("utf-8", "replace") for job_id in found)
+    return [job_id for job_id in dict.fromkeys(texts) if JOB_ID.fullmatch(job_id)]
+
+
+def _ids_in(connection: redis.Redis, lane: bytes) -> list[bytes]:
+    """Waiting, held and deferred ids of a lane; where a stranger's key has another type, none."""
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.lrange(b"rq:queue:" + lane, 0, -1)
+        pipe.zrange(b"rq:wip:" + lane, 0, -1)
+        pipe.zrange(b"rq:deferred:" + lane, 0, -1)
+        waiting, held, deferred = (
+            answer if isinstance(answer, list) else [] for answer in pipe.execute(raise_on_error=False)
+        )
+    return [*waiting, *(member.rpartition(b":")[0] for member in held), *deferred]
 
 
 def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> JobStatus | None:

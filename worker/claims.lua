@@ -4,6 +4,7 @@
 -- kiln:leases         sorted set <job>:<execution> by the server time at which the lease runs out
 -- kiln:taken:<exec>   the job an execution took, so that a take repeated after a lost reply finds it again
 -- kiln:clocks         hash client -> GPU seconds it was given; kiln:now is the clock of the last job taken
+-- kiln:orders         hash of signed orders, which this script hands out unread; kiln:orders:serial names their state
 --
 -- The rest are RQ's own records in RQ's own form, so that its tools show what happens. No key is declared:
 -- scripts that look for the best of many lanes cannot name them, and a farm's Redis is one server.
@@ -157,10 +158,31 @@ local function head(lane)
   return nil
 end
 
+local function serial_of_orders()
+  local serial = redis.pcall('GET', 'kiln:orders:serial')
+  return type(serial) == 'string' and #serial <= 64 and serial or ''
+end
+
 local RANK = { high = 0, normal = 1, low = 2 }
 local operation = {}
 
--- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', then those served
+-- longest order, most orders: the serial, then names and orders; 'many' where there are more
+function operation.orders(a)
+  local answer = { serial_of_orders() }
+  if redis.call('TYPE', 'kiln:orders').ok ~= 'hash' then return answer end
+  if redis.call('HLEN', 'kiln:orders') > tonumber(a[2]) then return 'many' end
+  for _, field in ipairs(redis.call('HKEYS', 'kiln:orders')) do
+    if #field <= 128 and redis.call('HSTRLEN', 'kiln:orders', field) <= tonumber(a[1]) then
+      answer[#answer + 1] = field
+      answer[#answer + 1] = redis.call('HGET', 'kiln:orders', field)
+    end
+  end
+  return answer
+end
+
+-- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', serial of the orders
+-- that the worker knows or '' if it knows none, number of paused clients, these, then the kinds served.
+-- 'orders' where there are others by now.
 function operation.take(a)
   local execution, worker, stamp, lease = a[1], a[2], a[3], tonumber(a[4])
   local estimate, stale, resident = tonumber(a[5]), a[6], a[7]
@@ -169,8 +191,10 @@ function operation.take(a)
     if holds(earlier, execution) then return describe(earlier, execution) end
     return false
   end
-  local served = {}
-  for i = 8, #a do served[a[i]] = true end
+  if a[8] ~= '' and a[8] ~= serial_of_orders() then return 'orders' end
+  local paused, served, first = {}, {}, 10 + tonumber(a[9])
+  for i = 10, first - 1 do paused[a[i]] = true end
+  for i = first, #a do served[a[i]] = true end
   local floor = tonumber(redis.call('GET', 'kiln:now') or '0') or 0
   if not (floor >= 0 and floor < 2 ^ 53) then floor = 0 end
   local best
@@ -178,7 +202,7 @@ function operation.take(a)
     local lane = string.match(key, '^rq:queue:(kiln:.*)$')
     local kind, priority, client
     if lane then kind, priority, client = lane_parts(lane) end
-    if kind and served[kind] and redis.call('TYPE', key).ok == 'list' then
+    if kind and served[kind] and not paused[client] and redis.call('TYPE', key).ok == 'list' then
       local job = head(lane)
       if job then
         -- Start-time fair queueing: a client that was away is not owed the time it did not ask for.

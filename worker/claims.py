@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -23,6 +23,7 @@ from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from jobs.orders import MAX_ORDER
 from jobs.record import DAY, FAILURE_DAYS, Follower, RenderJob
 
 log = logging.getLogger("kiln.claims")
@@ -32,7 +33,13 @@ CRASHES = 2  # workers that a job has taken down for certain, from which it is q
 LAPSES = 4  # leases that ran out on it, from which it is too: a network that is cut does that as well
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
 
+MOST_ORDERS = 4096
+
 Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
+
+
+class NewOrdersError(Exception):
+    """The orders that a worker knows are not those in force."""
 
 
 def stamp(moment: datetime | None = None) -> str:
@@ -92,19 +99,24 @@ class Claims:
         *,
         execution: str | None = None,
         estimate: float = 30.0,
+        serial: str = "",
+        without: Collection[str] = (),
     ) -> Claim | None:
         """The next job of the best lane among the `model:quantization` served, if any waits.
 
         Best: highest priority, then the client that had least GPU time, then `resident` unless another has
-        waited too long. Repeating a call with the same `execution` gives the same job.
+        waited too long. Clients `without` are passed over. Repeating a call with the same `execution` gives
+        the same job. Raises NewOrdersError where `serial` is not that of the orders in force.
         """
         execution = execution or new_execution()
         started = datetime.now(UTC)
         stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
-        arguments = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident, *served]
-        found = self._call("take", *arguments)
+        about = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident]
+        found = self._call("take", *about, serial, len(without), *without, *served)
         if not found:
             return None
+        if found == b"orders":
+            raise NewOrdersError
         job_id, lane, data, submitted, attempt, crashes = found
         return Claim(
             job_id.decode(),
@@ -117,6 +129,18 @@ class Claims:
             started,
             estimate,
         )
+
+    def orders(self) -> tuple[str, dict[str, bytes]]:
+        """The serial of the orders in force, and what stands under each field: nobody has looked at it yet.
+
+        Raises NewOrdersError where there are more than an admin can have given.
+        """
+        found = self._call("orders", MAX_ORDER, MOST_ORDERS)
+        if found == b"many":
+            raise NewOrdersError
+        serial, *pairs = found
+        names = (name.decode("utf-8", "replace") for name in pairs[::2])
+        return serial.decode("utf-8", "replace"), dict(zip(names, pairs[1::2], strict=True))
 
     def renew(self, held: Iterable[tuple[Claim, Progress | None]]) -> set[str]:
         """Prolong the leases and publish the progress given; the executions that own their job no more."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+import jobs.steer  # noqa: F401 - its commands are mounted by being there
 from jobs.cli import JSON, app, err, out, parse_size
 from jobs.errors import KilnError, NotReadyError, UsageError
 from jobs.settings import Settings

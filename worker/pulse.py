@@ -40,6 +40,7 @@ class Pulse(threading.Thread):
         self._lost: set[str] = set()
         self._state = "starting"
         self._stop_asked = threading.Event()
+        self._woken = threading.Event()
         self._reap_from = time.monotonic() + GRACE
         self._beats = 0
         self._last_beat = time.monotonic()  # the last whole one that Redis answered
@@ -80,9 +81,20 @@ class Pulse(threading.Thread):
         """What this worker is doing, for those who ask."""
         self._state = state
 
+    def tell(self, **facts: str) -> None:
+        """Show these in RQ's record of this worker from the next whole beat on."""
+        with self._lock:
+            self._about = {**self._about, **facts}
+
+    def look(self, job_id: str | None = None) -> None:
+        """Beat now: about every claim, or if this job is held. Someone says that something has changed."""
+        if job_id is None or any(claim.job_id == job_id for claim in self.held()):
+            self._woken.set()
+
     def stop(self) -> None:
         """End the thread and strike the worker off RQ's list."""
         self._stop_asked.set()
+        self._woken.set()
         if self.is_alive():
             self.join(timeout=10)
 
@@ -98,12 +110,14 @@ class Pulse(threading.Thread):
         next_beat = 0.0
         while not self._stop_asked.is_set():
             exit_if(self._stall)
-            full = time.monotonic() >= next_beat
+            woken = self._woken.is_set()
+            self._woken.clear()
+            full = woken or time.monotonic() >= next_beat
             if full:
                 next_beat = time.monotonic() + BEAT
             if full or self._news:
                 self._guarded(lambda: self._beat(full))  # noqa: B023 - called at once
-            self._stop_asked.wait(PUBLISH)
+            self._woken.wait(PUBLISH)
         self._guarded(self._strike_off)
 
     def _guarded(self, act: Callable[[], None]) -> None:

@@ -20,13 +20,14 @@ import redis
 from jobs.catalogue import CATALOGUE
 from jobs.connection import connect, explained
 from jobs.errors import KilnError, NotReadyError, SpecError
+from jobs.orders import admin_key
 from jobs.record import read_spec
 from jobs.settings import Settings
 from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
 from worker import machine
 from worker.awake import Awake
-from worker.claims import Claim, Claims, Progress, new_execution
+from worker.claims import Claim, Claims, NewOrdersError, Progress, new_execution
 from worker.delivery import Delivery, Machine, Rendered
 from worker.engines.engine import CheckpointError, EngineError, Step
 from worker.models import Installed, installed
@@ -36,6 +37,7 @@ from worker.references import References
 from worker.renderer import GiveBackError, Renderer
 from worker.spool import Spool
 from worker.stall import Stall
+from worker.steering import Steering, worker_name
 
 log = logging.getLogger("kiln.worker")
 
@@ -43,6 +45,7 @@ POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
 LINGER = 60.0  # idle seconds after which the machine may sleep
 REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
 ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
+REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
 RETRY = 1.0  # seconds between tries while Redis is away
 ATTEMPTS = 20  # of a job whose references cannot be fetched, until it fails: others wait behind it
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
@@ -56,7 +59,7 @@ class Service:
 
     def __init__(self, settings: Settings, only: Iterable[str] = ()) -> None:
         self._settings = settings
-        self.name = f"{platform.node().split('.')[0] or 'worker'}-{secrets.token_hex(3)}"
+        self.name = worker_name(platform.node(), secrets.token_hex(3))
         self._served = self._choose(set(only))
         self._redis = connect(settings)
         with explained(settings):
@@ -68,6 +71,9 @@ class Service:
         about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
         stall = Stall(settings.stall_seconds)
         self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, stall)
+        ear = self._own_claims(BEAT_TIMEOUT)
+        with explained(settings):
+            self._steering = Steering(ear, self.name, admin_key(settings), self._pulse)
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
@@ -79,10 +85,11 @@ class Service:
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
         self._rest_until = 0.0  # monotonic; no job is taken before
         self._rest_reason = ""
+        self._reread = 0  # times in a row that the orders were others again before a take
         self._refused = False  # Redis answers, but not with a job
 
     def run(self) -> None:
-        """Work until asked to leave: SIGTERM or SIGINT once finishes the running job, twice gives it back.
+        """Work until asked to leave: SIGTERM, SIGINT or an order finishes the running job, two give it back.
 
         Raises KilnError where the worker is unwell, once what it rendered is delivered: started again, it may
         be well.
@@ -95,6 +102,7 @@ class Service:
         before = {s: signal.signal(s, self._leave) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
             self._pulse.start()
+            self._steering.start()
             self._delivery.start()
             if self._previews is not None:
                 self._previews.start()
@@ -107,7 +115,7 @@ class Service:
 
     def _work(self) -> None:
         idle_since = time.monotonic()
-        while not self._asked_to_leave:
+        while not self._leaving:
             reason = self._unable()
             if reason is not None:
                 self._pulse.say(f"takes no jobs: {reason}")
@@ -123,20 +131,32 @@ class Service:
             elif time.monotonic() - idle_since > LINGER:
                 self._awake.release()
 
+    @property
+    def _leaving(self) -> int:
+        """How urgently it was asked to leave: 0 not at all, 1 when the running job is done, 2 now."""
+        return max(self._asked_to_leave, self._steering.standing.leave)
+
     def _take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
         if not self._refused:
             self._pulse.say("idle")
+        standing = self._steering.standing
+        paused = standing.names("model")
         try:
             claim = self._claims.take(
-                list(self._served),
+                [kind for kind, one in self._served.items() if one.model not in paused],
                 self._renderer.resident,
                 execution=self._execution,
                 estimate=self._estimate,
+                serial=standing.serial if self._reread < REREADS else "",
+                without=standing.names("client"),
             )
-            self._execution = new_execution()
+            self._execution, self._reread = new_execution(), 0
             if claim is None:
                 self._claims.wait({one.model for one in self._served.values()}, POLL)
+        except NewOrdersError:
+            self._obey()
+            return None
         except redis.ResponseError as error:
             if not self._refused:
                 log.warning("takes no jobs: Redis refuses: %s", error)
@@ -151,6 +171,15 @@ class Service:
         self._refused = False
         return claim
 
+    def _obey(self) -> None:
+        """Read the orders that came since; nothing is taken by those before."""
+        self._reread += 1
+        try:
+            self._steering.read()
+        except redis.RedisError as error:
+            log.debug("orders: %s", error)
+            time.sleep(RETRY)
+
     def _serve(self, claim: Claim) -> None:
         """Bring one job to its end, or give it back."""
         taken = time.time()
@@ -159,7 +188,7 @@ class Service:
             self._mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
             rendered = self._render(claim, spec, taken)
-            if not self._delivery.put(rendered, lambda: self._asked_to_leave > 1):
+            if not self._delivery.put(rendered, lambda: self._leaving > 1):
                 raise GiveBackError
         except GiveBackError:
             self._give_back(claim)
@@ -191,7 +220,7 @@ class Service:
             self._pulse.report(claim, Progress("rendering", step.index, step.total))
             if self._previews is not None:
                 self._previews.offer(claim, step)
-            return self._asked_to_leave < 2 and not self._pulse.lost(claim)
+            return self._leaving < 2 and not self._pulse.lost(claim)
 
         self._pulse.say(f"rendering {claim.job_id}")
         rendered = self._renderer.render(claim, spec, taken, report)
@@ -247,7 +276,7 @@ class Service:
                 if isinstance(error, redis.ResponseError) and not told:
                     log.warning("Redis refuses, tried until it does not: %s", error)
                     told = True
-                if self._asked_to_leave > 1:
+                if self._leaving > 1:
                     return
                 time.sleep(RETRY)
 
@@ -261,6 +290,8 @@ class Service:
             raise KilnError(self._renderer.unwell)
         if not self._served:
             raise KilnError("no checkpoint can be loaded; see the log above and `kiln doctor`")
+        if self._steering.standing.here:
+            return self._steering.standing.here
         if time.monotonic() < self._rest_until:
             return self._rest_reason
         trouble = self._delivery.trouble
@@ -286,13 +317,14 @@ class Service:
 
     def _close(self) -> None:
         """Deliver or spool what was rendered, give the rest back, end the threads."""
-        self._delivery.close(lambda: self._asked_to_leave > 1)
+        self._delivery.close(lambda: self._leaving > 1)
         if left := self._spool.waiting():
             log.info("%d pictures stay in the spool; they are delivered at the next start", left)
         for claim in self._pulse.held():
             self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
         if self._previews is not None and self._previews.is_alive():
             self._previews.stop()
+        self._steering.stop()
         self._pulse.stop()
         self._awake.release()
         self._renderer.unload()

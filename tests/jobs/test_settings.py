@@ -28,6 +28,7 @@ def instance(**changes: object) -> Instance:
         "bucket": "pixelkiln",
         "access_key": "kiln",
         "secret_key": SECRET,
+        "admin_key": SECRET,
         "pid": 1,
         "started": 1.0,
     }
@@ -146,6 +147,7 @@ def test_a_tilde_is_the_home_folder_wherever_it_is_written(
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KILN_REDIS_URL", f"redis://:{SECRET}@example.org:6379/0")
+    monkeypatch.setenv("KILN_ADMIN_KEY", f"{SECRET}, but longer")
     shown = [Settings.load(), instance()]
     assert SECRET not in "".join([*map(repr, shown), *map(str, shown), Settings.load().model_dump_json()])
 

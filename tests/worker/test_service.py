@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from jobs.record import FUNCTION
 from tests.waiting import until
 from tests.wire import Proxy
+from tests.worker.working import working
 from worker.claims import Claim
 from worker.engines.hidream.manifest import digest
 from worker.service import ATTEMPTS, Service
@@ -40,31 +39,6 @@ LANE = "kiln:demo:bf16:normal:default"
 @pytest.fixture
 def service(settings: Settings) -> Service:
     return Service(settings, ["demo"])
-
-
-def working(service: Service, condition: Callable[[], Any]) -> None:
-    """Let a service work, on this thread as it must, until something is true; then ask it to leave."""
-    failed: list[BaseException] = []
-    left = threading.Event()
-
-    def watch() -> None:
-        try:
-            until(lambda: left.is_set() or condition(), "the service has done its work", 120)
-        except BaseException as error:
-            failed.append(error)
-        if not left.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes too late shall end nothing
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        service.run()
-    finally:
-        left.set()
-        watcher.join()
-        signal.signal(signal.SIGTERM, before)
-    assert failed == []
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -62,9 +63,21 @@ def up(home: Path) -> Iterator[Local]:
             bucket=BUCKET,
             access_key=seaweed.access_key,
             secret_key=SecretStr(seaweed.secret_key),
+            admin_key=SecretStr(_admin_key(home / "admin.key")),
             pid=os.getpid(),
             started=time.time(),
         )
         instance.write(home)
         stack.callback((home / "instance.json").unlink, missing_ok=True)
         yield Local(instance, valkey, seaweed)
+
+
+def _admin_key(path: Path) -> str:
+    """Kept from start to start: what was paused stays paused."""
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.chmod(0o600)
+        part.write_text(secrets.token_hex(32))
+        part.replace(path)
+    return path.read_text()
