@@ -13,6 +13,8 @@ from pydantic import SecretStr
 
 from jobs import Kiln, Settings
 from jobs.storage import Bucket
+from tests.leaks.scan import Scanner, stands_in
+from tests.leaks.witness import Witness, witnessed
 from tests.servers import local_instance
 from tests.wire import Proxy, proxy_to, through
 from worker.engines.blas import use_openblas
@@ -35,6 +37,17 @@ def pytest_configure() -> None:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_shows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
+    """After the last test, nothing that the run left or showed holds a secret of its servers."""
+    with witnessed(tmp_path_factory.mktemp("witness")) as witness:
+        yield witness
+    base = tmp_path_factory.getbasetemp()
+    secrets = sorted(stands_in(base))
+    scanner = Scanner({f"secret {number}": secret for number, secret in enumerate(secrets, 1)})
+    assert scanner.leaks_in(base) == []
 
 
 @pytest.fixture(scope="session")

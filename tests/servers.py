@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.leaks.witness import keep_objects
 from worker.local.instance import Local, up
 
 
@@ -14,3 +15,4 @@ def local_instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
     """One Valkey and one SeaweedFS for the whole run."""
     with up(tmp_path_factory.mktemp("kiln")) as local:
         yield local
+        keep_objects(local, tmp_path_factory.mktemp("bucket"))

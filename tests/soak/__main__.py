@@ -1,0 +1,45 @@
+"""`python -m tests.soak`: mixed jobs through one worker; does its memory stay within what it was given?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from pydantic import ByteSize, TypeAdapter
+
+from jobs import Kiln, Settings
+from tests.soak.soak import install, mix, soak
+from worker.engines.blas import use_openblas
+from worker.local.instance import up
+
+
+def main() -> int:
+    """Run once, print what was seen; 0 where it was as promised."""
+    parse = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parse.add_argument("--jobs", type=int, default=500)
+    parse.add_argument("--memory", default="512MiB", help="what the worker may use")
+    asked = parse.parse_args()
+    use_openblas()
+    with tempfile.TemporaryDirectory(prefix="kiln-soak-") as name:
+        folder = Path(name)
+        install(folder / "models")
+        with up(folder / "servers") as local:
+            places = {"home": "servers", "models_dir": "models", "spool_dir": "spool", "cache_dir": "cache"}
+            fields = {field: folder / place for field, place in places.items()}
+            variables = {f"KILN_{field.upper()}": str(path) for field, path in fields.items()}
+            os.environ |= {
+                "AWS_ACCESS_KEY_ID": local.instance.access_key,
+                "AWS_SECRET_ACCESS_KEY": local.instance.secret_key.get_secret_value(),
+            }
+            memory = TypeAdapter(ByteSize).validate_python(asked.memory)
+            kiln, environment = Kiln(Settings(**fields)), {**os.environ, **variables}
+            report = soak(kiln, environment, folder, mix(folder), asked.jobs, int(memory))
+    print(*report.lines(), *report.faults(), sep="\n")
+    return 1 if report.faults() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
