@@ -181,7 +181,7 @@ function operation.orders(a)
 end
 
 -- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', serial of the orders
--- that the worker knows or '' if it knows none, number of paused clients, these, then the kinds served.
+-- that the worker knows or '-' if it obeys none, number of paused clients, these, then the kinds served.
 -- 'orders' where there are others by now.
 function operation.take(a)
   local execution, worker, stamp, lease = a[1], a[2], a[3], tonumber(a[4])
@@ -191,7 +191,7 @@ function operation.take(a)
     if holds(earlier, execution) then return describe(earlier, execution) end
     return false
   end
-  if a[8] ~= '' and a[8] ~= serial_of_orders() then return 'orders' end
+  if a[8] ~= '-' and a[8] ~= serial_of_orders() then return 'orders' end
   local paused, served, first = {}, {}, 10 + tonumber(a[9])
   for i = 10, first - 1 do paused[a[i]] = true end
   for i = first, #a do served[a[i]] = true end

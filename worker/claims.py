@@ -99,20 +99,21 @@ class Claims:
         *,
         execution: str | None = None,
         estimate: float = 30.0,
-        serial: str = "",
+        serial: str | None = None,
         without: Collection[str] = (),
     ) -> Claim | None:
         """The next job of the best lane among the `model:quantization` served, if any waits.
 
         Best: highest priority, then the client that had least GPU time, then `resident` unless another has
         waited too long. Clients `without` are passed over. Repeating a call with the same `execution` gives
-        the same job. Raises NewOrdersError where `serial` is not that of the orders in force.
+        the same job. Raises NewOrdersError where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         started = datetime.now(UTC)
         stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
         about = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident]
-        found = self._call("take", *about, serial, len(without), *without, *served)
+        known = "-" if serial is None else serial
+        found = self._call("take", *about, known, len(without), *without, *served)
         if not found:
             return None
         if found == b"orders":

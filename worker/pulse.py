@@ -22,6 +22,7 @@ log = logging.getLogger("kiln.pulse")
 
 BEAT = 3.0  # seconds between renewals
 PUBLISH = 0.4  # seconds between looks at what is new
+SOON = 0.02  # seconds from one beat to the next at least, whoever calls
 GRACE = 10.0  # seconds without reaping after a start or a reconnect, so that the others can renew first
 REGISTRATION = 60  # seconds until RQ's tools stop listing a worker that is gone
 
@@ -117,6 +118,7 @@ class Pulse(threading.Thread):
                 next_beat = time.monotonic() + BEAT
             if full or self._news:
                 self._guarded(lambda: self._beat(full))  # noqa: B023 - called at once
+            self._stop_asked.wait(SOON)
             self._woken.wait(PUBLISH)
         self._guarded(self._strike_off)
 

@@ -148,7 +148,7 @@ class Service:
                 self._renderer.resident,
                 execution=self._execution,
                 estimate=self._estimate,
-                serial=standing.serial if self._reread < REREADS else "",
+                serial=standing.serial if self._reread < REREADS else None,
                 without=standing.names("client"),
             )
             self._execution, self._reread = new_execution(), 0

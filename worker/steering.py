@@ -22,6 +22,7 @@ from worker.pulse import Pulse
 log = logging.getLogger("kiln.steering")
 
 READ = 3.0  # seconds between readings of the orders that nobody called for
+SOON = 0.02  # seconds from a call to the reading, which is for all the calls of that time
 WAIT = 0.2  # seconds the thread listens at a time
 SHOWN = 50  # paused ones that a worker shows
 TOLD = 20  # malformed messages that are logged, one line each
@@ -33,7 +34,7 @@ _WORKER_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 class Standing:
     """What the orders in force mean for one worker."""
 
-    serial: str = ""  # of these orders; '' for a worker that obeys none, or cannot know
+    serial: str | None = None  # of these orders; None for a worker that obeys none, or cannot know
     paused: frozenset[Target] = frozenset()  # of workers, only this one
     leave: int = 0  # 1: once the running job is delivered; 2: now, giving it back
 
@@ -67,6 +68,7 @@ class Steering(threading.Thread):
         self._newest: dict[str, Order] = {}
         self._dropped: set[bytes] = set()
         self._reading = threading.Lock()
+        self._due = 0.0  # monotonic, of the next reading
         self._stop_asked = threading.Event()
         self.standing = Standing()
         pulse.tell(kiln_orders=fingerprint(key))
@@ -81,7 +83,7 @@ class Steering(threading.Thread):
                 serial, found = self._claims.orders()
             except NewOrdersError:
                 self._drop(b"", f"orders are not read: there are more than {MOST_ORDERS}")
-                self.standing = replace(self.standing, serial="")
+                self.standing = replace(self.standing, serial=None)
                 return
             for field, text in found.items():
                 try:
@@ -117,19 +119,20 @@ class Steering(threading.Thread):
     def _listen(self) -> None:
         with self._claims.connection.pubsub(ignore_subscribe_messages=True) as calls:  # type: ignore[no-untyped-call]
             calls.subscribe(CALLS)
-            due = 0.0
+            self._due = 0.0
             while not self._stop_asked.is_set():
-                if time.monotonic() >= due:
+                if time.monotonic() >= self._due:
                     self.read()
-                    due = time.monotonic() + READ
-                message = calls.get_message(timeout=WAIT)
+                    self._due = time.monotonic() + READ
+                left = self._due - time.monotonic()
+                message = calls.get_message(timeout=max(0.0, min(WAIT, left)))
                 if message is not None:
                     self._hear(message["data"])
 
     def _hear(self, data: bytes) -> None:
         kind, _, job_id = data[:80].partition(b":")
         if data == b"orders":
-            self.read()
+            self._due = min(self._due, time.monotonic() + SOON)
         elif kind == b"job" and JOB_ID.fullmatch(job_id.decode("utf-8", "replace")):
             self._pulse.look(job_id.decode())
         else:

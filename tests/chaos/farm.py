@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ class Farm:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder = folder
         self.store = store
+        self.admin_key = secrets.token_hex(16)
         self.valkey = Valkey(folder / "valkey")
         self.to_redis = RedisRelay(lambda: self.valkey.kept.ports[0])
         self.to_s3 = HttpRelay(lambda: int(store.endpoint.rpartition(":")[2]))
@@ -74,7 +76,12 @@ class Farm:
 
     def settings(self, **more: Any) -> Settings:
         """As the harness sees the farm: past the relays."""
-        return Settings(redis_url=SecretStr(self.valkey.url), s3_endpoint=self.store.endpoint, **more)
+        return Settings(
+            redis_url=SecretStr(self.valkey.url),
+            s3_endpoint=self.store.endpoint,
+            admin_key=SecretStr(self.admin_key),
+            **more,
+        )
 
     def _direct(self) -> dict[str, str]:
         return {"redis_url": self.valkey.url, "s3_endpoint": self.store.endpoint}
@@ -96,6 +103,7 @@ class Farm:
             "s3_endpoint": f"http://127.0.0.1:{self.to_s3.port}",
             **(self._direct() if direct else {}),
             "s3_bucket": BUCKET,
+            "admin_key": self.admin_key,
             "spool_dir": str(spool or home / "spool"),
             "spool_free": SPOOL_FREE,
             "home": str(home),

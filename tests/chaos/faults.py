@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import redis
 
+from jobs.errors import NotReadyError
 from tests.chaos.crew import Worker
 from tests.chaos.farm import Farm, crash, revive
 from tests.chaos.http_relay import Fault as Spoiled
@@ -58,6 +60,12 @@ _S3 = (
     ("s3-slow", 2, 2, 5),
     ("s3-crash", 1, 0.2, 4),
 )
+_ORDERS = (  # given as an admin gives them; a drain's workers are started again by the crew
+    ("pause", 4, 0.5, 4),
+    ("drain", 1, 0.5, 2),
+    ("drain-now", 1, 0.5, 2),
+)
+_TARGETS = ("farm", "model:demo", "client:anna")
 _SPOILS: tuple[tuple[Spoil, tuple[float, ...]], ...] = (
     ("answer", (500, 503, 412, 403)),
     ("reset", (0,)),
@@ -74,20 +82,27 @@ _METHODS: dict[Spoil, str] = {  # where it means something
     "corrupt-request": "PUT",
     "corrupt-reply": "GET",
 }
+_TRACKS = (  # name, kinds, seconds between two blows
+    ("workers", _WORKERS, 2.5),
+    ("redis", _REDIS, 4.0),
+    ("s3", _S3, 2.0),
+    ("orders", _ORDERS, 5.0),
+)
 _COMMANDS = ("take", "renew", "EXEC", "release", "adopt", "kiln:own:", "BLPOP", "EVALSHA")
 
 
 def plan(seed: int, seconds: float, workers: int) -> list[list[Blow]]:
     """One list of blows for each track; the tracks run beside each other."""
     tracks = []
-    for name, kinds, gap in (("workers", _WORKERS, 2.5), ("redis", _REDIS, 4.0), ("s3", _S3, 2.0)):
+    for name, kinds, gap in _TRACKS:
         dice = random.Random(f"{seed}:{name}")
         at, blows = dice.uniform(1, gap), []
         while at < seconds:
             kind, _, short, long = dice.choices(kinds, [weight for _, weight, _, _ in kinds])[0]
             lasts = min(dice.uniform(short, long), seconds / 2)
             spoil, values = dice.choice(_SPOILS)
-            word = spoil if kind == "s3-spoil" else dice.choice(_COMMANDS)
+            words = _TARGETS if name == "orders" else _COMMANDS
+            word = spoil if kind == "s3-spoil" else dice.choice(words)
             blows.append(Blow(at, kind, dice.randrange(workers), lasts, dice.choice(values), word))
             at += lasts * (0.3 if name == "workers" else 1.0) + dice.uniform(0.3, 2 * gap)
         tracks.append(blows)
@@ -149,6 +164,18 @@ class Hand:
                 worker.signal(signal.SIGCONT)
         finally:
             self.held.discard(worker.slot)
+
+    def _pause(self, blow: Blow) -> None:
+        kiln = self._farm.kiln()
+        _until_given(lambda: kiln.pause(blow.word))
+        self._wait(blow.seconds)
+        _until_given(lambda: kiln.resume(blow.word))
+
+    def _drain(self, blow: Blow) -> None:
+        with suppress(NotReadyError):
+            self._farm.kiln().drain("farm", now=blow.kind == "drain-now")
+
+    _drain_now = _drain
 
     def _redis_cut(self, blow: Blow) -> None:
         self._farm.to_redis.cut()
@@ -222,6 +249,17 @@ class Hand:
         clock = self._workers[blow.slot].clock
         assert clock is not None
         set_clock(clock, blow.value)
+
+
+def _until_given(order: Callable[[], object], seconds: float = 60.0) -> None:
+    """Give an order until Redis has it: what was paused must not stay so."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(NotReadyError):
+            order()
+            return
+        time.sleep(0.2)
+    raise TimeoutError("an order could not be given")
 
 
 def set_clock(clock: Path, seconds: float) -> None:

@@ -207,7 +207,7 @@ def test_without_a_key_no_order_counts_and_jobs_are_looked_at(admin: Kiln, hear:
     admin.drain("farm")
     ear = hear(key=None, start=True)
     ear.read()
-    assert (ear.standing.paused, ear.standing.leave, ear.standing.serial) == (frozenset(), 0, "")
+    assert (ear.standing.paused, ear.standing.leave, ear.standing.serial) == (frozenset(), 0, None)
     until(lambda: admin.redis.pubsub_numsub(CALLS)[0][1], "it listens")
     admin.redis.publish(CALLS, "job:abc")
     pulse = ear._pulse
@@ -269,9 +269,9 @@ def test_no_job_is_taken_by_orders_that_are_not_in_force_any_more(
     submit()
     ear = hear()
     admin.pause("client:default")
-    claims, serial = make_claims(), ear.standing.serial
-    served = ["demo:bf16"]
-    assert serial == ""  # there were none: nothing is compared
+    claims, served = make_claims(), ["demo:bf16"]
+    with pytest.raises(NewOrdersError):  # the very first
+        claims.take(served, serial=ear.standing.serial)
     ear.read()
     first = ear.standing
     assert claims.take(served, serial=first.serial, without=first.names("client")) is None
