@@ -319,7 +319,11 @@ class Kiln:
 
     def _finished(self, job_id: str) -> JobStatus:
         status = self.status(job_id)
-        if status.state != "finished" or status.result is None:
+        if status.state == "finished" and status.result is None:
+            raise JobFailedError(
+                f"job {job_id} is finished, but its result cannot be read; submit the job again"
+            )
+        if status.state != "finished":
             reason = f": {status.error}" if status.error else ""
             raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
         return status

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import redis
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from jobs.errors import KilnError, SpecError, UsageError
@@ -23,7 +23,7 @@ FUNCTION = "worker.tasks.render"
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 DAY = 86_400  # seconds
 FAILURE_DAYS = 30
-MAX_FOREIGN = 16 * 2**20  # bytes of another application's arguments
+MAX_FOREIGN = 16 * 2**20  # bytes of another application's record, and of its arguments
 
 _FOREIGN = (
     "success_callback_name",
@@ -96,6 +96,33 @@ class Follower(Job):
 
     RQ writes the whole record back, so callbacks and data in another format must come through unchanged.
     """
+
+    @classmethod
+    def fetch_many(
+        cls, job_ids: Iterable[str], connection: redis.Redis, serializer: Any = None
+    ) -> list[Job | None]:
+        """As RQ's, but a record that cannot be read, or is too large, is none: those beside it follow."""
+        names = list(job_ids)
+        with connection.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.memory_usage(cls.key_for(name), samples=0)
+            sizes = pipe.execute(raise_on_error=False)
+        found: list[Job | None] = []
+        for name, size in zip(names, sizes, strict=True):
+            job = None
+            if isinstance(size, int) and size <= MAX_FOREIGN:
+                try:
+                    (job,) = super().fetch_many([name], connection, serializer)
+                except (redis.ConnectionError, redis.TimeoutError):
+                    raise
+                except Exception:  # whatever a stranger wrote
+                    job = None
+            found.append(job)
+        return found
+
+    def dependencies_are_met(self, *arguments: Any, **named: Any) -> bool:
+        """As RQ's, of a job that waits at all: one in a circle has ended before those it waits for."""
+        return self._status is JobStatus.DEFERRED and super().dependencies_are_met(*arguments, **named)
 
     def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
         """Read RQ's hash; nothing in it is imported or unpickled. Raises SpecError for a bomb."""

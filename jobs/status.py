@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from jobs.orders import Target
+from jobs.plain import plain
 from jobs.record import JOB_ID
 from jobs.sidecar import Sidecar
 
@@ -22,7 +22,17 @@ State = Literal["queued", "started", "finished", "failed", "cancelled"]
 Phase = Literal["loading", "rendering", "delivering"]
 
 MAX_ERROR = 64 * 1024  # bytes that are inflated of an error's text
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # escape sequences begin with one of them
+MAX_TEXT = 500  # characters that are shown of a field
+_FIELDS = (
+    "status",
+    "origin",
+    "meta",
+    "kiln_attempts",
+    "worker_name",
+    "enqueued_at",
+    "started_at",
+    "ended_at",
+)
 _RESULT = ("png", "sidecar", "sha256")
 ENDED = frozenset({"finished", "failed", "cancelled"})
 _STATES: dict[str, State] = {
@@ -67,12 +77,12 @@ class JobStatus:
         return cls(
             id=sidecar.job.id,
             state="finished",
-            lane=_plain(sidecar.spec.lane),
+            lane=plain(sidecar.spec.lane),
             attempt=sidecar.job.attempt,
-            worker=_plain(sidecar.host.get("worker", "")),
-            submitted_at=_plain(sidecar.job.submitted_at),
-            started_at=_plain(sidecar.job.started_at),
-            ended_at=_plain(sidecar.job.rendered_at),
+            worker=plain(sidecar.host.get("worker", "")),
+            submitted_at=plain(sidecar.job.submitted_at),
+            started_at=plain(sidecar.job.started_at),
+            ended_at=plain(sidecar.job.rendered_at),
             result={"png": sidecar.png.key, "sidecar": key, "sha256": sidecar.png.sha256},
         )
 
@@ -81,12 +91,12 @@ def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobS
     """The status of each job, in one round trip; None for those Redis does not know."""
     with connection.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
-            pipe.hgetall(f"rq:job:{job_id}")
+            pipe.type(f"rq:job:{job_id}")
+            pipe.hmget(f"rq:job:{job_id}", _FIELDS)  # the rest may be large
             pipe.xrevrange(f"rq:results:{job_id}", count=1)
         answers = pipe.execute(raise_on_error=False)
     return {
-        job_id: _status(job_id, answers[2 * i], answers[2 * i + 1], connection)
-        for i, job_id in enumerate(job_ids)
+        job_id: _status(job_id, connection, *answers[3 * i : 3 * i + 3]) for i, job_id in enumerate(job_ids)
     }
 
 
@@ -172,13 +182,14 @@ def _ids_in(connection: redis.Redis, lane: bytes) -> list[bytes]:
     return [*waiting, *(member.rpartition(b":")[0] for member in held), *deferred]
 
 
-def _status(job_id: str, record: Any, results: Any, connection: redis.Redis) -> JobStatus | None:
-    if not isinstance(record, dict) or not record:
+def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, results: Any) -> JobStatus | None:
+    if kind != b"hash" or not isinstance(record, list):
         return None
-    fields = {_text(k): _text(v) for k, v in record.items() if k != b"data"}
+    values = dict(zip(_FIELDS, record, strict=True))
+    fields = {name: _text(value) for name, value in values.items() if value is not None}
     state = _STATES.get(fields.get("status", ""), "queued")
     error, result = _outcome(job_id, results, connection) if state in ENDED else ("", None)
-    progress = _object(record.get(b"meta", b"")) if state == "started" else {}
+    progress = _object(values["meta"] or b"") if state == "started" else {}
     phase = progress.get("phase")
     return JobStatus(
         id=job_id,
@@ -211,22 +222,17 @@ def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, d
     value: Any = latest.return_value
     if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in _RESULT):
         value = None
-    last = _text(told[-1])[:500] if told else ""
-    return last, value and {key: _plain(value[key]) for key in _RESULT}
+    last = _text(told[-1]) if told else ""
+    return last, value and {key: plain(value[key])[:MAX_TEXT] for key in _RESULT}
 
 
 def _text(value: bytes) -> str:
-    return _plain(value.decode("utf-8", "replace"))
-
-
-def _plain(text: str) -> str:
-    """What strangers wrote, so that printing it only prints."""
-    return _CONTROL.sub("\ufffd", text)
+    return plain(value[: 4 * MAX_TEXT].decode("utf-8", "replace"))[:MAX_TEXT]
 
 
 def _object(text: bytes) -> Mapping[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text[:MAX_TEXT])
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -13,11 +13,15 @@ local DAY = 86400
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
--- A key of ours that became another type is worth less than the farm's going on.
-for key, kind in pairs({ ['kiln:leases'] = 'zset', ['kiln:clocks'] = 'hash', ['kiln:now'] = 'string' }) do
+-- A key that became another type is worth less than the farm's going on.
+local function become(key, kind)
   local found = redis.call('TYPE', key).ok
   if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
 end
+
+become('kiln:leases', 'zset')
+become('kiln:clocks', 'hash')
+become('kiln:now', 'string')
 
 -- A producer may have written anything under RQ's keys, so reads of them take no type for granted.
 local function status_of(job)
@@ -29,6 +33,11 @@ end
 local function number_at(key, field)
   local number = tonumber(redis.call('HGET', key, field) or '0') or 0
   return number >= 0 and number < 2 ^ 53 and number or 0 -- not a NaN, nor what a producer forged below zero
+end
+
+local function submitted_at(job)
+  local record = 'rq:job:' .. job
+  return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET', record, 'enqueued_at') or ''
 end
 
 local function lane_parts(lane)
@@ -74,6 +83,7 @@ local function own(job, execution, lane, worker, stamp, lease, estimate)
   local before = owner_of(job)
   if before then drop(job, before, lane, '') end
   local member = job .. ':' .. execution
+  become('rq:ready:' .. lane, 'zset') -- else those that wait for this job would be lost when it ends
   redis.call('SET', 'kiln:own:' .. job, execution)
   redis.call('ZADD', 'kiln:leases', now + lease, member)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp,
@@ -95,7 +105,7 @@ local function give_back(job, execution, lane, worker, field)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'queued', 'started_at', '', 'worker_name', '')
   redis.call('HDEL', 'rq:job:' .. job, 'meta')
   if field then count_up(job, field) end
-  if redis.call('TYPE', 'rq:queue:' .. lane).ok ~= 'list' then redis.call('DEL', 'rq:queue:' .. lane) end
+  become('rq:queue:' .. lane, 'list')
   redis.call('LPUSH', 'rq:queue:' .. lane, job)
   redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
   ring(lane)
@@ -133,24 +143,47 @@ end
 
 local function describe(job, execution)
   local lane = redis.call('HGET', 'rq:execution:' .. job .. ':' .. execution, 'lane')
-  local data = ''
-  if redis.call('HSTRLEN', 'rq:job:' .. job, 'data') <= 131072 then
+  local data = string.rep('[', 131073) -- as good as what is longer: it is refused for that
+  if redis.call('HSTRLEN', 'rq:job:' .. job, 'data') < #data then
     data = redis.call('HGET', 'rq:job:' .. job, 'data') or ''
   end
-  local submitted = redis.call('HGET', 'rq:job:' .. job, 'enqueued_at') or ''
-  return { job, lane, data, submitted, number_at('rq:job:' .. job, 'kiln_attempts'), lives(job) }
+  return { job, lane, data, submitted_at(job), number_at('rq:job:' .. job, 'kiln_attempts'), lives(job) }
 end
 
--- The id at the head of a lane whose record says queued; ids without such a record are dropped on the way.
+-- RQ's states of a job that waits for something else than a worker, or for nothing any more.
+local ELSEWHERE = {}
+for status in string.gmatch('finished failed canceled stopped created deferred scheduled ready_to_enqueue', '%S+') do
+  ELSEWHERE[status] = true
+end
+
+-- A status that is none of RQ's, or says started where nobody owns the job, is forged: let its spec be judged.
+local function takeable(job, status)
+  return status and not ELSEWHERE[status] and not (status == 'started' and owner_of(job))
+end
+
+-- Whether the job belongs in another lane, where it is put unless it is there: an id is easily pushed into one's own.
+local function strayed(job, lane)
+  local home = redis.call('HGET', 'rq:job:' .. job, 'origin')
+  if not home or home == lane or not lane_parts(home) then return false end
+  become('rq:queue:' .. home, 'list')
+  if not redis.call('LPOS', 'rq:queue:' .. home, job, 'MAXLEN', 1000) then
+    redis.call('RPUSH', 'rq:queue:' .. home, job)
+    redis.call('SADD', 'rq:queues', 'rq:queue:' .. home)
+  end
+  return true
+end
+
+-- The id at the head of a lane that may be taken; what may not is dropped on the way.
 local function head(lane)
   for _ = 1, 1000 do
     local job = redis.call('LINDEX', 'rq:queue:' .. lane, 0)
     if not job then return nil end
-    local status = status_of(job)
+    local waits = takeable(job, status_of(job))
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
-    if status == 'queued' and sound then return job end
+    local away = waits and strayed(job, lane)
+    if waits and sound and not away then return job end
     redis.call('LPOP', 'rq:queue:' .. lane)
-    if status == 'queued' then -- an id that could not be a key or a file name: failed here, touched by nobody
+    if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
       redis.call('HSET', 'rq:job:' .. job, 'status', 'failed')
       redis.pcall('ZADD', 'rq:failed:' .. lane, now + 30 * DAY, job)
     end
@@ -206,8 +239,10 @@ function operation.take(a)
       local job = head(lane)
       if job then
         -- Start-time fair queueing: a client that was away is not owed the time it did not ask for.
+        -- Nor is anyone ever a day ahead: that is forged.
         local clock = math.max(number_at('kiln:clocks', client), floor)
-        local since = redis.call('HGET', 'rq:job:' .. job, 'enqueued_at') or ''
+        if clock > floor + DAY then clock = floor end
+        local since = submitted_at(job)
         local class = since < stale and 0 or (kind == resident and 1 or 2)
         local this = { RANK[priority] or 3, clock, class, since, lane, job, client }
         local better = not best
@@ -255,6 +290,13 @@ function operation.renew(a)
   return lost
 end
 
+-- Whether a stranger took a job from its owner: whom kiln:own names has no execution of it.
+local function orphaned(job)
+  local owner = owner_of(job)
+  if owner and redis.call('EXISTS', 'rq:execution:' .. job .. ':' .. owner) == 1 then return false end
+  return status_of(job) == 'started'
+end
+
 -- job, execution, lane, worker, crashes allowed or '' where nothing crashed: 'back', 'blamed' or 'lost'
 function operation.release(a)
   local job, execution, lane, worker = a[1], a[2], a[3], a[4]
@@ -287,10 +329,11 @@ end
 -- lapses allowed, crashes counted with them: jobs given back, and those that lapsed once too often, still owned
 function operation.reap(a)
   local back, blamed = {}, {}
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 100)) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 1000)) do
     local job, execution = string.match(member, '^(.*):([^:]+)$')
     local record = job and redis.pcall('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name') or {}
     local lane, worker = record[1], record[2] or ''
+    if lane and orphaned(job) then redis.call('SET', 'kiln:own:' .. job, execution) end
     if not job then
       redis.call('ZREM', 'kiln:leases', member)
     elseif not lane or not holds(job, execution) then

@@ -34,6 +34,8 @@ LAPSES = 4  # leases that ran out on it, from which it is too: a network that is
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
 
 MOST_ORDERS = 4096
+MOST_DEPENDENTS = 1000  # of one job that are looked at when it ends
+CONFLICTS = 40  # tries at a settlement while others write the same keys
 
 Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
 
@@ -168,12 +170,19 @@ class Claims:
         with self.connection.pipeline() as pipe:
             pipe.get(own_key(claim.job_id))
             pipe.hget(f"rq:job:{claim.job_id}", "status")
-            owner, status = pipe.execute()
+            try:
+                owner, status = pipe.execute()
+            except redis.ResponseError as error:
+                return _not_ours(error)
         return bool(owner == claim.execution.encode() and status == b"started")
 
     def cancelled(self, claim: Claim) -> bool:
         """Whether the job was ended by someone who does not want its picture."""
-        return self.connection.hget(f"rq:job:{claim.job_id}", "status") in {b"canceled", b"stopped"}
+        try:
+            status = self.connection.hget(f"rq:job:{claim.job_id}", "status")
+        except redis.ResponseError as error:
+            return _not_ours(error)
+        return status in {b"canceled", b"stopped"}
 
     def wait(self, models: Iterable[str], seconds: float) -> None:
         """Block until a producer rings for one of the models, or `seconds` have passed."""
@@ -216,11 +225,13 @@ class Claims:
         for lane, waiting in zip(lanes, left, strict=True):
             if waiting:
                 try:
-                    self._queue(lane).ready_job_registry.cleanup()
-                except (redis.ConnectionError, redis.TimeoutError):
-                    raise
-                except Exception as error:  # records that strangers wrote: the other lanes go on
-                    log.warning("lane %s: its ready jobs cannot be read (%s)", lane, type(error).__name__)
+                    members: Any = self.connection.zrange(f"rq:ready:{lane}", 0, MOST_DEPENDENTS - 1)
+                    if unreadable := [member for member in members if not _readable(member)]:
+                        self.connection.zrem(f"rq:ready:{lane}", *unreadable)
+                except redis.ResponseError:  # of another type
+                    self.connection.delete(f"rq:ready:{lane}")
+                else:
+                    self._enqueue({lane: [member.decode() for member in members if _readable(member)]})
 
     def _call(self, operation: str, *arguments: Any) -> Any:
         return self._script(args=[operation, *arguments])
@@ -237,31 +248,40 @@ class Claims:
         """One transaction that ends the execution with RQ's bookkeeping, or nothing.
 
         Owner, record and dependents are watched: a cancel, a requeue or a reap in between makes it start over
-        and find the job someone else's.
+        and find the job someone else's. Where that happens again and again, someone means to hold us up:
+        then only the owner is watched, which all but RQ's own tools change, and dependents are left waiting.
         """
         job = self._shell(claim, status)
-        while True:
+        for tries in range(CONFLICTS):
+            calm = tries < CONFLICTS // 2
             with self.connection.pipeline() as pipe:
                 try:
                     pipe.watch(  # type: ignore[no-untyped-call]
-                        own_key(claim.job_id), job.key, job.dependents_key
+                        own_key(claim.job_id), *((job.key, job.dependents_key) if calm else ())
                     )
-                    owner = pipe.get(own_key(claim.job_id))
-                    if owner != claim.execution.encode() or pipe.hget(job.key, "status") != b"started":
+                    try:
+                        owner, state = pipe.get(own_key(claim.job_id)), pipe.hget(job.key, "status")
+                    except redis.ResponseError as error:
+                        return _not_ours(error)
+                    if owner != claim.execution.encode() or state != b"started":
                         return self._settled_before(job, claim)
-                    ready = self._ready_dependents(job, claim, pipe)
+                    ready = self._ready_dependents(job, claim, pipe) if calm else {}
                     if not pipe.explicit_transaction:
                         pipe.multi()
                     self._bookkeep(pipe, job, claim, status, result, reason, seconds)
                     answers = pipe.execute(raise_on_error=False)
                 except redis.WatchError:
                     continue
-            for refused in (one for one in answers if isinstance(one, redis.ResponseError)):
+            if refused := [str(one) for one in answers if isinstance(one, redis.ResponseError)]:
                 # The rest of the transaction stands: a stranger's key of another type holds no job up.
-                log.warning("job %s: %s", claim.job_id, refused)
-            if ready:
-                self._queue(claim.lane).enqueue_ready_jobs_by_queue(ready)
+                log.warning("job %s: %s", claim.job_id, "; ".join(refused))
+                if not self._settled_before(job, claim):
+                    self.connection.delete(f"rq:results:{claim.job_id}")
+                    self._tell(self.connection, job, claim, status, result, reason)
+            self._enqueue(ready)
             return True
+        log.warning("job %s: its owner is written all the time; its end is left to the reaper", claim.job_id)
+        return False
 
     def _bookkeep(
         self,
@@ -276,20 +296,10 @@ class Claims:
         """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
         ended = datetime.now(UTC)
         pipe.hset(job.key, mapping={"status": status.value, "ended_at": stamp(ended)})
-        about = {
-            "worker_name": self.worker,
-            "pipeline": pipe,
-            "execution_id": claim.execution,
-            "execution_started_at": claim.started,
-            "execution_ended_at": ended,
-        }
+        ttl = self._tell(pipe, job, claim, status, result, reason)
         if status is RQStatus.FINISHED:
-            ttl = self._days * DAY
-            Result.create(job, Result.Type.SUCCESSFUL, ttl, return_value=result, **about)
             FinishedJobRegistry(claim.lane, self.connection).add(job, ttl, pipe)
         else:
-            ttl = FAILURE_DAYS * DAY
-            Result.create_failure(job, ttl, reason, **about)
             pipe.zadd(f"rq:failed:{claim.lane}", {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):
             pipe.expire(key, ttl)
@@ -298,6 +308,29 @@ class Claims:
         pipe.zrem("kiln:leases", execution.composite_key)
         pipe.hincrbyfloat("kiln:clocks", claim.client, seconds - claim.estimate)
         pipe.delete(own_key(claim.job_id), f"kiln:taken:{claim.execution}")
+
+    def _tell(
+        self,
+        pipe: Any,
+        job: RenderJob,
+        claim: Claim,
+        status: RQStatus,
+        result: dict[str, str] | None,
+        reason: str,
+    ) -> int:
+        """Write RQ's result of one end; the seconds it is kept."""
+        about = {
+            "worker_name": self.worker,
+            "pipeline": pipe,
+            "execution_id": claim.execution,
+            "execution_started_at": claim.started,
+            "execution_ended_at": datetime.now(UTC),
+        }
+        if status is RQStatus.FINISHED:
+            Result.create(job, Result.Type.SUCCESSFUL, ttl := self._days * DAY, return_value=result, **about)
+        else:
+            Result.create_failure(job, ttl := FAILURE_DAYS * DAY, reason, **about)
+        return ttl
 
     def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
         """Whether this very execution ended the job already, its reply lost."""
@@ -311,6 +344,16 @@ class Claims:
         if not pipe.exists(job.dependents_key):
             return {}
         try:
+            if pipe.scard(job.dependents_key) > MOST_DEPENDENTS:
+                log.warning(
+                    "job %s: has more than %d dependents; none of them is enqueued",
+                    claim.job_id,
+                    MOST_DEPENDENTS,
+                )
+                return {}
+            if unreadable := [one for one in pipe.smembers(job.dependents_key) if not _readable(one)]:
+                self.connection.srem(job.dependents_key, *unreadable)  # and start over, for it is watched
+                raise redis.WatchError
             ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
                 job, pipeline=pipe, refresh_job_status=False
             )
@@ -320,6 +363,14 @@ class Claims:
             log.warning("job %s: its dependents cannot be read (%s)", claim.job_id, type(error).__name__)
             return {}
         return ready
+
+    def _enqueue(self, ready: dict[str, list[str]]) -> None:
+        """Put dependents that are ready into their queues; those that cannot be now are seen to later."""
+        for name, job_ids in ready.items():
+            try:
+                self._queue(name).ready_job_registry.enqueue_jobs(job_ids)
+            except Exception as error:
+                log.warning("queue %s: its ready jobs are not enqueued (%s)", name, type(error).__name__)
 
     def _queue(self, lane: str) -> Queue:
         return Queue(lane, connection=self.connection, job_class=Follower, serializer=JSONSerializer)
@@ -331,6 +382,17 @@ class Claims:
         job.origin = claim.lane
         job._status = status
         return job
+
+
+def _not_ours(error: redis.ResponseError) -> bool:
+    """False where a stranger put a key of another type in the place of ours. Else raises the error."""
+    if "WRONGTYPE" in str(error):
+        return False
+    raise error
+
+
+def _readable(name: bytes) -> bool:
+    return name.decode("utf-8", "replace").encode() == name
 
 
 def new_execution() -> str:

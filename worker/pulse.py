@@ -185,7 +185,16 @@ class Pulse(threading.Thread):
             pipe.hset(key, mapping=record)
             pipe.expire(key, REGISTRATION)
             pipe.sadd("rq:workers", key)
-            pipe.execute()
+            answers = pipe.execute(raise_on_error=False)
+        refused = [one for one in answers if isinstance(one, redis.ResponseError)]
+        if refused and not self._cleared({key: b"hash", "rq:workers": b"set"}):
+            raise refused[0]
+
+    def _cleared(self, kinds: dict[str, bytes]) -> bool:
+        """Whether a key had become another type, and was deleted: the next beat writes it anew."""
+        there: dict[str, Any] = {key: self._claims.connection.type(key) for key in kinds}
+        wrong = [key for key, kind in kinds.items() if there[key] not in (kind, b"none")]
+        return bool(wrong and self._claims.connection.delete(*wrong))
 
     def _strike_off(self) -> None:
         key = f"rq:worker:{self._claims.worker}"

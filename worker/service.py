@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Any
 
 import redis
 
@@ -21,6 +22,7 @@ from jobs.catalogue import CATALOGUE
 from jobs.connection import connect, explained
 from jobs.errors import KilnError, NotReadyError, SpecError
 from jobs.orders import admin_key
+from jobs.plain import plain
 from jobs.record import read_spec
 from jobs.settings import Settings
 from jobs.spec import RenderSpec
@@ -48,6 +50,7 @@ ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way
 REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
 RETRY = 1.0  # seconds between tries while Redis is away
 ATTEMPTS = 20  # of a job whose references cannot be fetched, until it fails: others wait behind it
+LINE = 900  # characters of a log's line
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
 
 
@@ -354,9 +357,17 @@ class Service:
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """One line an event, with the time: what launchd and a terminal both show."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", force=True)
+    stamped = "" if os.environ.get("INVOCATION_ID") else "%(asctime)s "  # systemd stamps lines itself
+    logging.basicConfig(level=level, force=True)
+    logging.getLogger().handlers[0].setFormatter(Lines(f"{stamped}%(levelname).1s %(name)s: %(message)s"))
     logging.getLogger("botocore").setLevel(logging.WARNING)
-    if os.environ.get("INVOCATION_ID"):  # under systemd, which stamps lines itself
-        logging.getLogger().handlers[0].setFormatter(
-            logging.Formatter("%(levelname).1s %(name)s: %(message)s")
-        )
+
+
+class Lines(logging.Formatter):
+    """A line an event, whatever strangers wrote into it; a traceback follows on its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102, N802 - logging's
+        return plain(super().formatMessage(record))[:LINE]
+
+    def formatException(self, ei: Any) -> str:  # noqa: D102, N802 - logging's
+        return "\n".join(plain(line) for line in super().formatException(ei).split("\n"))

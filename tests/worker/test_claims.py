@@ -22,7 +22,17 @@ from jobs import Kiln, Settings, SpecError
 from jobs.record import FUNCTION, RenderJob, read_spec
 from tests.wire import Proxy
 from worker import claims as module
-from worker.claims import CRASHES, LAPSES, STALE, Claim, Claims, Progress, new_execution, own_key
+from worker.claims import (
+    CRASHES,
+    LAPSES,
+    MOST_DEPENDENTS,
+    STALE,
+    Claim,
+    Claims,
+    Progress,
+    new_execution,
+    own_key,
+)
 
 Submit = Callable[..., str]
 Make = Callable[..., Claims]
@@ -244,14 +254,39 @@ def test_ids_without_a_record_are_passed_over(
     assert [taken(claims), taken(claims)] == [sound, None]
 
 
-@pytest.mark.parametrize("status", ["finished", "failed", "canceled", "started", "deferred", "", "\xff"])
+@pytest.mark.parametrize("status", ["finished", "failed", "canceled", "started", "deferred"])
 def test_ids_of_jobs_that_are_not_queued_are_passed_over(
     claims: Claims, submit: Submit, kiln: Kiln, status: str
 ) -> None:
     sound = submit()
+    kiln.redis.set("kiln:own:bad", "somebody")
     poison(kiln, "bad", {"status": status, "data": "x"})
     assert [taken(claims), taken(claims)] == [sound, None]
     assert kiln.redis.hget("rq:job:bad", "status") == status.encode()
+
+
+@pytest.mark.parametrize("status", ["started", "", b"\xff", "on fire", "queued" * 100_000])
+def test_jobs_of_a_forged_status_are_judged_by_their_spec(
+    claims: Claims, submit: Submit, kiln: Kiln, status: Any
+) -> None:
+    sound = submit()
+    poison(kiln, "bad", {"status": status, "data": "x"})
+    assert [taken(claims), taken(claims), taken(claims)] == ["bad", sound, None]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_id_pushed_into_another_lane_finds_home(
+    claims: Claims, submit: Submit, kiln: Kiln, there: bool
+) -> None:
+    """Else whoever may write one lane could have any job failed there."""
+    job_id = submit()
+    if not there:
+        kiln.redis.delete(f"rq:queue:{LANE}")
+    poison(kiln, job_id, None, "kiln:demo:bf16:high:mallory")
+    claim = claims.take(DEMO) or claims.take(DEMO)  # a lane that was passed already is seen by the next take
+    assert claim is not None
+    assert (claim.job_id, claim.lane) == (job_id, LANE)
+    assert claims.take(DEMO) is None
 
 
 @pytest.mark.parametrize(
@@ -422,6 +457,89 @@ def test_keys_of_another_type_beside_a_job_do_not_hold_its_end_up(
         assert kiln.status(job_id).state == ("failed" if end == "fail" else "finished")
         assert act() in {True, False}  # made again, it does not raise
     assert not claims.holds(claim)
+
+
+def test_a_result_that_cannot_be_written_beside_replaces_what_is_there(
+    claims: Claims, submit: Submit, kiln: Kiln
+) -> None:
+    job_id = submit()
+    kiln.redis.xadd(f"rq:results:{job_id}", {"type": "2"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    assert claims.fail(took(claims), "why")
+    assert kiln.status(job_id).error == "why"
+
+
+@pytest.mark.parametrize("owner", ["nothing", "a stranger", "a list"])
+def test_a_job_whose_owner_was_forged_comes_back(
+    claims: Claims, submit: Submit, kiln: Kiln, owner: str
+) -> None:
+    job_id = submit()
+    claim = took(claims)
+    kiln.redis.delete(f"kiln:own:{job_id}")
+    if owner == "a stranger":
+        kiln.redis.set(f"kiln:own:{job_id}", "x")
+    elif owner == "a list":
+        kiln.redis.rpush(f"kiln:own:{job_id}", "x")
+    assert not claims.holds(claim)
+    assert not claims.finish(claim, RESULT, 1.0)
+    assert claims.renew([(claim, None)]) == {claim.execution}
+    expire(kiln, claim)
+    assert claims.reap() == [job_id]
+    assert taken(claims) == job_id
+
+
+@pytest.mark.parametrize("record", ["string", "nothing"])
+def test_a_job_whose_record_was_replaced_is_nobodys(
+    claims: Claims, submit: Submit, kiln: Kiln, record: str
+) -> None:
+    job_id = submit()
+    claim = took(claims)
+    kiln.redis.delete(f"rq:job:{job_id}")
+    if record == "string":
+        kiln.redis.set(f"rq:job:{job_id}", "x")
+    assert not claims.holds(claim)
+    assert not claims.cancelled(claim)
+    assert not claims.fail(claim, "why")
+    expire(kiln, claim)
+    assert claims.reap() == []
+    assert kiln.redis.zcard("kiln:leases") == 0
+
+
+def test_a_record_that_is_rewritten_all_the_time_ends_in_spite_of_it(
+    claims: Claims, submit: Submit, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit()
+    claim = took(claims)
+    bookkeep = claims._bookkeep
+
+    def beside(*arguments: Any) -> None:
+        bookkeep(*arguments)
+        kiln.redis.hset(f"rq:job:{job_id}", "description", "x")
+        kiln.redis.sadd(f"rq:job:{job_id}:dependents", "x")
+
+    monkeypatch.setattr(claims, "_bookkeep", beside)
+    assert claims.fail(claim, "why")
+    assert kiln.status(job_id).error == "why"
+
+
+def test_an_owner_that_is_rewritten_all_the_time_holds_no_worker_up(
+    claims: Claims, submit: Submit, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit()
+    claim = took(claims)
+    bookkeep = claims._bookkeep
+
+    def beside(*arguments: Any) -> None:
+        bookkeep(*arguments)
+        kiln.redis.set(f"kiln:own:{job_id}", claim.execution)
+
+    monkeypatch.setattr(claims, "_bookkeep", beside)
+    assert not claims.fail(claim, "why")
+
+
+def test_no_client_is_a_day_ahead(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    victim, other = submit(client="victim"), submit(client="other")
+    kiln.redis.hset("kiln:clocks", mapping={"victim": str(2**52), "other": "5"})
+    assert [taken(claims), taken(claims)] == [victim, other]
 
 
 def test_a_lane_turned_into_another_type_loses_no_job(claims: Claims, submit: Submit, kiln: Kiln) -> None:
@@ -848,8 +966,37 @@ def test_a_malformed_dependent_does_not_hold_its_parent_up(
     parent = submit()
     kiln.redis.sadd(f"rq:job:{parent}:dependents", "gone", "bad", b"\xff")
     kiln.redis.hset("rq:job:bad", mapping={"status": "deferred", "data": "x", "created_at": "never"})
+    sound = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer).enqueue(
+        FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent
+    )
     assert claims.finish(took(claims), RESULT, 1.0)
     assert kiln.status(parent).state == "finished"
+    assert taken(claims) == sound.id
+
+
+def test_a_circle_ends(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    parent = submit()
+    queue = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer)
+    child = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent)
+    for job_id, other in ((parent, child.id), (parent, parent)):
+        kiln.redis.sadd(f"rq:job:{other}:dependents", job_id)
+        kiln.redis.sadd(f"rq:job:{job_id}:dependencies", other)
+        kiln.redis.hset(f"rq:job:{job_id}", "dependency_ids", json.dumps([other]))
+    assert claims.finish(took(claims), RESULT, 1.0)
+    claim = took(claims)
+    assert claim.job_id == child.id
+    assert claims.finish(claim, RESULT, 1.0)
+    assert claims.take(DEMO) is None
+    assert kiln.status(parent).state == "finished"
+
+
+def test_more_dependents_than_can_be_looked_at_hold_no_worker_up(
+    claims: Claims, submit: Submit, kiln: Kiln, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = submit()
+    kiln.redis.sadd(f"rq:job:{parent}:dependents", *map(str, range(MOST_DEPENDENTS + 1)))
+    assert claims.finish(took(claims), RESULT, 1.0)
+    assert "dependents" in caplog.text
 
 
 def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Submit, kiln: Kiln) -> None:
@@ -859,7 +1006,7 @@ def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Subm
     child = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent)
     claim = took(claims)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Queue, "enqueue_ready_jobs_by_queue", lambda *_: None)
+        patch.setattr(Claims, "_enqueue", lambda *_: None)
         claims.finish(claim, RESULT, 1.0)
     assert claims.take(DEMO) is None
     claims.recover_dependents()
