@@ -24,7 +24,7 @@ from botocore.exceptions import (
 )
 
 from jobs.errors import KilnError, NotReadyError
-from jobs.settings import Instance, Settings
+from jobs.settings import Instance, Settings, without_password
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -131,9 +131,11 @@ class Bucket:
                 aws_access_key_id=access_key,
                 aws_secret_access_key=secret_key,
             )
-        except (BotoCoreError, ValueError) as error:  # no such profile, an address without http://
-            raise StorageRefusedError(f"{error}; check KILN_S3_ENDPOINT and AWS_PROFILE") from None
-        return cls(client, name, endpoint or "AWS")
+        except ValueError:  # its message shows the address, in which a password may stand
+            raise StorageRefusedError("KILN_S3_ENDPOINT is not an address, http://HOST:PORT") from None
+        except BotoCoreError as error:  # no such profile
+            raise StorageRefusedError(f"{error}; check AWS_PROFILE") from None
+        return cls(client, name, without_password(endpoint) if endpoint else "AWS")
 
     def check(self) -> None:
         """Raise StorageAwayError or StorageRefusedError unless the bucket is there and answers."""
