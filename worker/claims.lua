@@ -234,6 +234,7 @@ function operation.take(a)
   for _, key in ipairs(redis.call('SMEMBERS', 'rq:queues')) do
     local lane = string.match(key, '^rq:queue:(kiln:.*)$')
     local kind, priority, client
+    if #key > 1024 then redis.call('SREM', 'rq:queues', key) end -- no lane's name is, and each take would read it
     if lane then kind, priority, client = lane_parts(lane) end
     if kind and served[kind] and not paused[client] and redis.call('TYPE', key).ok == 'list' then
       local job = head(lane)

@@ -70,7 +70,8 @@ class Renderer:
             engine, load = self._engine_for(spec)
             self.budget.refuse(spec, engine)
             pictures = self._references.of(spec, self.budget.room(spec, engine))
-        size = (self._resident, spec.width, spec.height, len(spec.references))
+        length = len(spec.prompt.encode()).bit_length()  # 16,000 tokens take what 100 never did
+        size = (self._resident, spec.width, spec.height, len(spec.references), length)
         swapped = machine.swap_ins()
         engine.reset_peak()
         seconds: list[float] = []  # not the steps: each holds an array as large as the picture, its preview

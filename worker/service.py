@@ -359,8 +359,17 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     """One line an event, with the time: what launchd and a terminal both show."""
     stamped = "" if os.environ.get("INVOCATION_ID") else "%(asctime)s "  # systemd stamps lines itself
     logging.basicConfig(level=level, force=True)
-    logging.getLogger().handlers[0].setFormatter(Lines(f"{stamped}%(levelname).1s %(name)s: %(message)s"))
+    (handler,) = logging.getLogger().handlers
+    handler.setFormatter(Lines(f"{stamped}%(levelname).1s %(name)s: %(message)s"))
+    handler.addFilter(_brief)
     logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """RQ writes a traceback for each key that a stranger made another type; its line tells as much."""
+    if record.name.startswith("rq."):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 class Lines(logging.Formatter):

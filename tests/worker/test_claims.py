@@ -383,6 +383,13 @@ def test_jobs_of_forged_lanes_fail_and_the_others_go_on(
     claims.reap()
 
 
+def test_a_name_too_long_for_a_lane_is_read_once(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    sound = submit()
+    kiln.redis.sadd("rq:queues", "rq:queue:kiln:demo:bf16:low:" + "x" * 10_000, "x" * 10_000)
+    assert taken(claims) == sound
+    assert kiln.redis.smembers("rq:queues") == {f"rq:queue:{LANE}".encode()}
+
+
 def test_a_queue_that_is_no_list_is_passed_over(claims: Claims, submit: Submit, kiln: Kiln) -> None:
     sound = submit()
     kiln.redis.sadd("rq:queues", "rq:queue:kiln:demo:bf16:high:x")

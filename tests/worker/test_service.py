@@ -159,6 +159,16 @@ def test_a_hundred_jobs_are_one_load_and_no_more_memory(service: Service, work: 
     assert min(final) - max(settled) < 16 * 2**20
 
 
+def test_a_long_prompt_is_not_timed_by_short_ones(
+    service: Service, submit: Callable[..., str], work: Work, kiln: Kiln
+) -> None:
+    ids = [submit(), submit(prompt="fox " * 100)]
+    work(all_ended(kiln, ids))
+    assert {kiln.status(job_id).state for job_id in ids} == {"finished"}
+    timed = service._renderer._stall._slowest
+    assert len([one for one in timed if isinstance(one, tuple) and one[0] == "prompt"]) == 2
+
+
 def test_a_job_that_cannot_fit_is_refused_with_what_would(
     settings: Settings, submit: Callable[..., str], kiln: Kiln
 ) -> None:
