@@ -93,10 +93,11 @@ class Stored:
 class Bucket:
     """One bucket of an S3-compatible store. Safe to share between threads."""
 
-    def __init__(self, client: S3Client, name: str, address: str) -> None:
+    def __init__(self, client: S3Client, name: str, address: str, probe: str = "jobs/default/none") -> None:
         self._client = client
         self.name = name
         self.address = address
+        self._probe = probe
 
     @classmethod
     def open(cls, settings: Settings, *, attempts: int = 3) -> Self:
@@ -135,14 +136,15 @@ class Bucket:
             raise StorageRefusedError("KILN_S3_ENDPOINT is not an address, http://HOST:PORT") from None
         except BotoCoreError as error:  # no such profile
             raise StorageRefusedError(f"{error}; check AWS_PROFILE") from None
-        return cls(client, name, without_password(endpoint) if endpoint else "AWS")
+        where = without_password(endpoint) if endpoint else "AWS"
+        return cls(client, name, where, f"jobs/{settings.client}/none")
 
     def check(self) -> None:
-        """Raise StorageAwayError or StorageRefusedError unless the bucket is there and answers."""
-        try:
-            self._client.head_bucket(Bucket=self.name)
-        except (ClientError, BotoCoreError) as error:
-            raise self._explain(error) from None
+        """Raise StorageAwayError or StorageRefusedError unless the bucket is there and answers.
+
+        Asks for an object that nobody stores, where producers and workers alike may read (see deploy/).
+        """
+        self.get(self._probe)
 
     def put(
         self, key: str, body: bytes, content_type: str, *, if_absent: bool = False, replace: str | None = None

@@ -1,0 +1,286 @@
+"""A farm in which everyone has only the credentials that `deploy/` gives: what each can do, and cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from PIL import Image
+from pydantic import SecretStr
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from jobs import Kiln, NotReadyError, Settings, UsageError
+from jobs.connection import connect
+from jobs.orders import Target
+from jobs.storage import Bucket, StorageRefusedError
+from tests.waiting import until
+from worker.local.seaweed import BUCKET, Seaweed
+from worker.local.valkey import Valkey
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ADMIN_KEY = "an-admin-key-for-the-roles"
+CLIENTS = ("alice", "bob")
+
+
+def password(user: str) -> str:
+    return f"the-password-of-{user}"
+
+
+def acl() -> Iterator[list[str]]:
+    """The lines of the ACL file, each with a password of its own."""
+    for line in (DEPLOY / "users.acl.example").read_text().splitlines():
+        if line.startswith("user "):
+            _, user, *rules = line.split()
+            yield [user, "reset", *(rule.replace("CHANGE-ME", password(user)) for rule in rules)]
+
+
+def identities(way: str) -> dict[str, Any]:
+    """SeaweedFS's configuration: by its own actions, or by the policies that S3 and MinIO take."""
+    text = (DEPLOY / "seaweedfs.json.example").read_text()
+    *common, producer = json.loads(text)["identities"]
+    named = [*common, *(json.loads(json.dumps(producer).replace("CLIENT", client)) for client in CLIENTS)]
+    policies = []
+    for one in named:
+        one["credentials"][0]["secretKey"] = password(one["name"])
+        if way == "policies" and one["name"] != "admin":
+            role, _, client = one["name"].partition("-")
+            content = (DEPLOY / f"s3-{role}.json").read_text().replace("CLIENT", client)
+            policies.append({"name": one["name"], "content": content})
+            one["policyNames"] = [one["name"]]
+            del one["actions"]
+    return {"identities": named, "policies": policies}
+
+
+class Shared(Seaweed):
+    """SeaweedFS with the users of `deploy/` beside its own."""
+
+    way = "actions"
+
+    def configure(self) -> list[str]:
+        arguments = super().configure()
+        theirs = identities(self.way)
+        (own,) = json.loads((self.folder / "s3.json").read_text())["identities"]
+        theirs["identities"].append(own)
+        self.write_private("s3.json", json.dumps(theirs))
+        return arguments
+
+
+class Farm:
+    """Both servers, and what each role is given."""
+
+    def __init__(self, folder: Path, valkey: Valkey, seaweed: Seaweed) -> None:
+        self.folder, self._valkey, self._seaweed = folder, valkey, seaweed
+
+    def settings(self, user: str, client: str = "default", **more: Any) -> Settings:
+        url = f"redis://{user}:{password(user)}@127.0.0.1:{self._valkey.kept.ports[0]}/0"
+        return Settings(
+            redis_url=SecretStr(url),
+            s3_endpoint=self._seaweed.endpoint,
+            s3_bucket=BUCKET,
+            client=client,
+            home=self.folder / user,
+            models_dir=self.folder / "models",
+            spool_dir=self.folder / "spool",
+            **more,
+        )
+
+    def environment(self, user: str) -> dict[str, str]:
+        """For a process of `user`'s that may hear orders."""
+        settings = self.settings(user)
+        assert settings.redis_url is not None
+        names = ("home", "models_dir", "spool_dir", "s3_endpoint", "s3_bucket")
+        variables = {f"KILN_{name.upper()}": str(getattr(settings, name)) for name in names}
+        return (
+            dict(os.environ)
+            | variables
+            | {
+                "KILN_REDIS_URL": settings.redis_url.get_secret_value(),
+                "KILN_ADMIN_KEY": ADMIN_KEY,
+                "AWS_ACCESS_KEY_ID": user,
+                "AWS_SECRET_ACCESS_KEY": password(user),
+            }
+        )
+
+    def bucket(self, user: str, client: str = "default") -> Bucket:
+        """The bucket as `user` has it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ACCESS_KEY_ID", user)
+            patch.setenv("AWS_SECRET_ACCESS_KEY", password(user))
+            return Bucket.open(self.settings("producer", client), attempts=1)
+
+    def producer(self, client: str) -> Kiln:
+        """The door of a client that has its own keys alone."""
+        door = Kiln(self.settings("producer", client))
+        door._bucket = self.bucket(f"producer-{client}", client)
+        return door
+
+
+@pytest.fixture(scope="module", params=["actions", "policies"])
+def farm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    folder = tmp_path_factory.mktemp("roles")
+    seaweed = Shared(folder / "s3")
+    seaweed.way = request.param
+    with Valkey(folder / "valkey") as valkey, seaweed:
+        with redis.Redis.from_url(valkey.url) as owner:
+            for user, *rules in acl():
+                if user != "default":  # by which the server is asked whether it answers
+                    owner.execute_command("ACL", "SETUSER", user, *rules)
+        yield Farm(folder, valkey, seaweed)
+
+
+@pytest.fixture
+def worker(farm: Farm) -> Iterator[subprocess.Popen[bytes]]:
+    log = farm.folder / "worker.log"
+    with log.open("wb") as lines:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "worker", "-m", "demo"],
+            env=farm.environment("worker"),
+            stderr=lines,
+        )
+    until(lambda: " is ready: " in log.read_text() or process.poll() is not None, "the worker is ready")
+    assert process.poll() is None, log.read_text()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def small(**more: Any) -> dict[str, Any]:
+    return {"prompt": "a fox", "model": "demo", "width": 64, "height": 64, **more}
+
+
+def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    alice, bob = (farm.producer(client) for client in CLIENTS)
+    admin = Kiln(farm.settings("admin", admin_key=SecretStr(ADMIN_KEY)))
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    reference = alice.upload(tmp_path / "red.png")
+    assert alice.upload(tmp_path / "red.png") == reference  # which is there already
+    assert farm.bucket("worker").get(f"refs/alice/{reference}") == (tmp_path / "red.png").read_bytes()
+
+    job_id = alice.submit(**small()).id
+    assert [status.state for status in alice.wait([job_id])] == ["finished"]
+    assert alice.fetch(job_id, tmp_path).exists()
+    with pytest.raises(StorageRefusedError):
+        bob.fetch(job_id, tmp_path)
+    assert bob.cancel([job_id]) == {job_id: "foreign"}
+    alice.redis.delete(f"rq:job:{job_id}")  # as when its days are over
+    assert alice.status(job_id).state == "finished"  # by the sidecar
+    assert len(alice.farm()["workers"]) == 1
+
+    admin.pause(Target("farm"))
+    waiting = alice.submit(**small()).id
+    until(lambda: any("paused" in one["state"] for one in alice.farm()["workers"]), "the worker pauses")
+    assert alice.status(waiting).state == "queued"
+    assert bob.cancel([waiting]) == {waiting: "foreign"}
+    assert alice.cancel([waiting]) == {waiting: "queued"}
+    running = alice.submit(**small(width=512, height=512)).id
+    admin.resume(Target("farm"))
+    until(lambda: alice.status(running).step > 1, "it renders")
+    assert alice.cancel([running]) == {running: "started"}
+    assert alice.farm()["workers"]
+    last = bob.submit(**small()).id
+    assert [status.state for status in bob.wait([last])] == ["finished"]
+    admin.drain(Target("farm"))
+    assert worker.wait(60) == 0
+    for door in (alice, bob, admin):
+        door.redis.close()
+
+
+def test_a_producer_gives_no_orders(farm: Farm) -> None:
+    alice = farm.producer("alice")
+    with pytest.raises((UsageError, NotReadyError), match="KILN_ADMIN_KEY"):
+        alice.pause(Target("farm"))
+    thief = Kiln(farm.settings("producer", admin_key=SecretStr(ADMIN_KEY)))
+    with pytest.raises(NotReadyError, match="does not permit this user that"):
+        thief.pause(Target("farm"))
+
+
+Act = Callable[[redis.Redis], object]
+
+
+@pytest.mark.parametrize(
+    ("user", "act"),
+    [
+        ("producer", lambda r: r.hset("kiln:orders", "pause:farm", "x")),
+        ("producer", lambda r: r.delete("kiln:orders")),
+        ("producer", lambda r: r.set("kiln:orders:serial", "x")),
+        ("producer", lambda r: r.rename("rq:queues", "kiln:orders")),
+        ("producer", lambda r: r.eval("redis.call('SET', 'kiln:now', 0)", 0)),
+        ("producer", lambda r: r.hset("kiln:clocks", "alice", 0)),
+        ("producer", lambda r: r.set("anything", "x")),
+        ("producer", lambda r: r.keys("*")),
+        ("producer", lambda r: r.flushdb()),
+        ("producer", lambda r: r.config_get("*")),
+        ("producer", lambda r: r.acl_list()),
+        ("producer", lambda r: r.publish("rq:pubsub:worker", "x")),
+        ("producer", lambda r: r.monitor().__enter__()),
+        ("worker", lambda r: r.set("anything", "x")),
+        ("worker", lambda r: r.keys("*")),
+        ("worker", lambda r: r.flushdb()),
+        ("worker", lambda r: r.config_set("appendonly", "no")),
+        ("worker", lambda r: r.acl_list()),
+        ("worker", lambda r: r.shutdown()),
+        ("worker", lambda r: r.slaveof("127.0.0.1", 1)),
+    ],
+)
+def test_what_redis_forbids(farm: Farm, user: str, act: Act) -> None:
+    with (
+        connect(farm.settings(user)) as client,
+        pytest.raises((NoPermissionError, redis.ResponseError)) as caught,
+    ):
+        act(client)
+    assert re.search(r"no permissions|NOPERM|ACL failure|can't access", str(caught.value), re.IGNORECASE)
+
+
+def test_without_a_password_there_is_nothing(farm: Farm) -> None:
+    url = f"redis://127.0.0.1:{farm._valkey.kept.ports[0]}/0"
+    with redis.Redis.from_url(url) as nobody, pytest.raises(AuthenticationError):
+        nobody.get("rq:queues")
+    assert ["default", "reset", "off"] in list(acl())
+
+
+@pytest.mark.parametrize(
+    ("user", "action", "key"),
+    [
+        ("producer-alice", "get", "jobs/bob/1/image.png"),
+        ("producer-alice", "get", "jobs/alice2/1/image.png"),
+        ("producer-alice", "get", "refs/bob/1"),
+        ("producer-alice", "put", "jobs/alice/1/image.png"),
+        ("producer-alice", "put", "jobs/alice/1/sidecar.json"),
+        ("producer-alice", "put", "refs/bob/1"),
+        ("producer-alice", "put", "elsewhere"),
+        ("producer-alice", "delete", "jobs/alice/1/image.png"),
+        ("worker", "put", "refs/alice/1"),
+        ("worker", "put", "elsewhere"),
+        ("worker", "delete", "refs/alice/1"),
+        ("worker", "get", "elsewhere"),
+        ("nobody", "get", "jobs/alice/1/image.png"),
+    ],
+)
+def test_what_the_bucket_forbids(farm: Farm, user: str, action: str, key: str) -> None:
+    bucket = farm.bucket(user)
+    arguments = (b"x", "text/plain") if action == "put" else ()
+    with pytest.raises(StorageRefusedError):
+        getattr(bucket, action)(key, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("user", "client"), [("producer-alice", "alice"), ("worker", "default"), ("admin", "x")]
+)
+def test_each_sees_that_the_bucket_answers(farm: Farm, user: str, client: str) -> None:
+    farm.bucket(user, client).check()
+    with pytest.raises(StorageRefusedError):
+        farm.bucket("nobody", client).check()
+
+
+def test_every_placeholder_is_one_to_be_replaced() -> None:
+    for name in ("users.acl.example", "seaweedfs.json.example"):
+        assert "CHANGE-ME" in (DEPLOY / name).read_text()
+    assert "CLIENT/" in (DEPLOY / "s3-producer.json").read_text()
