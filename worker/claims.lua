@@ -83,11 +83,13 @@ local function own(job, execution, lane, worker, stamp, lease, estimate)
   local before = owner_of(job)
   if before then drop(job, before, lane, '') end
   local member = job .. ':' .. execution
-  become('rq:ready:' .. lane, 'zset') -- else those that wait for this job would be lost when it ends
+  for _, registry in ipairs({ 'ready', 'wip', 'finished', 'failed' }) do
+    become('rq:' .. registry .. ':' .. lane, 'zset') -- else this job's end, and who waits for it, were not noted
+  end
   redis.call('SET', 'kiln:own:' .. job, execution)
   redis.call('ZADD', 'kiln:leases', now + lease, member)
   redis.call('HSET', 'rq:job:' .. job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp,
-    'worker_name', worker, 'ended_at', '')
+    'worker_name', worker, 'ended_at', '', 'origin', lane)
   redis.call('PERSIST', 'rq:job:' .. job)
   -- No expiry: after days off, reap reads the lane.
   redis.call('HSET', 'rq:execution:' .. member, 'id', execution, 'job_id', job, 'created_at', now,
