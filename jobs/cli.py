@@ -235,6 +235,25 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
             markup=False,
             emoji=False,
         )
+    for kind, side, pixels in _beyond_all(workers, jobs):
+        err.print(
+            f"kiln: {pixels:,} pixels at {kind} are more than any worker has memory for now: at most"
+            f" {side} x {side}; it fails unless a larger worker comes first",
+            markup=False,
+            emoji=False,
+        )
+
+
+def _beyond_all(workers: list[dict[str, Any]], jobs: list[Submitted]) -> set[tuple[str, int, int]]:
+    """Jobs beyond the largest square that any worker says it can render: kind, that square's side, pixels."""
+    found = set()
+    for job in jobs:
+        kind = f"{job.spec.model}:{job.spec.quantization}"
+        sides = [worker["largest"][kind] for worker in workers if kind in worker["largest"]]
+        pixels = job.spec.width * job.spec.height
+        if sides and pixels > max(sides) ** 2 and not job.spec.keep_aspect:
+            found.add((kind, max(sides), pixels))
+    return found
 
 
 def _farm(kiln: Kiln, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import redis
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from jobs.catalogue import MAX_SIDE
 from jobs.orders import Target
 from jobs.plain import plain
 from jobs.record import JOB_ID
@@ -128,6 +129,8 @@ def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
                     "seen": fields.get("last_heartbeat", ""),
                     "paused": fields.get("kiln_paused", ""),
                     "orders": fields.get("kiln_orders", ""),
+                    "memory": _count(fields.get("kiln_memory")),
+                    "largest": _sides(fields.get("kiln_largest", "")),
                 }
             )
     return {
@@ -228,6 +231,11 @@ def _outcome(job_id: str, results: Any, connection: redis.Redis) -> tuple[str, d
 
 def _text(value: bytes) -> str:
     return plain(value[: 4 * MAX_TEXT].decode("utf-8", "replace"))[:MAX_TEXT]
+
+
+def _sides(text: str) -> dict[str, int]:
+    """Of each `model:quantization`, the side in pixels of the largest square that a worker can render."""
+    return {kind: min(_count(side), MAX_SIDE) for kind, side in _object(text.encode()).items()}
 
 
 def _object(text: bytes) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from jobs.errors import SpecError
@@ -16,6 +17,14 @@ OWN = 64 * 2**20  # bytes the process grows by beside models and pictures: conne
 HANDLED = 52  # bytes a pixel while pictures are checked, encoded, stored and wait for that: worker.delivery
 KEPT_ASPECT = 2048 * 2048  # pixels, at most, of a picture that takes its reference's proportions
 SIDES = (2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256, 128, 64)  # pixels, of squares offered instead
+
+
+class TooLargeError(SpecError):
+    """A job takes more than this worker may use; one that may use `needed` bytes could render it."""
+
+    def __init__(self, needed: int, message: str) -> None:
+        super().__init__("width, height", message)
+        self.needed = needed
 
 
 class Budget:
@@ -43,7 +52,7 @@ class Budget:
         return self._own + HANDLED * pixels + model
 
     def refuse(self, spec: RenderSpec, engine: Estimate | None = None) -> None:
-        """Raise SpecError where `spec` does not fit, naming the sizes and quantizations that do."""
+        """Raise TooLargeError where `spec` does not fit, naming the sizes and quantizations that do."""
         needed = self.needed(spec, engine)
         if needed <= self.total:
             return
@@ -55,8 +64,8 @@ class Budget:
             if one.model == spec.model and self._fits(spec, None, quantization=one.quantization)
         ]
         offers = [", ".join(squares[:3]), lighter and f"{', '.join(lighter)} weights"]
-        raise SpecError(
-            "width, height",
+        raise TooLargeError(
+            needed,
             f"{spec.width} x {spec.height} at {spec.quantization} needs {needed / GIB:.2f} GiB; this worker"
             f" may use {self.total / GIB:.2f} GiB (KILN_MEMORY);"
             f" {' or '.join(offer for offer in offers if offer) or 'nothing it has'} would fit",
@@ -78,6 +87,10 @@ class Budget:
             fitting = (side for side in SIDES if self._fits(spec, None, width=side, height=side))
             found[kind] = next(fitting, 0)
         return found
+
+    def about(self) -> dict[str, str]:
+        """What a worker's record says of it, for producers and for workers that have less."""
+        return {"kiln_memory": str(self.total), "kiln_largest": json.dumps(self.largest())}
 
     def _fits(self, spec: RenderSpec, engine: Estimate | None, **changed: object) -> bool:
         try:

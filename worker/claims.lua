@@ -175,17 +175,25 @@ local function strayed(job, lane)
   return true
 end
 
--- The id at the head of a lane that may be taken; what may not is dropped on the way.
-local function head(lane)
+-- Whether a worker with less memory left the job to those with more; see operation.leave.
+local function left_by_less(job, memory)
+  local needed, till = string.match(redis.call('HGET', 'rq:job:' .. job, 'kiln_needs') or '', '^(%d+) (%d+)$')
+  return needed and tonumber(needed) > memory and tonumber(till) > now
+end
+
+-- The first id of a lane that may be taken with that memory; what may not at all is dropped on the way.
+local function head(lane, memory)
+  local at = 0
   for _ = 1, 1000 do
-    local job = redis.call('LINDEX', 'rq:queue:' .. lane, 0)
+    local job = redis.call('LINDEX', 'rq:queue:' .. lane, at)
     if not job then return nil end
     local waits = takeable(job, status_of(job))
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
     local away = waits and strayed(job, lane)
-    if waits and sound and not away then return job end
-    redis.call('LPOP', 'rq:queue:' .. lane)
-    if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
+    local good = waits and sound and not away
+    if good and not left_by_less(job, memory) then return job end
+    if good then at = at + 1 else redis.call('LREM', 'rq:queue:' .. lane, 1, job) end
+    if waits and not away and not good then -- an id that could not be a key or a file name: failed here, touched by nobody
       redis.call('HSET', 'rq:job:' .. job, 'status', 'failed')
       redis.pcall('ZADD', 'rq:failed:' .. lane, now + 30 * DAY, job)
     end
@@ -215,20 +223,21 @@ function operation.orders(a)
   return answer
 end
 
--- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', serial of the orders
--- that the worker knows or '-' if it obeys none, number of paused clients, these, then the kinds served.
+-- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', the worker's memory in
+-- bytes, serial of the orders that it knows or '-' if it obeys none, number of paused clients, these, then the
+-- kinds served.
 -- 'orders' where there are others by now.
 function operation.take(a)
   local execution, worker, stamp, lease = a[1], a[2], a[3], tonumber(a[4])
-  local estimate, stale, resident = tonumber(a[5]), a[6], a[7]
+  local estimate, stale, resident, memory = tonumber(a[5]), a[6], a[7], tonumber(a[8])
   local earlier = redis.call('GET', 'kiln:taken:' .. execution)
   if earlier then
     if holds(earlier, execution) then return describe(earlier, execution) end
     return false
   end
-  if a[8] ~= '-' and a[8] ~= serial_of_orders() then return 'orders' end
-  local paused, served, first = {}, {}, 10 + tonumber(a[9])
-  for i = 10, first - 1 do paused[a[i]] = true end
+  if a[9] ~= '-' and a[9] ~= serial_of_orders() then return 'orders' end
+  local paused, served, first = {}, {}, 11 + tonumber(a[10])
+  for i = 11, first - 1 do paused[a[i]] = true end
   for i = first, #a do served[a[i]] = true end
   local floor = tonumber(redis.call('GET', 'kiln:now') or '0') or 0
   if not (floor >= 0 and floor < 2 ^ 53) then floor = 0 end
@@ -239,7 +248,7 @@ function operation.take(a)
     if #key > 1024 then redis.call('SREM', 'rq:queues', key) end -- no lane's name is, and each take would read it
     if lane then kind, priority, client = lane_parts(lane) end
     if kind and served[kind] and not paused[client] and redis.call('TYPE', key).ok == 'list' then
-      local job = head(lane)
+      local job = head(lane, memory)
       if job then
         -- Start-time fair queueing: a client that was away is not owed the time it did not ask for.
         -- Nor is anyone ever a day ahead: that is forged.
@@ -263,7 +272,7 @@ function operation.take(a)
   end
   if not best then return false end
   local clock, lane, job, client = best[2], best[5], best[6], best[7]
-  redis.call('LPOP', 'rq:queue:' .. lane)
+  redis.call('LREM', 'rq:queue:' .. lane, 1, job)
   own(job, execution, lane, worker, stamp, lease, estimate)
   count_up(job, 'kiln_attempts')
   redis.call('SET', 'kiln:taken:' .. execution, job, 'EX', 3600)
@@ -310,6 +319,23 @@ function operation.release(a)
   end
   local crashes = number_at('rq:job:' .. job, 'kiln_crashes')
   return crash(job, execution, lane, worker, 'kiln_crashes', crashes, tonumber(a[5]))
+end
+
+-- job, execution, lane, worker, kind, bytes needed, seconds: where a worker lives that serves the kind and has as
+-- much, leave the job to such for so long: 'back', else 'alone' and it stays ours, or 'lost'
+function operation.leave(a)
+  local job, execution, lane, worker, kind, needed = a[1], a[2], a[3], a[4], a[5], tonumber(a[6])
+  if not holds(job, execution) then return 'lost' end
+  for _, key in ipairs(redis.pcall('SMEMBERS', 'rq:workers')) do
+    local record = redis.pcall('HMGET', key, 'queues', 'kiln_memory')
+    local serves, memory = ',' .. tostring(record[1] or '') .. ',', tonumber(record[2] or '') or 0
+    if memory >= needed and string.find(serves, ',' .. kind .. ',', 1, true) then
+      give_back(job, execution, lane, worker)
+      redis.call('HSET', 'rq:job:' .. job, 'kiln_needs', a[6] .. ' ' .. string.format('%d', now + tonumber(a[7])))
+      return 'back'
+    end
+  end
+  return 'alone'
 end
 
 -- job, execution, lane, worker, stamp, lease: a picture of it lies spooled; may that execution go on?

@@ -33,6 +33,7 @@ CRASHES = 2  # workers that a job has taken down for certain, from which it is q
 LAPSES = 4  # leases that ran out on it, from which it is too: a network that is cut does that as well
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
 
+LEFT = 600  # seconds that a job too large for one worker is left to larger ones, until it is looked at anew
 MOST_ORDERS = 4096
 MOST_DEPENDENTS = 1000  # of one job that are looked at when it ends
 CONFLICTS = 40  # tries at a settlement while others write the same keys
@@ -101,19 +102,21 @@ class Claims:
         *,
         execution: str | None = None,
         estimate: float = 30.0,
+        memory: int = 2**53,
         serial: str | None = None,
         without: Collection[str] = (),
     ) -> Claim | None:
         """The next job of the best lane among the `model:quantization` served, if any waits.
 
         Best: highest priority, then the client that had least GPU time, then `resident` unless another has
-        waited too long. Clients `without` are passed over. Repeating a call with the same `execution` gives
+        waited too long. Clients `without` are passed over, and jobs that were left to workers with more than
+        `memory` bytes. Repeating a call with the same `execution` gives
         the same job. Raises NewOrdersError where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         started = datetime.now(UTC)
         stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
-        about = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident]
+        about = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident, memory]
         known = "-" if serial is None else serial
         found = self._call("take", *about, known, len(without), *without, *served)
         if not found:
@@ -164,6 +167,16 @@ class Claims:
         if answer == b"blamed":
             return self.fail(claim, crash_story(self.worker))
         return bool(answer == b"back")
+
+    def leave(self, claim: Claim, needed: int) -> Literal["back", "alone", "lost"]:
+        """Leave a job that needs so many bytes to workers that have them, for LEFT seconds, if any lives.
+
+        'alone': none does, and the job is still ours to end.
+        """
+        kind = claim.lane.removeprefix("kiln:").rsplit(":", 2)[0]
+        about = claim.job_id, claim.execution, claim.lane, self.worker
+        answer: Literal["back", "alone", "lost"] = self._call("leave", *about, kind, needed, LEFT).decode()
+        return answer
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim still stands."""

@@ -29,6 +29,7 @@ from jobs.spec import RenderSpec
 from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
 from worker import machine
 from worker.awake import Awake
+from worker.budget import TooLargeError
 from worker.claims import Claim, Claims, NewOrdersError, Progress, new_execution
 from worker.delivery import Delivery, Machine, Rendered
 from worker.engines.engine import CheckpointError, EngineError, Step
@@ -71,8 +72,10 @@ class Service:
         bucket.check()
         self._spool = Spool(settings.spool_dir)
         self._claims = self._own_claims(10.0)
-        about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
         stall = Stall(settings.stall_seconds)
+        self._renderer = Renderer(self._served, settings, References(bucket), stall)
+        about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
+        about |= self._renderer.budget.about()
         self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, stall)
         ear = self._own_claims(BEAT_TIMEOUT)
         with explained(settings):
@@ -81,7 +84,6 @@ class Service:
         renders = settings.renders_dir
         self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
-        self._renderer = Renderer(self._served, settings, References(bucket), stall)
         self._awake = Awake()
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()
@@ -151,6 +153,7 @@ class Service:
                 self._renderer.resident,
                 execution=self._execution,
                 estimate=self._estimate,
+                memory=self._renderer.budget.total,
                 serial=standing.serial if self._reread < REREADS else None,
                 without=standing.names("client"),
             )
@@ -195,6 +198,8 @@ class Service:
                 raise GiveBackError
         except GiveBackError:
             self._give_back(claim)
+        except TooLargeError as error:
+            self._leave_to_larger(claim, error)
         except SpecError as error:
             self._fail(claim, str(error))
         except (StorageAwayError, StorageRefusedError) as error:
@@ -237,6 +242,22 @@ class Service:
             log.info("job %s: given back to its lane", claim.job_id)
             self._until_answered(lambda: self._claims.release(claim))
         self._let_go(claim)
+
+    def _leave_to_larger(self, claim: Claim, error: TooLargeError) -> None:
+        """A job that does not fit here goes to a worker that has more memory, if one lives; else it fails."""
+        answers: list[str] = []
+
+        def ask() -> bool:
+            answers.append(self._claims.leave(claim, error.needed))
+            return True
+
+        if claim.attempt < ATTEMPTS:
+            self._until_answered(ask)
+        if answers[-1:] in ([], ["alone"]):
+            self._fail(claim, str(error))
+        else:
+            log.info("job %s: left to a worker with more memory: %s", claim.job_id, error)
+            self._let_go(claim)
 
     def _fail(self, claim: Claim, reason: str) -> None:
         log.warning("job %s failed: %s", claim.job_id, reason)

@@ -342,3 +342,20 @@ def test_a_model_that_no_worker_serves_is_told(run: Run, kiln: Kiln) -> None:
     assert told.code == 0
     assert "no worker serves hidream-o1-dev:bf16 now (there is demo:bf16)" in told.err
     assert "no worker" not in run("submit", "a fox", "-m", "demo").err
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "told"),
+    [
+        ("512x512", '{"demo:bf16": 256}', True),
+        ("256x256", '{"demo:bf16": 256}', False),
+        ("512x512", "[", False),
+    ],
+)
+def test_a_job_beyond_every_worker_is_told(run: Run, kiln: Kiln, size: str, largest: str, told: bool) -> None:
+    about = {"queues": "demo:bf16", "kiln_memory": "1", "kiln_largest": largest}
+    kiln.redis.hset("rq:worker:small", mapping=about)
+    kiln.redis.sadd("rq:workers", "rq:worker:small")
+    ran = run("submit", "-m", "demo", "-s", size, "x")
+    assert ran.code == 0
+    assert ("at most 256 x 256; it fails unless a larger worker comes first" in ran.err) == told

@@ -180,6 +180,34 @@ def test_a_job_that_cannot_fit_is_refused_with_what_would(
     assert "KILN_MEMORY" in found.error
 
 
+def test_a_job_that_fits_another_worker_waits_for_it(
+    settings: Settings, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    about = {"queues": "demo:bf16", "kiln_memory": str(2**40)}
+    kiln.redis.hset("rq:worker:larger", mapping=about)
+    kiln.redis.sadd("rq:workers", "rq:worker:larger")
+    job_id = submit()
+    small = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
+    working(small, lambda: kiln.redis.hexists(f"rq:job:{job_id}", "kiln_needs"))
+    assert kiln.status(job_id).state == "queued"
+    working(Service(settings, ["demo"]), all_ended(kiln, [job_id]))
+    assert kiln.status(job_id).state == "finished"
+
+
+def test_workers_tell_what_they_have_memory_for(
+    settings: Settings, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    service = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
+    told: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        told.extend(kiln.farm()["workers"])
+        return bool(told)
+
+    working(service, seen)
+    assert (told[0]["memory"], told[0]["largest"]) == (2**20, {"demo:bf16": 0})
+
+
 def test_redis_away_at_the_start_is_one_line(rewire: Rewire) -> None:
     settings, proxy = rewire("redis")
     spool = Spool(settings.spool_dir)
