@@ -25,6 +25,8 @@ DAY = 86_400  # seconds
 FAILURE_DAYS = 30
 MAX_FOREIGN = 16 * 2**20  # bytes of another application's record, and of its arguments
 
+MAX_DEPENDENCIES = 1000
+
 _FOREIGN = (
     "success_callback_name",
     "failure_callback_name",
@@ -121,8 +123,20 @@ class Follower(Job):
         return found
 
     def dependencies_are_met(self, *arguments: Any, **named: Any) -> bool:
-        """As RQ's, of a job that waits at all: one in a circle has ended before those it waits for."""
-        return self._status is JobStatus.DEFERRED and super().dependencies_are_met(*arguments, **named)
+        """As RQ's, of a job that waits at all: one in a circle has ended before those it waits for.
+
+        False where what it waits for cannot be read, or is more than can be looked at.
+        """
+        if self._status is not JobStatus.DEFERRED or not self._dependency_ids:
+            return False
+        try:
+            if self.connection.scard(self.dependencies_key) > MAX_DEPENDENCIES:
+                return False
+            return super().dependencies_are_met(*arguments, **named)
+        except (redis.ConnectionError, redis.TimeoutError, redis.WatchError):
+            raise
+        except Exception:  # whatever a stranger wrote
+            return False
 
     def restore(self, raw_data: Mapping[bytes, bytes]) -> None:
         """Read RQ's hash; nothing in it is imported or unpickled. Raises SpecError for a bomb."""

@@ -23,21 +23,22 @@ become('kiln:leases', 'zset')
 become('kiln:clocks', 'hash')
 become('kiln:now', 'string')
 
--- A producer may have written anything under RQ's keys, so reads of them take no type for granted.
+-- A producer may have written anything under RQ's keys, so reads of them take no type and no size for granted.
+local function field_of(job, field, longest)
+  local size = redis.pcall('HSTRLEN', 'rq:job:' .. job, field)
+  if type(size) ~= 'number' then return nil end
+  return size > 0 and size <= longest and redis.call('HGET', 'rq:job:' .. job, field) or ''
+end
+
 local function status_of(job)
-  local record = 'rq:job:' .. job
-  if redis.call('TYPE', record).ok ~= 'hash' then return nil end
-  return redis.call('HGET', record, 'status') or 'queued' -- without one: taken, to be failed with a reason
+  local status = field_of(job, 'status', 32)
+  if status ~= '' then return status end -- nil where the record is none
+  return redis.call('EXISTS', 'rq:job:' .. job) == 1 and 'queued' or nil -- taken, to be failed with a reason
 end
 
 local function number_at(key, field)
   local number = tonumber(redis.call('HGET', key, field) or '0') or 0
   return number >= 0 and number < 2 ^ 53 and number or 0 -- not a NaN, nor what a producer forged below zero
-end
-
-local function submitted_at(job)
-  local record = 'rq:job:' .. job
-  return redis.call('HSTRLEN', record, 'enqueued_at') <= 64 and redis.call('HGET', record, 'enqueued_at') or ''
 end
 
 local function lane_parts(lane)
@@ -149,7 +150,7 @@ local function describe(job, execution)
   if redis.call('HSTRLEN', 'rq:job:' .. job, 'data') < #data then
     data = redis.call('HGET', 'rq:job:' .. job, 'data') or ''
   end
-  return { job, lane, data, submitted_at(job), number_at('rq:job:' .. job, 'kiln_attempts'), lives(job) }
+  return { job, lane, data, field_of(job, 'enqueued_at', 64), number_at('rq:job:' .. job, 'kiln_attempts'), lives(job) }
 end
 
 -- RQ's states of a job that waits for something else than a worker, or for nothing any more.
@@ -165,8 +166,8 @@ end
 
 -- Whether the job belongs in another lane, where it is put unless it is there: an id is easily pushed into one's own.
 local function strayed(job, lane)
-  local home = redis.call('HGET', 'rq:job:' .. job, 'origin')
-  if not home or home == lane or not lane_parts(home) then return false end
+  local home = field_of(job, 'origin', 256)
+  if home == lane or not lane_parts(home) then return false end
   become('rq:queue:' .. home, 'list')
   if not redis.call('LPOS', 'rq:queue:' .. home, job, 'MAXLEN', 1000) then
     redis.call('RPUSH', 'rq:queue:' .. home, job)
@@ -177,28 +178,61 @@ end
 
 -- Whether a worker with less memory left the job to those with more; see operation.leave.
 local function left_by_less(job, memory)
-  local needed, till = string.match(redis.call('HGET', 'rq:job:' .. job, 'kiln_needs') or '', '^(%d+) (%d+)$')
-  return needed and tonumber(needed) > memory and tonumber(till) > now
+  local needed, till = string.match(field_of(job, 'kiln_needs', 64), '^(%d+) (%d+)$')
+  return needed and tonumber(needed) > memory and tonumber(till) > now and tonumber(till) < now + DAY
 end
+
+local drops = 5000 -- ids without a job that one call drops; `more` says that there may be others
+local more = false
 
 -- The first id of a lane that may be taken with that memory; what may not at all is dropped on the way.
 local function head(lane, memory)
   local at = 0
-  for _ = 1, 1000 do
+  while at < 1000 do
     local job = redis.call('LINDEX', 'rq:queue:' .. lane, at)
     if not job then return nil end
-    local waits = takeable(job, status_of(job))
+    local waits = #job <= 1024 and takeable(job, status_of(job))
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
     local away = waits and strayed(job, lane)
     local good = waits and sound and not away
     if good and not left_by_less(job, memory) then return job end
-    if good then at = at + 1 else redis.call('LREM', 'rq:queue:' .. lane, 1, job) end
-    if waits and not away and not good then -- an id that could not be a key or a file name: failed here, touched by nobody
-      redis.call('HSET', 'rq:job:' .. job, 'status', 'failed')
-      redis.pcall('ZADD', 'rq:failed:' .. lane, now + 30 * DAY, job)
+    if good then
+      at = at + 1
+    elseif drops == 0 then
+      more = true
+      return nil
+    else
+      drops = drops - 1
+      redis.call('LREM', 'rq:queue:' .. lane, 1, job)
+      if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
+        redis.call('HSET', 'rq:job:' .. job, 'status', 'failed')
+        redis.pcall('ZADD', 'rq:failed:' .. lane, now + 30 * DAY, job)
+      end
     end
   end
   return nil
+end
+
+local LANES = 10000 -- that one call looks at
+
+-- The names of all queues; of more than LANES, others at each call, and those of nothing are struck off.
+local function queues()
+  if redis.call('SCARD', 'rq:queues') <= LANES then return redis.call('SMEMBERS', 'rq:queues') end
+  more = true
+  local some = redis.call('SRANDMEMBER', 'rq:queues', LANES)
+  for _, key in ipairs(some) do
+    local held = 0
+    local name = #key <= 1024 and string.match(key, '^rq:queue:(.*)$')
+    if name then
+      local keys = { key }
+      for _, registry in ipairs({ 'wip', 'finished', 'failed', 'deferred', 'scheduled', 'canceled', 'ready' }) do
+        keys[#keys + 1] = 'rq:' .. registry .. ':' .. name
+      end
+      held = redis.call('EXISTS', unpack(keys))
+    end
+    if held == 0 then redis.call('SREM', 'rq:queues', key) end
+  end
+  return some
 end
 
 local function serial_of_orders()
@@ -226,7 +260,7 @@ end
 -- execution, worker, stamp, lease, estimate, stale stamp, resident 'model:quantization', the worker's memory in
 -- bytes, serial of the orders that it knows or '-' if it obeys none, number of paused clients, these, then the
 -- kinds served.
--- 'orders' where there are others by now.
+-- 'orders' where there are others by now, 'more' where it has not seen all lanes.
 function operation.take(a)
   local execution, worker, stamp, lease = a[1], a[2], a[3], tonumber(a[4])
   local estimate, stale, resident, memory = tonumber(a[5]), a[6], a[7], tonumber(a[8])
@@ -242,7 +276,7 @@ function operation.take(a)
   local floor = tonumber(redis.call('GET', 'kiln:now') or '0') or 0
   if not (floor >= 0 and floor < 2 ^ 53) then floor = 0 end
   local best
-  for _, key in ipairs(redis.call('SMEMBERS', 'rq:queues')) do
+  for _, key in ipairs(queues()) do
     local lane = string.match(key, '^rq:queue:(kiln:.*)$')
     local kind, priority, client
     if #key > 1024 then redis.call('SREM', 'rq:queues', key) end -- no lane's name is, and each take would read it
@@ -254,7 +288,7 @@ function operation.take(a)
         -- Nor is anyone ever a day ahead: that is forged.
         local clock = math.max(number_at('kiln:clocks', client), floor)
         if clock > floor + DAY then clock = floor end
-        local since = submitted_at(job)
+        local since = field_of(job, 'enqueued_at', 64)
         local class = since < stale and 0 or (kind == resident and 1 or 2)
         local this = { RANK[priority] or 3, clock, class, since, lane, job, client }
         local better = not best
@@ -270,7 +304,7 @@ function operation.take(a)
       end
     end
   end
-  if not best then return false end
+  if not best then return more and 'more' end
   local clock, lane, job, client = best[2], best[5], best[6], best[7]
   redis.call('LREM', 'rq:queue:' .. lane, 1, job)
   own(job, execution, lane, worker, stamp, lease, estimate)
@@ -326,7 +360,7 @@ end
 function operation.leave(a)
   local job, execution, lane, worker, kind, needed = a[1], a[2], a[3], a[4], a[5], tonumber(a[6])
   if not holds(job, execution) then return 'lost' end
-  for _, key in ipairs(redis.pcall('SMEMBERS', 'rq:workers')) do
+  for _, key in ipairs(redis.pcall('SRANDMEMBER', 'rq:workers', 1000)) do
     local record = redis.pcall('HMGET', key, 'queues', 'kiln_memory')
     local serves, memory = ',' .. tostring(record[1] or '') .. ',', tonumber(record[2] or '') or 0
     if memory >= needed and string.find(serves, ',' .. kind .. ',', 1, true) then
@@ -358,15 +392,18 @@ end
 -- lapses allowed, crashes counted with them: jobs given back, and those that lapsed once too often, still owned
 function operation.reap(a)
   local back, blamed = {}, {}
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 1000)) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', 'kiln:leases', '-inf', now, 'LIMIT', 0, 10000)) do
     local job, execution = string.match(member, '^(.*):([^:]+)$')
     local record = job and redis.pcall('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name') or {}
     local lane, worker = record[1], record[2] or ''
+    if job and not lane and status_of(job) == 'started' then lane = field_of(job, 'origin', 256) end
     if lane and orphaned(job) then redis.call('SET', 'kiln:own:' .. job, execution) end
-    if not job then
+    if #back + #blamed == 1000 then
+      break
+    elseif not lane then
       redis.call('ZREM', 'kiln:leases', member)
-    elseif not lane or not holds(job, execution) then
-      drop(job, execution, lane or '', worker)
+    elseif not holds(job, execution) then
+      drop(job, execution, lane, worker)
     elseif crash(job, execution, lane, worker, 'kiln_lapses', lives(job), tonumber(a[1])) == 'back' then
       back[#back + 1] = job
     else

@@ -35,7 +35,9 @@ STALE = 600.0  # seconds a lane's oldest job waits before residence of a model s
 
 LEFT = 600  # seconds that a job too large for one worker is left to larger ones, until it is looked at anew
 MOST_ORDERS = 4096
+MOST_LANES = 10_000  # that are looked at once
 MOST_DEPENDENTS = 1000  # of one job that are looked at when it ends
+LOOKS = 100  # calls that make one take where strangers left more lanes or ids than one call looks at
 CONFLICTS = 40  # tries at a settlement while others write the same keys
 
 Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
@@ -118,8 +120,11 @@ class Claims:
         stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
         about = [execution, self.worker, stamp(started), LEASE, estimate, stale, resident, memory]
         known = "-" if serial is None else serial
-        found = self._call("take", *about, known, len(without), *without, *served)
-        if not found:
+        found: Any = b"more"
+        for _ in range(LOOKS):  # each a call of its own, so that others come in between
+            if found == b"more":
+                found = self._call("take", *about, known, len(without), *without, *served)
+        if not found or found == b"more":
             return None
         if found == b"orders":
             raise NewOrdersError
@@ -228,7 +233,7 @@ class Claims:
 
     def recover_dependents(self) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes."""
-        keys: Any = self.connection.smembers("rq:queues")
+        keys: Any = self.connection.srandmember("rq:queues", MOST_LANES)
         names = (key.decode("utf-8", "replace").removeprefix("rq:queue:") for key in keys)
         lanes = [lane for lane in names if lane.startswith("kiln:")]
         with self.connection.pipeline(transaction=False) as pipe:

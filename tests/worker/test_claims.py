@@ -26,6 +26,7 @@ from worker.claims import (
     CRASHES,
     LAPSES,
     MOST_DEPENDENTS,
+    MOST_LANES,
     STALE,
     Claim,
     Claims,
@@ -381,6 +382,46 @@ def test_jobs_of_forged_lanes_fail_and_the_others_go_on(
     assert claims.take(DEMO) is None
     claims.recover_dependents()
     claims.reap()
+
+
+def test_ids_of_nothing_hide_no_job(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    kiln.redis.rpush(f"rq:queue:{LANE}", *(f"gone-{n}" for n in range(30_000)))
+    sound = submit()
+    assert [taken(claims), taken(claims)] == [sound, None]
+
+
+def test_lanes_of_nothing_hide_no_job_and_are_struck_off(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    sound = submit()
+    kiln.redis.zadd("rq:finished:other", {"x": 1})
+    kiln.redis.sadd(
+        "rq:queues", "rq:queue:other", *(f"rq:queue:kiln:demo:bf16:low:{n}" for n in range(25_000))
+    )
+    claims.recover_dependents()
+    assert taken(claims) == sound
+    kiln.redis.zadd(f"rq:finished:{LANE}", {sound: 1})
+    for _ in range(9):
+        assert claims.take(DEMO) is None
+    names: Any = kiln.redis.smembers("rq:queues")
+    assert len(names) <= MOST_LANES
+    assert {f"rq:queue:{LANE}".encode(), b"rq:queue:other"} <= names
+
+
+def test_a_lease_whose_execution_is_gone_brings_its_job_back(
+    claims: Claims, submit: Submit, kiln: Kiln
+) -> None:
+    job_id = submit()
+    claim = took(claims)
+    kiln.redis.delete(f"rq:execution:{job_id}:{claim.execution}")
+    kiln.redis.zadd("kiln:leases", {f"gone-{n}:x": 0 for n in range(2000)})
+    expire(kiln, claim)
+    assert claims.reap() == [job_id]
+    assert kiln.redis.zcard("kiln:leases") == 0
+
+
+@pytest.mark.parametrize("needs", ["9 9999999999", "9" * 40 + " 1", "x" * 100_000, "nan inf", ""])
+def test_forged_needs_hide_no_job(claims: Claims, submit: Submit, kiln: Kiln, needs: str) -> None:
+    kiln.redis.hset(f"rq:job:{submit()}", "kiln_needs", needs)
+    assert claims.take(DEMO, memory=5) is not None
 
 
 def test_a_name_too_long_for_a_lane_is_read_once(claims: Claims, submit: Submit, kiln: Kiln) -> None:
@@ -973,6 +1014,10 @@ def test_a_malformed_dependent_does_not_hold_its_parent_up(
     parent = submit()
     kiln.redis.sadd(f"rq:job:{parent}:dependents", "gone", "bad", b"\xff")
     kiln.redis.hset("rq:job:bad", mapping={"status": "deferred", "data": "x", "created_at": "never"})
+    for name, about in (("free", {}), ("tied", {"dependency_ids": json.dumps([parent])})):
+        kiln.redis.sadd(f"rq:job:{parent}:dependents", name)
+        kiln.redis.hset(f"rq:job:{name}", mapping={"status": "deferred", "data": "x", **about})
+        kiln.redis.set(f"rq:job:{name}:dependencies", "text")
     sound = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer).enqueue(
         FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent
     )
