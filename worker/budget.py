@@ -13,7 +13,7 @@ from worker.engines.engine import CheckpointError, Estimate
 from worker.models import Installed
 
 GIB = 2**30
-OWN = 64 * 2**20  # bytes the process grows by beside models and pictures: connections, buffers, fragments
+OWN = 160 * 2**20  # bytes the process grows by beside models and pictures: mlx-vlm, connections, fragments
 HANDLED = 52  # bytes a pixel while pictures are checked, encoded, stored and wait for that: worker.delivery
 KEPT_ASPECT = 2048 * 2048  # pixels, at most, of a picture that takes its reference's proportions
 SIDES = (2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256, 128, 64)  # pixels, of squares offered instead

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ByteSize, TypeAdapter
 
 from jobs import Kiln, Settings
-from tests.soak.soak import install, mix, soak
+from tests.soak.soak import MEMORY, install, mix, soak
 from worker.engines.blas import use_openblas
 from worker.local.instance import up
 
@@ -20,7 +20,7 @@ def main() -> int:
     """Run once, print what was seen; 0 where it was as promised."""
     parse = argparse.ArgumentParser(prog="soak", description=__doc__)
     parse.add_argument("--jobs", type=int, default=500)
-    parse.add_argument("--memory", default="512MiB", help="what the worker may use")
+    parse.add_argument("--memory", default=str(MEMORY), help="what the worker may use")
     asked = parse.parse_args()
     use_openblas()
     with tempfile.TemporaryDirectory(prefix="kiln-soak-") as name:

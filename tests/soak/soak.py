@@ -31,6 +31,7 @@ DEV = "hidream-o1-dev"  # the name under which the golden model is installed: it
 RATE = 20.0  # samples a second
 AHEAD = 10  # jobs that wait at least, while there are more to come
 MIB = 2**20
+MEMORY = 640 * MIB  # of the worker
 NOISE = (
     12 * MIB
 )  # by which the highest samples of equal parts differ, through no fault: freed, not yet reused
@@ -52,7 +53,7 @@ def install(models: Path) -> None:
 
 
 def mix(folder: Path) -> list[dict[str, Any]]:
-    """Twenty jobs of many sizes, widths and references; those that say `refused` cannot fit into 512 MiB."""
+    """Twenty jobs of many sizes, widths and references; those that say `refused` cannot fit into MEMORY."""
     pictures = []
     for i, size in enumerate([(640, 480), (480, 640), (1500, 1000)]):
         pictures.append(folder / f"reference-{i}.png")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs import Kiln
-from tests.soak.soak import MIB, install, mix, soak
+from tests.soak.soak import MEMORY, MIB, install, mix, soak
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="on a Mac, resident is not all that a GPU holds")
@@ -16,7 +16,7 @@ def test_mixed_jobs_stay_within_the_budget_and_what_cannot_fit_is_refused(
 ) -> None:
     install(tmp_path / "models")
     cycle = [one for one in mix(tmp_path) if one.get("refused") or one["width"] * one["height"] <= 2**14]
-    report = soak(kiln, environment, tmp_path, cycle, 2 * len(cycle), 512 * MIB)
+    report = soak(kiln, environment, tmp_path, cycle, 2 * len(cycle), MEMORY)
     assert report.faults() == []
     assert sum(report.refusable) == 8
     assert len(report.samples) > len(report.statuses)

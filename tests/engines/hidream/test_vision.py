@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +85,17 @@ def test_other_geometry(random_checkpoint: Callable[..., Path]) -> None:
     features = tower([Image.new("RGB", (384, 384)), Image.new("RGB", (512, 256))])
     assert [tower.preprocessing.pads(*size) for size in ((384, 384), (512, 256))] == [(12, 12), (8, 16)]
     assert [one.shape for one in (features.embeds, *features.deepstack)] == [(272, 48)] * 4
+
+
+def test_a_tower_that_was_loaded_often_leaves_nothing_behind(tiny: Path) -> None:
+    def waiting() -> int:
+        graph = io.StringIO()
+        mx.export_to_dot(graph, *mx.random.state)
+        return len(graph.getvalue())
+
+    tower = VisionTower(tiny, Config.read(tiny), mx.float32)
+    tower._load()
+    once = waiting()
+    for _ in range(3):
+        tower._load()
+    assert waiting() == once

@@ -127,6 +127,8 @@ class VisionTower:
         shapes = {name: array.shape for name, array in dict(tree_flatten(tower.parameters())).items()}
         loaded = [(name, _read(weights, TOWER + name, shape)) for name, shape in shapes.items()]
         tower.load_weights(loaded)
+        # The module drew random weights, which nobody computes; the next draw would hang on them, and so on.
+        mx.eval(mx.random.state)
         return tower
 
 
