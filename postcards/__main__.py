@@ -39,9 +39,10 @@ def _train(args: argparse.Namespace) -> None:
         geometry=Geometry(args.hidden, args.inner, args.layers, args.heads, args.groups, args.head),
         seed=args.seed,
         scenes=args.scenes,
-        processes=args.processes or default_processes(),
+        processes=args.processes or max(1, default_processes() - 2),
         batch=args.batch,
         rate=args.rate,
+        matrix_rate=args.matrix_rate,
         steps=args.steps,
         minutes=args.minutes,
         log_steps=args.log_steps,
@@ -95,13 +96,14 @@ def main() -> None:
     end.add_argument("--minutes", type=float, help="wall time of this sitting, drawing the pool included")
     end.add_argument("--steps", type=int)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--scenes", type=int, default=98304)
+    train.add_argument("--scenes", type=int, default=131072)
     train.add_argument("--processes", type=int, help="that draw (as many as there are processors)")
     train.add_argument("--batch", type=int, default=256)
-    train.add_argument("--rate", type=float, default=1e-3)
+    train.add_argument("--rate", type=float, default=1e-3, help="AdamW's")
+    train.add_argument("--matrix-rate", type=float, default=0.02, help="Muon's")
     train.add_argument("--hidden", type=int, default=384)
-    train.add_argument("--inner", type=int, default=768)
-    train.add_argument("--layers", type=int, default=6)
+    train.add_argument("--inner", type=int, default=512)
+    train.add_argument("--layers", type=int, default=8)
     train.add_argument("--heads", type=int, default=6)
     train.add_argument("--groups", type=int, default=2, help="key-value heads")
     train.add_argument("--head", type=int, default=64, help="size of a head")

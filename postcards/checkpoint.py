@@ -29,8 +29,8 @@ class Geometry:
     """The sizes that may differ; all else follows or is fixed."""
 
     hidden: int = 384
-    inner: int = 768
-    layers: int = 6
+    inner: int = 512
+    layers: int = 8
     heads: int = 6
     groups: int = 2  # key-value heads
     head: int = 64

@@ -23,7 +23,7 @@ def draw(scene: Scene) -> Pixels:
     canvas = _sky(scene)
     image = Image.fromarray(_levels(canvas))
     if scene.stars:
-        _stars(image, scene, rng)
+        _stars(image, scene, np.random.default_rng([scene.decor, 1]))
     if scene.light is not None:
         _paste(image, disc(scene.time, scene.crescent), *scene.light)
     for x, y, shape in scene.clouds:

@@ -19,8 +19,10 @@ class Fact(NamedTuple):
     | moon | – | full, crescent |
     | stars | – | – |
     | clouds | – | 0 … 3 |
+    | cloud | – | the place of the only one |
     | count | a kind | 1 … 3: no more and no fewer |
-    | colour, size, place | a kind | holds for every one of the kind |
+    | colour, size | a kind | holds for every one of the kind |
+    | place | a kind | of the middle of all of the kind |
     | left of, right of, in front of, behind, above, below | a kind | the other kind |
     """
 
@@ -54,7 +56,7 @@ def place(x: float, width: int) -> str | None:
         return "left"
     if share >= 0.655:
         return "right"
-    return "centre" if 0.42 <= share <= 0.58 else None
+    return "centre" if 0.41 <= share <= 0.59 else None
 
 
 def relation(a: Spot, b: Spot, width: int, height: int) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def spot(group: Group) -> Spot:
 
 
 def group_facts(scene: Scene, group: Group) -> dict[str, Fact]:
-    """Count, colour, size and (for a lone subject away from the borders of thirds) place, by sort."""
+    """Count, colour, size and (away from the borders of thirds) place, by sort."""
     first = group.members[0]
     facts = [
         Fact("count", group.kind, str(len(group.members))),
@@ -85,7 +87,7 @@ def group_facts(scene: Scene, group: Group) -> dict[str, Fact]:
         Fact("size", group.kind, first.size),
     ]
     where = place(group.x, scene.width)
-    if where and len(group.members) == 1:
+    if where:
         facts.append(Fact("place", group.kind, where))
     return {fact.sort: fact for fact in facts}
 

@@ -96,8 +96,8 @@ class _Speaker:
 
     def caption(self) -> Caption:
         scene = self.scene
-        time = self._stated_if(0.88, Fact("time", value=scene.time))
-        land = self._stated_if(0.92, Fact("land", value=scene.land))
+        time = self._stated_if(0.92, Fact("time", value=scene.time))
+        land = self._stated_if(0.95, Fact("land", value=scene.land))
         sky = self._sky()
         subjects = self._subjects()
         when = self._pick(TIME_WORDS[scene.time]) if time else ""
@@ -127,12 +127,13 @@ class _Speaker:
         scene, rng = self.scene, self.rng
         groups = [scene.groups[int(i)] for i in rng.permutation(len(scene.groups))]
         bonds = relations(scene)
-        bond = bonds[int(rng.integers(len(bonds)))] if bonds and rng.random() < 0.45 else None
+        bond = bonds[int(rng.integers(len(bonds)))] if bonds and rng.random() < 0.35 else None
         phrases, names = [], {}
         for group in groups:
             facts = group_facts(scene, group)
-            colour = self._stated_if(0.85, facts["colour"])
-            size = self._stated_if(0.4, facts["size"])
+            colour = self._stated_if(0.95, facts["colour"])
+            telling = 0.2 if len(group.members) > 1 else {"small": 0.9, "big": 0.4}[facts["size"].value]
+            size = self._stated_if(telling, facts["size"])
             count = int(facts["count"].value)
             self.stated.append(facts["count"])
             singular, plural = NOUNS[group.kind][int(rng.integers(len(NOUNS[group.kind])))]
@@ -146,8 +147,9 @@ class _Speaker:
                 self._pick(COUNT_WORDS[count]), " ".join([*words, plural if count > 1 else singular])
             )
             bound = bond is not None and bond.subject == group.kind
-            if not bound and "place" in facts and self._stated_if(0.5, facts["place"]):
-                phrase += " " + self._pick(PLACE_WORDS[facts["place"].value])
+            where = facts.get("place")
+            if where and not bound and self._stated_if(0.5 if where.value == "centre" else 0.95, where):
+                phrase += " " + self._pick(PLACE_WORDS[where.value])
             phrases.append((group.kind, phrase))
         if bond is None:
             return [phrase for _, phrase in phrases]
@@ -169,24 +171,27 @@ class _Speaker:
     def _sky(self) -> list[str]:
         scene, rng = self.scene, self.rng
         said = []
-        if scene.light is not None and rng.random() < 0.6:
+        if scene.light is not None and rng.random() < 0.92:
             body = "moon" if scene.time == "night" else "sun"
             words = f"the {body}"
             self.stated.append(Fact("light", body))
-            if body == "moon" and rng.random() < 0.6:
+            if body == "moon" and rng.random() < 0.7:
                 shape = "crescent" if scene.crescent else "full"
                 self.stated.append(Fact("moon", value=shape))
                 words = f"a {shape} moon"
             where = place(scene.light[0], scene.width)
-            if where and self._stated_if(0.5, Fact("light", body, where)):
+            if where and self._stated_if(0.75, Fact("light", body, where)):
                 words += " " + self._pick(PLACE_WORDS[where])
             said.append(words)
-        if scene.stars and self._stated_if(0.7, Fact("stars")):
+        if scene.stars and self._stated_if(0.9, Fact("stars")):
             said.append(self._pick(("stars", "many stars", "a starry sky")))
         count = len(scene.clouds)
-        if self._stated_if(0.6 if count else 0.15, Fact("clouds", value=str(count))):
+        if self._stated_if(0.95 if count else 0.15, Fact("clouds", value=str(count))):
             number = self._pick(COUNT_WORDS[count]) if count else ""
             clouds = f"{number} cloud{'s' if count > 1 else ''}"
+            where = place(scene.clouds[0][0], scene.width) if count == 1 else None
+            if where and self._stated_if(0.6, Fact("cloud", value=where)):
+                clouds += " " + self._pick(PLACE_WORDS[where])
             said.append(clouds if count else self._pick(("a clear sky", "no clouds", "a cloudless sky")))
         return self._shuffled(said)
 

@@ -67,7 +67,7 @@ class Reading:
     light: float | None  # centre x of the sun or moon, pixels
     crescent: bool
     stars: bool
-    clouds: int
+    clouds: tuple[float, ...]  # centres x, pixels
     things: tuple[Thing, ...]
 
     def holds(self, fact: Fact) -> bool:
@@ -80,7 +80,9 @@ class Reading:
         if sort == "stars":
             return self.stars
         if sort == "clouds":
-            return self.clouds == int(value)
+            return len(self.clouds) == int(value)
+        if sort == "cloud":
+            return len(self.clouds) == 1 and _within(value, self.clouds[0] / self.width)
         if sort == "moon":
             return self.light is not None and self.time == "night" and self.crescent == (value == "crescent")
         if sort == "light":
@@ -95,7 +97,8 @@ class Reading:
         if sort == "size":
             return bool(things) and all(thing.size == value for thing in things)
         if sort == "place":
-            return bool(things) and all(_within(value, thing.x / self.width) for thing in things)
+            middle = sum(thing.x for thing in things) / max(1, len(things))
+            return bool(things) and _within(value, middle / self.width)
         others = [thing for thing in self.things if thing.kind == value]
         if len(things) != 1 or len(others) != 1:
             return False
@@ -121,14 +124,14 @@ def read(picture: Pixels) -> Reading:
     labels = _labels(small, time)
     things: list[Thing] = []
     lights: list[Match] = []
-    clouds = 0
+    clouds: list[float] = []
     for name in (*COLOURS, "light", "cloud"):
         for patch in patches(_mask(name, time, small, labels)):
             match = _match(patch, name, time)
             if match is None:
                 continue
             if match.kind == "cloud":
-                clouds += 1
+                clouds.append(match.x)
             elif match.kind in ("sun", "full", "crescent"):
                 lights.append(match)
             else:
@@ -142,7 +145,7 @@ def read(picture: Pixels) -> Reading:
         light=light.x if light else None,
         crescent=bool(light and light.kind == "crescent"),
         stars=time == "night" and _stars(small) >= STARS,
-        clouds=clouds,
+        clouds=tuple(clouds),
         things=tuple(things),
     )
 

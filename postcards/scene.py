@@ -23,7 +23,10 @@ FORMATS = (  # width, height
 )
 FORMAT_ODDS = (0.44, *(0.08,) * (len(FORMATS) - 1))
 MOST = 4  # subjects in a scene
-PLACES = ("left", "centre", "right")
+COLUMNS = {"left": (0.17, 0.29), "centre": (0.44, 0.5, 0.56), "right": (0.71, 0.83)}  # shares of the width
+ABOVE = (0.2, 0.5, 0.8)  # where sun, moon and clouds stand
+LEVELS = (0.2, 0.8)  # of the height that a thing in the sky or on the water may have
+VIEWS = 16  # of each land: its ridges, waves, plants, and the stars above
 CLOUD_BOX = (64, 32)  # width, height
 LIGHT_RADIUS = 18  # pixels, of the sun's and the moon's disc
 
@@ -84,7 +87,7 @@ class Scene:
     crescent: bool  # the moon's shape
     clouds: tuple[tuple[int, int, int], ...]  # centre x, centre y, shape
     stars: bool
-    decor: int  # seed of what no caption speaks of: ridges, waves, stars' places
+    decor: int  # which of the land's views, which no caption speaks of
 
     @property
     def shore(self) -> int:
@@ -124,7 +127,7 @@ class _Sampler:
                 self.taken += [member.box for member in group.members]
             elif groups:
                 break
-        light = self._light() if self.rng.random() < 0.6 else None
+        light = self._light() if self.rng.random() < 0.55 else None
         if light is not None:
             x, y, r = *light, LIGHT_RADIUS + 6
             self.taken.append((x - r, y - r, x + r, y + r))
@@ -140,10 +143,13 @@ class _Sampler:
             crescent=bool(self.rng.random() < 0.5),
             clouds=clouds,
             stars=self.time == "night" and bool(self.rng.random() < 0.6),
-            decor=int(self.rng.integers(2**31)),
+            decor=int(self.rng.integers(VIEWS)),
         )
 
     def _pick(self, choices: tuple[str, ...]) -> str:
+        return choices[int(self.rng.integers(len(choices)))]
+
+    def _share(self, choices: tuple[float, ...]) -> float:
         return choices[int(self.rng.integers(len(choices)))]
 
     def _group(self, used: set[str], room: int) -> Group | None:
@@ -171,11 +177,10 @@ class _Sampler:
         record = KINDS[kind]
         width, height = record.small if size == "small" else record.big
         pitch = _snap(width + SNAP)
-        place = PLACES.index(self._pick(PLACES))
-        low, high = ((0.1, 0.31), (0.44, 0.56), (0.69, 0.9))[place]
-        middle = self.width * (low + (high - low) * self.rng.random())
+        middle = _snap(self.width * self._share(COLUMNS[self._pick(tuple(COLUMNS))]))
         base = self._base(home, height)
-        xs = [_snap(middle + (i - (count - 1) / 2) * pitch) for i in range(count)]
+        first = _snap(middle - (count - 1) / 2 * pitch)
+        xs = [first + i * pitch for i in range(count)]
         group = Group(tuple(Subject(kind, colour, size, x, base) for x in xs))
         for member in group.members:
             left, top, right, _ = member.box
@@ -186,38 +191,40 @@ class _Sampler:
         return group
 
     def _base(self, home: str, height: int) -> int:
-        rng = self.rng
         if home == "sky":
-            return _snap(height + 4 + rng.random() * max(0, self.horizon + 8 - height - 4))
+            return _snap(height + 4 + self._share(LEVELS) * max(0, self.horizon + 8 - height - 4))
         if home == "water":
             low, high = self.horizon + 16, self.height - 64
-            return _snap(low + rng.random() * (high - low))
-        near = self.land == "sea" or rng.random() < 0.5
+            return _snap(low + self._share(LEVELS) * (high - low))
+        near = self.land == "sea" or self.rng.random() < 0.5
         return self.height - SNAP if near else self.horizon + 2 * SNAP
 
     def _light(self) -> tuple[int, int] | None:
         room = {"sea": 0.95, "desert": 0.75, "snow": 0.7, "hills": 0.6, "mountains": 0.45}[self.land]
         reach = max(LIGHT_RADIUS + 8, self.horizon * room - LIGHT_RADIUS - 4)
         for _ in range(12):
-            x = _snap(self.width * (0.12 + 0.76 * self.rng.random()))
-            y = _snap(LIGHT_RADIUS + 8 + self.rng.random() * (reach - LIGHT_RADIUS - 8))
+            x = _snap(self.width * self._share(ABOVE))
+            y = _snap(LIGHT_RADIUS + 8 + self._share(LEVELS) * (reach - LIGHT_RADIUS - 8))
             r = LIGHT_RADIUS + 4
             if not any(overlap((x - r, y - r, x + r, y + r), other, MARGIN) for other in self.taken):
                 return x, y
         return None
 
     def _clouds(self, count: int) -> tuple[tuple[int, int, int], ...]:
+        """At most one in each third."""
         clouds: list[tuple[int, int, int]] = []
         width, height = CLOUD_BOX
-        for _ in range(8 * count):
+        for column in self.rng.permutation(len(ABOVE)):
             if len(clouds) == count:
                 break
-            x = _snap(width / 2 + 4 + self.rng.random() * (self.width - width - 8))
-            y = _snap(height / 2 + 4 + self.rng.random() * (self.horizon * 0.5 - height / 2))
-            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            if not any(overlap(box, other, MARGIN) for other in self.taken):
-                clouds.append((x, y, int(self.rng.integers(2))))
-                self.taken.append(box)
+            x, shape = _snap(self.width * ABOVE[int(column)]), int(self.rng.integers(2))
+            for level in self.rng.permutation(LEVELS):
+                y = _snap(height / 2 + 4 + float(level) * (self.horizon * 0.5 - height / 2))
+                box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+                if not any(overlap(box, other, MARGIN) for other in self.taken):
+                    clouds.append((x, y, shape))
+                    self.taken.append(box)
+                    break
         return tuple(clouds)
 
 

@@ -9,14 +9,15 @@ import pytest
 
 from postcards import tokenizer as words
 from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
-from postcards.data import ROOM, batch, make_pool, to_patches
+from postcards.data import PACE, Pool
 from postcards.draw import draw
 from postcards.exam import exam, render
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
+from postcards.pool import ROOM, to_patches
 from postcards.scene import FORMATS, sample
 from postcards.score import judge, psnr, table
-from postcards.train import Run, loss, sigmas, train, update
+from postcards.train import Run, chosen, is_hidden, loss, orthogonal, sigmas, train, update
 from worker.engines.hidream import patches as engine_patches
 from worker.engines.hidream.config import Config
 from worker.engines.hidream.engine import HiDreamEngine
@@ -109,22 +110,31 @@ def test_components_rebuild_what_they_were_made_of():
     np.testing.assert_allclose(rebuilt, flat, atol=1e-2)
 
 
+def test_muon_s_steps_have_singular_values_near_one():
+    x = mx.random.normal((3, 32, 96), key=mx.random.key(5))
+    values = np.linalg.svd(np.array(orthogonal(x)), compute_uv=False)
+    assert 0.6 < values.min() <= values.max() < 1.3
+
+
 def test_steps_lower_the_error_on_what_they_see(tmp_path, folder):
     config = Config.read(folder).text
-    one = batch(make_pool(tmp_path, folder, seed=0, scenes=8, processes=1), 0, 0, 4)
-    arrays = mx.array(one.patches), mx.array(one.ids), mx.array(one.lengths)
-    places = Places.of(ROOM, (one.size[1] // 32, one.size[0] // 32), config)
+    one = Pool(tmp_path, folder, seed=0, scenes=8, processes=1).batch(0, 4)
+    part = one.part
+    arrays = chosen((part.patches, part.ids, part.lengths), one.rows, one.wordings)
+    places = Places.of(ROOM, (part.size[1] // 32, part.size[0] // 32), config)
+    share = mx.array(1 / part.patches[0].size)
 
     def errors(now):
-        return loss(Given(now, mx.float32), config, places, arrays, mx.random.key(0))
+        return loss(Given(now, mx.float32), config, places, arrays, mx.random.key(0), share)
 
     now = initial(TINY, None)
     zero = {name: mx.zeros_like(value) for name, value in now.items()}
-    state = {"now": now, "mean": now, "first": zero, "second": zero}
+    second = {name: value for name, value in zero.items() if not is_hidden(name)}
+    state = {"now": now, "used": now, "mean": now, "first": zero, "second": second}
     seen = []
     for step in range(1, 9):
-        (total, _), slopes = mx.value_and_grad(errors)(state["now"])
-        state = update(state, slopes, mx.array(5e-3), mx.array(float(step)), 0.9)
+        (total, _), slopes = mx.value_and_grad(errors)(state["used"])
+        state = update(state, slopes, mx.array([5e-3, 2e-2]), mx.array(float(step)), 0.9)
         mx.eval(state, total)
         seen.append(total.item())
     assert seen[-1] < 0.7 * seen[0]
@@ -153,16 +163,32 @@ def test_a_run_resumes_and_is_loaded_by_the_engine(tmp_path):
 
 
 def test_batches_depend_on_their_number_alone(tmp_path, folder):
-    pool = make_pool(tmp_path, folder, seed=2, scenes=16, processes=1)
-    again = make_pool(tmp_path, folder, seed=2, scenes=16, processes=1)
-    for number in (0, 7):
-        first, second = batch(pool, 2, number, 3), batch(again, 2, number, 3)
-        assert first.size == second.size
-        np.testing.assert_array_equal(first.patches, second.patches)
-        np.testing.assert_array_equal(first.ids, second.ids)
-    part = pool[2]
-    np.testing.assert_array_equal(part.patches[0], to_patches(draw(sample(2, 2, FORMATS[2]))))
-    assert all(row[length - 1] == words.control_id("<|boi_token|>") for row, length in _captions(part))
+    pool = Pool(tmp_path, folder, seed=2, scenes=16, processes=1)
+    late = Pool(tmp_path, folder, seed=2, scenes=16, processes=1)  # finds what the first drew
+    for number in (7, 0):
+        first, second = pool.batch(number, 3), late.batch(number, 3)
+        assert first.part.size == second.part.size
+        np.testing.assert_array_equal(first.rows, second.rows)
+        np.testing.assert_array_equal(first.wordings, second.wordings)
+    part = pool.blocks[0][2]
+    patches = np.array(part.patches)
+    np.testing.assert_array_equal(patches[0], to_patches(draw(sample(2, 2, FORMATS[2]))))
+    ids, lengths = np.array(part.ids).reshape(-1, ROOM), np.array(part.lengths).reshape(-1)
+    assert (ids[np.arange(len(ids)), lengths.astype(int) - 1] == words.control_id("<|boi_token|>")).all()
+    np.testing.assert_array_equal(patches, np.array(late.blocks[0][2].patches))
+
+
+def test_a_pool_grows_as_training_goes_on(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr("postcards.data.BLOCK", 8)
+    pool = Pool(tmp_path, folder, seed=2, scenes=24, processes=1)
+    pool.batch(PACE - 1, 2)
+    assert len(pool.blocks) == 1
+    pool.batch(PACE, 2)
+    assert len(pool.blocks) == 2
+    pool.batch(100 * PACE, 2)
+    assert len(pool.blocks) == 3
+    firsts = [np.array(block[0].patches[0]) for block in pool.blocks]
+    assert not any(np.array_equal(firsts[i], firsts[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():
@@ -175,11 +201,3 @@ def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():
     assert worst.held < 0.3
     assert worst.psnr == pytest.approx(np.mean([psnr(np.full_like(one, 128), one) for one in drawn]))
     assert "| drawn | 100.0%" in table([best, worst])
-
-
-def _captions(part):
-    return [
-        (row, int(length))
-        for rows, lengths in zip(part.ids, part.lengths, strict=True)
-        for row, length in zip(rows, lengths, strict=True)
-    ]

@@ -15,6 +15,7 @@ from postcards.reader import read
 from postcards.scene import FORMATS, Scene, overlap, sample
 
 COUNT = 500
+PLACE_PATTERNS = {"centre": "(middle|centre|center)"}  # the rest are said as they are
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,8 @@ def _says(text: str, fact: Fact) -> bool:
     if sort == "clouds":
         words = {"0": "no clouds|clear sky|cloudless", "1": r"\b(a|one|a single) cloud\b"}
         return bool(re.search(words.get(value, r"\b(two|three|a pair of) clouds\b"), text))
+    if sort == "cloud":
+        return bool(re.search(rf"\bcloud [a-z ]*{PLACE_PATTERNS.get(value, value)}", text))
     if sort == "moon":
         return f"{value} moon" in text
     if sort == "light":
@@ -131,7 +134,7 @@ def _says(text: str, fact: Fact) -> bool:
     if sort == "size":
         return any(word in words for word in SIZE_WORDS[value])
     if sort == "place":
-        return bool(re.search({"centre": "middle|centre|center"}.get(value, value), text))
+        return bool(re.search(PLACE_PATTERNS.get(value, value), text))
     return (
         sort.split()[0] in text
         or (sort == "above" and "over" in text)
@@ -148,6 +151,8 @@ def _true(scene: Scene, fact: Fact) -> bool:
         return scene.stars
     if sort == "clouds":
         return len(scene.clouds) == int(value)
+    if sort == "cloud":
+        return len(scene.clouds) == 1 and _third(scene.clouds[0][0] / scene.width) == value
     night = scene.time == "night"
     if sort == "moon":
         return night and scene.light is not None and scene.crescent == (value == "crescent")
