@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.leaks.scan import OWN, Scanner, forms, stands_in
+from tests.leaks.witness import witnessed
+from tests.waiting import until
 
 SECRET = "pa/ss?w\"ord'+é=%"
 LEAK = f"redis://user:{SECRET}@host:6379/0"
@@ -87,3 +91,25 @@ def test_the_files_of_servers_tell_their_secrets_and_are_theirs_alone(tmp_path: 
     (tmp_path / "kept.json").chmod(0o640)
     assert scanner.leaks_in(tmp_path) == [f"{tmp_path / 'kept.json'} holds kept-secret-of-a-server"]
     (tmp_path / "kept.json").chmod(0o600)  # the scan after the last test looks here too
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked at through /proc")
+def test_what_is_printed_and_what_processes_are_called_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed, argument, answered = "printed-and-not-kept", "an-argument-of-a-child", "answered-by-a-child"
+    code = f"import sys; sys.stdin.read(); print({answered[::-1]!r}[::-1])"
+    with witnessed(tmp_path) as witness:
+        print(printed)
+        capsys.readouterr()
+        command = [sys.executable, "-c", code, argument]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        until(lambda: any(argument.encode() in line for line in witness.seen.copy()), "it is seen")
+        child.communicate(b"")
+    found = Scanner({name: name for name in (printed, argument, answered)}).leaks_in(tmp_path)
+    assert found == [
+        f"{tmp_path / 'printed.txt'} holds {argument}",
+        f"{tmp_path / 'printed.txt'} holds {answered}",
+        f"{tmp_path / 'printed.txt'} holds {printed}",
+        f"{tmp_path / 'processes.txt'} holds {argument}",
+    ]

@@ -23,7 +23,7 @@ class Witness(threading.Thread):
         super().__init__(name="witness", daemon=True)
         self._printed = (folder / "printed.txt").open("ab")
         self._processes = folder / "processes.txt"
-        self._seen: set[bytes] = set()
+        self.seen: set[bytes] = set()
         self._stop_asked = threading.Event()
 
     def note(self, *texts: Any) -> None:
@@ -37,7 +37,7 @@ class Witness(threading.Thread):
         while True:
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):  # it has ended
-                    self._seen.add(path.read_bytes())
+                    self.seen.add(path.read_bytes())
             if self._stop_asked.wait(EVERY):
                 return
 
@@ -45,7 +45,7 @@ class Witness(threading.Thread):
         self._stop_asked.set()
         self.join()
         self._printed.close()
-        self._processes.write_bytes(b"\n".join(sorted(self._seen)))
+        self._processes.write_bytes(b"\n".join(sorted(self.seen)))
 
 
 @contextmanager
