@@ -16,6 +16,7 @@ from jobs.storage import Bucket
 from tests.leaks.scan import Scanner, stands_in
 from tests.leaks.witness import Witness, witnessed
 from tests.servers import local_instance
+from tests.tiny import TINY
 from tests.wire import Proxy, proxy_to, through
 from worker.engines.blas import use_openblas
 from worker.local.instance import Local
@@ -66,6 +67,8 @@ def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A farm of this test's own: an empty Redis, the bucket, folders under tmp_path."""
     monkeypatch.chdir(tmp_path)
     instance = servers.instance
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "demo").symlink_to(TINY)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", instance.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", instance.secret_key.get_secret_value())
     with redis.Redis.from_url(instance.redis_url.get_secret_value()) as connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import secrets
 import signal
 import sys
@@ -45,17 +46,18 @@ def main() -> None:
 
 @app.command()
 def demo(as_json: JSON = False) -> None:
-    """Render a few prompts on this machine, from queue to bucket, and leave nothing running."""
+    """Render six postcards on this machine, from queue to bucket, and leave nothing running."""
     _needs_worker()
     from jobs.progress import follow, worst
-    from worker.demo import PROMPTS, farm, rows
+    from worker.demo import PROMPTS, SEED, farm, rows, sheet
+    from worker.sheet import inline
 
     settings = Settings.load()
     renders = settings.renders_dir or Path("renders")
     with _terminable(), farm(settings, models=["demo"]) as running:
         run = secrets.token_hex(2)  # short ids make short paths
         jobs = running.kiln.submit_many(
-            [{"prompt": prompt, "model": "demo"} for prompt in PROMPTS],
+            [{"prompt": prompt, "model": "demo", "seed": SEED} for prompt in PROMPTS],
             ids=[f"demo-{run}-{number}" for number in range(1, len(PROMPTS) + 1)],
         )
         ended = follow(running.kiln, {job.id: job.spec.prompt for job in jobs}, err, check=running.check)
@@ -69,10 +71,13 @@ def demo(as_json: JSON = False) -> None:
         for row in table:
             shown.add_row(*row.values())
         out.print(shown)
-        out.print(
-            "The demo's model is a small one with random weights: its pictures are noise, the way is real.",
-            style="dim",
-        )
+        path = renders / f"demo-{run}.png"
+        picture = sheet(table, path)
+        if picture is not None:
+            shown_inline = inline(picture, os.environ) if sys.stdout.isatty() else None
+            if shown_inline:
+                sys.stdout.write(shown_inline)
+            out.print(f"all in one: {path}", soft_wrap=True)
     raise typer.Exit(worst(list(ended.values())))
 
 

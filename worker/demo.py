@@ -8,19 +8,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from jobs.client import Kiln
 from jobs.errors import KilnError, NotReadyError
 from jobs.settings import Settings
 from jobs.status import JobStatus
 from worker.local.child import worker_process
 from worker.local.instance import Local, running, up
+from worker.sheet import contact_sheet
 
 PROMPTS = (
-    "a red fox in the snow",
-    "a lighthouse at dusk",
-    "three boats on a quiet sea",
-    "a house on a hill under the stars",
+    "A red fox in the snow at dusk, with the sun on the left",
+    "A white lighthouse on the right and an orange boat on the left by the sea at dawn",
+    "Three purple tents in the desert by night, with a crescent moon and stars",
+    "A big red balloon over green hills by day, and a yellow house on the left",
+    "A blue cottage on the left and a green pine in the mountains at night, with a full moon",
+    "An orange cat on the left and a green windmill in the hills at dawn",
 )
+SEED = 4  # the same pictures each time; another seed composes them otherwise
+COLUMNS = 3  # of the contact sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +97,13 @@ def rows(kiln: Kiln, ended: dict[str, JobStatus], renders: Path) -> list[dict[st
             }
         )
     return table
+
+
+def sheet(table: list[dict[str, str]], path: Path) -> Image.Image | None:
+    """The finished pictures of `rows` in one, written to `path`; None when there are none."""
+    pictures = [Path(row["file"]) for row in table if row["size"]]
+    if not pictures:
+        return None
+    picture = contact_sheet(pictures, COLUMNS)
+    picture.save(path)
+    return picture

@@ -16,6 +16,7 @@ from jobs.storage import Bucket
 from tests.chaos.child import Orders
 from tests.chaos.http_relay import HttpRelay
 from tests.chaos.redis_relay import RedisRelay
+from tests.tiny import TINY_MODELS
 from worker.local.seaweed import BUCKET
 from worker.local.server import Server
 from worker.local.valkey import Valkey
@@ -106,6 +107,7 @@ class Farm:
             "admin_key": self.admin_key,
             "spool_dir": str(spool or home / "spool"),
             "spool_free": SPOOL_FREE,
+            "models_dir": str(TINY_MODELS),
             "home": str(home),
         }
         return Orders(

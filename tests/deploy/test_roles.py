@@ -21,6 +21,7 @@ from jobs import Kiln, NotReadyError, Settings, UsageError
 from jobs.connection import connect
 from jobs.orders import Target
 from jobs.storage import Bucket, StorageRefusedError
+from tests.tiny import TINY_MODELS
 from tests.waiting import until
 from worker.local.seaweed import BUCKET, Seaweed
 from worker.local.valkey import Valkey
@@ -87,7 +88,7 @@ class Farm:
             s3_bucket=BUCKET,
             client=client,
             home=self.folder / user,
-            models_dir=self.folder / "models",
+            models_dir=TINY_MODELS,
             spool_dir=self.folder / "spool",
             **more,
         )

@@ -15,14 +15,15 @@ from PIL import Image
 from jobs import Kiln, RenderSpec, Settings, SpecError
 from jobs.pictures import read_picture
 from jobs.storage import Bucket
+from tests.tiny import TINY
 from worker import engines
 from worker.budget import GIB, HANDLED, Budget
 from worker.engines.hidream.convert import convert
-from worker.models import Installed, demo_folder
+from worker.models import Installed
 from worker.references import DECODING, KEPT, PIXEL, References
 
 KIND = "demo:bf16"
-SERVED = {KIND: Installed("demo", "bf16", demo_folder())}
+SERVED = {KIND: Installed("demo", "bf16", TINY)}
 
 
 def spec(**fields: Any) -> RenderSpec:
@@ -50,7 +51,7 @@ def budget(folders: dict[str, Any]) -> Callable[[int], Budget]:
 
 
 def test_what_does_not_fit_is_refused_with_what_would(budget: Callable[[int], Budget]) -> None:
-    engine = engines.estimate(demo_folder())
+    engine = engines.estimate(TINY)
     large = spec(width=1024, height=1024)
     needed = engine.bytes_needed(large) + HANDLED * 2**20
     budget(needed).refuse(large)
@@ -65,7 +66,7 @@ def test_what_does_not_fit_is_refused_with_what_would(budget: Callable[[int], Bu
 
 
 def test_the_quantizations_that_fit_are_named(budget: Callable[..., Budget], tmp_path: Path) -> None:
-    convert(demo_folder(), tmp_path / "q4", 4)
+    convert(TINY, tmp_path / "q4", 4)
     served = SERVED | {"demo:q4": Installed("demo", "q4", tmp_path / "q4")}
     small = spec()
     needed = {
@@ -78,7 +79,7 @@ def test_the_quantizations_that_fit_are_named(budget: Callable[..., Budget], tmp
 
 
 def test_what_an_estimate_tells_is_never_more_than_the_loaded_engine(tmp_path: Path) -> None:
-    estimate, engine = engines.estimate(demo_folder()), engines.load(demo_folder())
+    estimate, engine = engines.estimate(TINY), engines.load(TINY)
     for fields in ({}, {"width": 512}, {"prompt": "word " * 300}):
         assert estimate.bytes_needed(spec(**fields)) <= engine.bytes_needed(spec(**fields))
     engine.close()
@@ -86,11 +87,11 @@ def test_what_an_estimate_tells_is_never_more_than_the_loaded_engine(tmp_path: P
 
 def test_the_largest_picture_of_each_kind(budget: Callable[..., Budget], tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(demo_folder(), broken)
+    shutil.copytree(TINY, broken)
     (broken / "model.safetensors").write_bytes(b"")
     served = SERVED | {"demo:q8": Installed("demo", "q8", broken)}
     assert budget(2 * GIB, served).largest() == {KIND: 2048, "demo:q8": 0}
-    needed = engines.estimate(demo_folder()).bytes_needed(spec(width=512, height=512))
+    needed = engines.estimate(TINY).bytes_needed(spec(width=512, height=512))
     assert budget(needed + HANDLED * 512 * 512).largest() == {KIND: 512}
     assert budget(0).largest() == {KIND: 0}
 
@@ -99,7 +100,7 @@ def test_the_process_itself_is_counted(folders: dict[str, Any]) -> None:
     found = Budget(SERVED, Settings(**folders, memory=2**30))
     assert found.total == 2**30
     assert 0 < found.model < 2**30 - 100 * 2**20  # Python and MLX alone take more than that
-    assert found.needed(spec()) > engines.estimate(demo_folder()).bytes_needed(spec())
+    assert found.needed(spec()) > engines.estimate(TINY).bytes_needed(spec())
 
 
 # --- references
