@@ -304,7 +304,10 @@ function operation.take(a)
       end
     end
   end
-  if not best then return more and 'more' end
+  if not best then
+    for kind in pairs(served) do become('kiln:bell:' .. string.match(kind, '^[^:]*'), 'list') end
+    return more and 'more'
+  end
   local clock, lane, job, client = best[2], best[5], best[6], best[7]
   redis.call('LREM', 'rq:queue:' .. lane, 1, job)
   own(job, execution, lane, worker, stamp, lease, estimate)

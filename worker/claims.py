@@ -227,8 +227,12 @@ class Claims:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
         return self._settle(claim, RQStatus.FINISHED, result=result, seconds=seconds)
 
-    def fail(self, claim: Claim, reason: str, seconds: float = 0.0) -> bool:
-        """End the job as failed with one line that says why. False where it is not ours."""
+    def fail(self, claim: Claim, reason: str) -> bool:
+        """End the job as failed with one line that says why. False where it is not ours.
+
+        Its client pays for the time since it was taken: else jobs that fail would always go before others'.
+        """
+        seconds = max(0.0, (datetime.now(UTC) - claim.started).total_seconds())
         return self._settle(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
 
     def recover_dependents(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import zlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -863,6 +865,26 @@ def test_gpu_time_is_charged_once(claims: Claims, submit: Submit, kiln: Kiln) ->
     claims.finish(claim, RESULT, 12.0)
     claims.finish(claim, RESULT, 12.0)
     assert float(kiln.redis.hget("kiln:clocks", "payer") or 0) == 12.0
+
+
+def test_jobs_that_fail_cost_their_time(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    """Else a client whose jobs all fail would be served before any other, without end."""
+    submit(client="payer")
+    claim = claims.take(DEMO)
+    assert claim is not None
+    claim = dataclasses.replace(claim, started=claim.started - timedelta(seconds=2))
+    assert claims.fail(claim, "why")
+    assert 2.0 <= float(kiln.redis.hget("kiln:clocks", "payer") or 0) < 30.0
+
+
+@pytest.mark.parametrize("kind", ["string", "hash"])
+def test_a_bell_of_another_type_stops_nobody(claims: Claims, kiln: Kiln, kind: str) -> None:
+    if kind == "string":
+        kiln.redis.set("kiln:bell:demo", "x")
+    else:
+        kiln.redis.hset("kiln:bell:demo", "x", "y")
+    assert claims.take(DEMO) is None
+    claims.wait(["demo"], 0.01)
 
 
 @pytest.mark.parametrize("how", ["release", "crash", "reap", "rq cancel", "adopt"])
