@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from worker.demo import sheet
 from worker.sheet import CHUNK, GAP, contact_sheet, inline
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8))
@@ -26,6 +27,18 @@ def test_pictures_stand_in_rows(tmp_path: Path) -> None:
     assert sheet.getpixel((GAP, GAP)) == (255, 0, 0)
     assert sheet.getpixel((64 + 2 * GAP, GAP)) == (0, 255, 0)
     assert sheet.getpixel((GAP, 48 + 2 * GAP)) == (0, 0, 255)
+
+
+def test_the_demo_s_sheet_leaves_out_what_failed(tmp_path: Path) -> None:
+    NOISE.save(tmp_path / "a.png")
+    done = {"size": "80x80", "file": str(tmp_path / "a.png")}
+    failed = {"size": "", "file": "it said nothing"}
+    assert sheet([failed], tmp_path / "none.png") is None
+    assert not (tmp_path / "none.png").exists()
+    picture = sheet([done, failed, done], tmp_path / "all.png")
+    assert picture is not None
+    assert picture.size == (3 * 80 + 4 * GAP, 80 + 2 * GAP)
+    assert Image.open(tmp_path / "all.png").tobytes() == picture.tobytes()
 
 
 @pytest.mark.parametrize("program", ["iTerm.app", "WezTerm"])
