@@ -32,9 +32,6 @@ RATE = 20.0  # samples a second
 AHEAD = 10  # jobs that wait at least, while there are more to come
 MIB = 2**20
 MEMORY = 640 * MIB  # of the worker
-NOISE = (
-    12 * MIB
-)  # by which the highest samples of equal parts differ, through no fault: freed, not yet reused
 REFUSED = re.compile(
     r"width, height: \d+ x \d+ at \S+ needs [\d.]+ GiB; this worker may use [\d.]+ GiB \(KILN_MEMORY\); "
     r"(\d+ x \d+.*|.* weights|nothing it has) would fit"
@@ -144,8 +141,8 @@ class Report:
         size = min(100, count // 2)
         return [one for one in self.samples if (one.ended < size if first else one.ended >= count - size)]
 
-    def faults(self) -> list[str]:
-        """What broke a promise."""
+    def faults(self, noise: int = 0) -> list[str]:
+        """What broke a promise; the last jobs may hold `noise` bytes more than the first."""
         found = []
         for status, refusable in zip(self.statuses, self.refusable, strict=True):
             if refusable and not (status.state == "failed" and REFUSED.fullmatch(status.error)):
@@ -159,7 +156,7 @@ class Report:
             if most > self.memory:
                 found.append(f"{what} {most / MIB:.0f} MiB is more than {self.memory / MIB:.0f}")
         first, last = (max(one.resident for one in self.part(part)) for part in (True, False))
-        if last > first + NOISE:
+        if last > first + noise:
             found.append(f"the last jobs held {last / MIB:.1f} MiB at most, the first {first / MIB:.1f}")
         return found
 
