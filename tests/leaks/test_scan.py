@@ -35,7 +35,7 @@ LEAK = f"redis://user:{SECRET}@host:6379/0"
         ),
         base64.urlsafe_b64encode(b"::" + SECRET.encode()),
         zlib.compress(LEAK.encode()),
-        gzip.compress(LEAK.encode()),
+        gzip.compress(LEAK.encode(), mtime=0),
         b"exc_string " + base64.b64encode(zlib.compress(b"x" * 50 + LEAK.encode())),
         b"*2\r\n$3\r\nSET\r\n$%d\r\n%b\r\n" % (len(packed := zlib.compress(LEAK.encode())), packed),
     ],

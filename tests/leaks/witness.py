@@ -13,7 +13,7 @@ import pytest
 
 from worker.local.instance import Local
 
-EVERY = 0.1  # seconds between looks at the processes
+EVERY = 0.3  # seconds between looks at the processes
 
 
 class Witness(threading.Thread):
