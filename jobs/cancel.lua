@@ -7,8 +7,9 @@ local answers = {}
 for i = 4, #ARGV do
   local job = ARGV[i]
   local record = 'rq:job:' .. job
-  local status = redis.call('TYPE', record).ok == 'hash' and redis.call('HGET', record, 'status')
-  local lane = status and redis.call('HGET', record, 'origin') or ''
+  local status = redis.call('TYPE', record).ok == 'hash' and (redis.call('HGET', record, 'status') or 'queued')
+  local lane = redis.pcall('HGET', record, 'origin')
+  lane = type(lane) == 'string' and lane or ''
   local client = string.match(lane, '^kiln:[^:]+:[^:]+:[^:]+:([^:]+)$')
   if not status or not client then -- not there, or another application's
     answers[#answers + 1] = 'unknown'
@@ -22,19 +23,20 @@ for i = 4, #ARGV do
       end
       redis.call('HSET', record, 'status', 'canceled', 'ended_at', stamp)
       redis.call('EXPIRE', record, keep)
+      redis.pcall('ZREMRANGEBYSCORE', 'rq:canceled:' .. lane, 0, now)
       redis.pcall('ZADD', 'rq:canceled:' .. lane, now + keep, job)
       redis.pcall('ZREM', 'rq:deferred:' .. lane, job)
       -- Whoever renders or delivers it finds within a beat that it is not his any more; told, at once.
-      local execution = redis.call('GET', 'kiln:own:' .. job)
-      if execution then
-        redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
+      local execution = redis.pcall('GET', 'kiln:own:' .. job)
+      if type(execution) == 'string' then
+        redis.pcall('ZREM', 'kiln:leases', job .. ':' .. execution)
         redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
         redis.pcall('ZREM', 'rq:executions:' .. job, execution)
         redis.call('DEL', 'kiln:own:' .. job, 'rq:execution:' .. job .. ':' .. execution, 'kiln:taken:' .. execution)
         redis.pcall('PUBLISH', 'kiln:calls', 'job:' .. job)
       end
     end
-    answers[#answers + 1] = status
+    answers[#answers + 1] = (ENDED[status] or status == 'started') and status or 'queued'
   end
 end
 return answers

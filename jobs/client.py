@@ -206,14 +206,15 @@ class Kiln:
         if client and target.kind == "client" and target.name != client:
             raise UsageError(f"{target} is another client; --any-client cancels its jobs")
         cancelled: dict[str, str] = {}
-        while True:  # a job may change its place while the places are looked through
+        for _ in range(3):  # a job may change its place while the places are looked through
             with explained(self.settings):
                 there = read_open(self.redis, target, client)
             answers = self.cancel(there, any_client=any_client)
             new = {job_id: was for job_id, was in answers.items() if was not in _BEYOND}
             if not new:
-                return cancelled
+                break
             cancelled |= new
+        return cancelled
 
     def pause(self, target: str | Target) -> Order:
         """Let no further job be taken: by the farm or a worker, of a client or a model. Running ones go on.

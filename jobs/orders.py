@@ -25,6 +25,8 @@ ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
 SERIAL = "kiln:orders:serial"  # another text after every order, so that a take sees that it read old ones
 CALLS = "kiln:calls"  # channel
 MAX_ORDER = 1024  # bytes
+TRIES = 100  # while others give orders, too
+KEPT = 7 * 86_400  # seconds that a resume or a drain is kept
 
 Kind = Literal["farm", "client", "model", "worker"]
 Verb = Literal["pause", "resume", "drain"]
@@ -122,19 +124,45 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
 
     Raises redis.RedisError: it may then have been given, and may be given again.
     """
-    server: Any = connection.time()
-    there: Any = connection.hget(ORDERS, order.field)
-    try:
-        last = Order.opened(order.field, there, key).at if there else 0.0
-    except OrderError:
-        last = 0.0
-    order = order.model_copy(update={"at": max(server[0] + server[1] / 1e6, last + 1e-3)})
     with connection.pipeline() as pipe:
-        pipe.hset(ORDERS, order.field, order.signed(key))
-        pipe.set(SERIAL, uuid.uuid4().hex)
-        pipe.publish(CALLS, "orders")
-        pipe.execute()
-    return order
+        for _ in range(TRIES):
+            try:
+                pipe.watch(ORDERS)  # type: ignore[no-untyped-call]
+                server: Any = connection.time()
+                there: Any = pipe.hget(ORDERS, order.field)
+                try:
+                    last = Order.opened(order.field, there, key).at if there else 0.0
+                except OrderError:
+                    last = 0.0
+                order = order.model_copy(update={"at": max(server[0] + server[1] / 1e6, last + 1e-3)})
+                stale = _stale(pipe, order, key)
+                pipe.multi()
+                if stale:
+                    pipe.hdel(ORDERS, *stale)
+                pipe.hset(ORDERS, order.field, order.signed(key))
+                pipe.set(SERIAL, uuid.uuid4().hex)
+                pipe.publish(CALLS, "orders")
+                pipe.execute()
+            except redis.WatchError:  # another admin was faster; this order shall be the newer
+                continue
+            return order
+    raise redis.ConnectionError("the orders are written all the time")
+
+
+def _stale(pipe: Any, order: Order, key: bytes) -> list[str]:
+    """Orders that need not be kept: resumes and drains that are older than KEPT; looked for now and then."""
+    if pipe.hlen(ORDERS) < 64:
+        return []
+    found = []
+    for field, text in pipe.hgetall(ORDERS).items():
+        name = field.decode("utf-8", "replace")
+        try:
+            other = Order.opened(name, text, key)
+        except OrderError:
+            continue
+        if other.verb != "pause" and other.at < order.at - KEPT and name != order.field:
+            found.append(name)
+    return found
 
 
 def admin_key(settings: Settings) -> bytes | None:

@@ -159,8 +159,7 @@ def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]
         for key in members:
             name = _text(key).removeprefix("rq:worker:")
             if target.covers(name):
-                held: Any = connection.smembers(f"rq:worker:{name}:executions")
-                found += [member.rpartition(b":")[0] for member in held]
+                found += _held_by(connection, name)
     else:
         names: Any = connection.smembers("rq:queues")
         for lane in (key.removeprefix(b"rq:queue:") for key in names):
@@ -171,6 +170,18 @@ def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]
                 found += _ids_in(connection, lane)
     texts = (job_id.decode("utf-8", "replace") for job_id in found)
     return [job_id for job_id in dict.fromkeys(texts) if JOB_ID.fullmatch(job_id)]
+
+
+def _held_by(connection: redis.Redis, worker: str) -> list[bytes]:
+    """Ids of the jobs that a worker holds: those of the executions listed whose jobs name it still."""
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.smembers(f"rq:worker:{worker}:executions")
+        (members,) = pipe.execute(raise_on_error=False)
+        ids = [one.rpartition(b":")[0] for one in members] if isinstance(members, set | list) else []
+        for one in ids:
+            pipe.hmget(b"rq:job:" + one, "status", "worker_name")
+        records = pipe.execute(raise_on_error=False)
+    return [one for one, record in zip(ids, records, strict=True) if record == [b"started", worker.encode()]]
 
 
 def _ids_in(connection: redis.Redis, lane: bytes) -> list[bytes]:

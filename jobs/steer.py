@@ -8,6 +8,7 @@ import typer
 
 from jobs.cli import JSON, app, err, out, print_json
 from jobs.client import Kiln
+from jobs.errors import NotReadyError
 from jobs.orders import Order, Target
 
 _CANCELLED = {  # what a job was, where it was not there to be cancelled
@@ -78,7 +79,11 @@ def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
     else:
         for order in given:
             out.print(f"{order.target}  {done}")
-    if deaf := kiln.deaf():
+    try:
+        deaf = kiln.deaf()
+    except NotReadyError:  # the orders are given
+        deaf = []
+    if deaf:
         err.print(f"kiln: {', '.join(deaf)}: no KILN_ADMIN_KEY, or another; will not obey")
 
 

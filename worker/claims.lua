@@ -66,8 +66,11 @@ local function refund(job, execution, lane)
 end
 
 -- Forget an execution: its charge, its lease, its ownership and RQ's records of it.
+-- The worker that it names counts, where it names one: another may do this in its place.
 local function drop(job, execution, lane, worker)
   refund(job, execution, lane)
+  local named = redis.pcall('HGET', 'rq:execution:' .. job .. ':' .. execution, 'worker_name')
+  worker = type(named) == 'string' and named or worker
   redis.call('ZREM', 'kiln:leases', job .. ':' .. execution)
   redis.call('DEL', 'rq:execution:' .. job .. ':' .. execution)
   redis.pcall('ZREM', 'rq:wip:' .. lane, job .. ':' .. execution)
@@ -368,6 +371,8 @@ function operation.leave(a)
     local serves, memory = ',' .. tostring(record[1] or '') .. ',', tonumber(record[2] or '') or 0
     if memory >= needed and string.find(serves, ',' .. kind .. ',', 1, true) then
       give_back(job, execution, lane, worker)
+      redis.call('LMOVE', 'rq:queue:' .. lane, 'rq:queue:' .. lane, 'LEFT', 'RIGHT') -- out of the way of smaller ones
+      redis.call('HSET', 'rq:job:' .. job, 'kiln_attempts', math.max(0, number_at('rq:job:' .. job, 'kiln_attempts') - 1))
       redis.call('HSET', 'rq:job:' .. job, 'kiln_needs', a[6] .. ' ' .. string.format('%d', now + tonumber(a[7])))
       return 'back'
     end

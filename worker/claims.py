@@ -318,6 +318,8 @@ class Claims:
         """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
         ended = datetime.now(UTC)
         pipe.hset(job.key, mapping={"status": status.value, "ended_at": stamp(ended)})
+        for ends in ("finished", "failed"):  # those that Redis has forgotten are listed no more
+            pipe.zremrangebyscore(f"rq:{ends}:{claim.lane}", 0, ended.timestamp())
         ttl = self._tell(pipe, job, claim, status, result, reason)
         if status is RQStatus.FINISHED:
             FinishedJobRegistry(claim.lane, self.connection).add(job, ttl, pipe)
@@ -376,6 +378,9 @@ class Claims:
             if unreadable := [one for one in pipe.smembers(job.dependents_key) if not _readable(one)]:
                 self.connection.srem(job.dependents_key, *unreadable)  # and start over, for it is watched
                 raise redis.WatchError
+            # RQ reads them and writes them back: one that is cancelled meanwhile must stay so.
+            for one in pipe.smembers(job.dependents_key):
+                pipe.watch(f"rq:job:{one.decode()}")
             ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
                 job, pipeline=pipe, refresh_job_status=False
             )

@@ -146,6 +146,8 @@ class Service:
         if not self._refused:
             self._pulse.say("idle")
         standing = self._steering.standing
+        if standing.here or standing.leave:  # heard since it was last looked at
+            return None
         paused = standing.names("model")
         try:
             claim = self._claims.take(
@@ -251,8 +253,7 @@ class Service:
             answers.append(self._claims.leave(claim, error.needed))
             return True
 
-        if claim.attempt < ATTEMPTS:
-            self._until_answered(ask)
+        self._until_answered(ask)
         if answers[-1:] in ([], ["alone"]):
             self._fail(claim, str(error))
         else:

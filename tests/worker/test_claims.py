@@ -1147,7 +1147,7 @@ def test_a_job_too_large_is_left_to_a_larger_worker(
     assert kiln.status(first).state == "queued"
     taken = large.take(["demo:bf16"], memory=100)
     assert taken is not None
-    assert (taken.job_id, taken.attempt) == (first, 2)
+    assert (taken.job_id, taken.attempt) == (first, 1)  # to be left is no attempt
     assert kiln.redis.llen(f"rq:queue:{claim.lane}") == 0
 
 
@@ -1191,3 +1191,25 @@ def test_forged_needs_hold_nothing_up(
     claim = claims.take(["demo:bf16"], memory=50)
     assert claim is not None
     assert claim.job_id == job_id
+
+
+def test_a_dependent_that_is_cancelled_as_its_job_ends_stays_so(
+    claims: Claims, submit: Callable[..., str], kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer)
+    parent = submit()
+    follower = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent).id
+    claim = claims.take(DEMO)
+    assert claim is not None
+    ready, cancelled = Claims._ready_dependents, []
+
+    def late(*arguments: Any) -> Any:
+        found = ready(*arguments)
+        if not cancelled:
+            cancelled.append(kiln.cancel([follower]))
+        return found
+
+    monkeypatch.setattr(Claims, "_ready_dependents", late)
+    assert claims.finish(claim, RESULT, 1.0)
+    assert kiln.status(follower).state == "cancelled"
+    assert claims.take(DEMO) is None

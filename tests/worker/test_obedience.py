@@ -17,7 +17,7 @@ from jobs.storage import png_key, sidecar_key
 from tests.waiting import until
 from tests.wire import Proxy
 from tests.worker.working import working
-from worker.claims import Claim, Progress
+from worker.claims import Claim, Claims, Progress
 from worker.service import Service
 
 PAGE = Path(__file__).parents[2] / "docs/steering.md"
@@ -298,3 +298,34 @@ def test_cancelling_all_of_a_client_leaves_the_others_alone(settings: Settings, 
     again = [job.id for job in bob.submit_many([JOB] * 2)]
     assert alice.cancel_all("client:bob", any_client=True) == dict.fromkeys(again, "queued")
     assert {lane["queued"] for lane in kiln.farm()["lanes"]} == {0}
+
+
+def test_cancelling_what_a_dead_worker_held_leaves_its_next_worker_alone(
+    make_claims: Callable[..., Claims], submit: Callable[..., str], kiln: Kiln
+) -> None:
+    job_id = submit()
+    dead, successor, other = (make_claims(name) for name in ("mini-3-aaa", "mini-3-bbb", "mini-4-ccc"))
+    claim = dead.take(["demo:bf16"])
+    assert claim is not None
+    for name in ("mini-3-aaa", "mini-3-bbb", "mini-4-ccc"):
+        kiln.redis.sadd("rq:workers", f"rq:worker:{name}")
+    assert successor.release(claim, crashed=True)
+    assert kiln.redis.smembers("rq:worker:mini-3-aaa:executions") == set()
+    kiln.redis.sadd("rq:worker:mini-3-aaa:executions", f"{job_id}:{claim.execution}")  # as were it left there
+    assert other.take(["demo:bf16"]) is not None
+    assert kiln.cancel_all("worker:mini-3") == {}
+    assert kiln.cancel_all("worker:mini-4") == {job_id: "started"}
+
+
+def test_forged_records_keep_nobodys_jobs_from_being_cancelled(
+    kiln: Kiln, submit: Callable[..., str]
+) -> None:
+    ids = [submit(f"j{i}") for i in range(5)]
+    kiln.redis.hset("rq:job:j0", "status", b"\xff")
+    kiln.redis.hdel("rq:job:j1", "status")
+    kiln.redis.hset("kiln:own:j2", "a", "b")
+    kiln.redis.sadd("rq:workers", "rq:worker:w-1")
+    kiln.redis.set("rq:worker:w-1:executions", "x")
+    assert kiln.cancel_all("worker:w") == {}
+    assert kiln.cancel_all("farm") == dict.fromkeys(ids, "queued")
+    assert {one.state for one in kiln.statuses(ids).values() if one} == {"cancelled"}

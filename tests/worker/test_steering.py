@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from jobs import Kiln, NotReadyError, Settings, UsageError
 from jobs.connection import connect
-from jobs.orders import CALLS, MAX_ORDER, ORDERS, SERIAL, Order, Target, give
+from jobs.orders import CALLS, KEPT, MAX_ORDER, ORDERS, SERIAL, Order, Target, give
 from tests.waiting import until
 from tests.wire import Proxy
 from worker.claims import MOST_ORDERS, Claim, Claims, NewOrdersError
@@ -331,3 +332,25 @@ def test_giving_an_order_twice_is_one_order(admin: Kiln, hear: Hear) -> None:
     assert second.at > first.at
     ear = hear()
     assert ear.standing.leave == 0
+
+
+def test_old_resumes_and_drains_are_not_kept_and_pauses_are(admin: Kiln, hear: Hear) -> None:
+    long_ago = float(admin.redis.time()[0]) - KEPT - 60
+    for i in range(70):
+        put(admin, of("drain", f"worker:mini-{i}-x", at=long_ago))
+        put(admin, of("resume", f"client:c{i}", at=long_ago))
+    put(admin, of("pause", "client:acme", at=long_ago))
+    admin.redis.hset(ORDERS, "junk", "x")
+    admin.drain("worker:mini-9")
+    left = admin.redis.hkeys(ORDERS)
+    assert set(left) == {b"pause:client:acme", b"drain:worker:mini-9", b"junk"}
+    ear = hear()
+    assert ear.standing.names("client") == ["acme"]
+
+
+def test_two_admins_at_once_give_two_orders(admin: Kiln, hear: Hear) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(lambda i: admin.pause("farm") if i % 2 else admin.resume("farm"), range(40)))
+    assert len({order.at for order in given}) == len(given)
+    newest = max(given, key=lambda order: order.at)
+    assert bool(hear().standing.here) == (newest.verb == "pause")
