@@ -282,7 +282,8 @@ class Kiln:
         key = admin_key(self.settings)
         if key is None:
             raise NotReadyError(
-                "KILN_ADMIN_KEY is not set, which signs orders; workers obey those signed with theirs"
+                "KILN_ADMIN_KEY is not set, which signs orders: set it to the workers' own, or run this in "
+                "the folder where `kiln up` runs"
             )
         order = Order(verb=verb, target=str(target), at=0.0, now=now).check()
         with explained(self.settings):
