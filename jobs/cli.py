@@ -220,13 +220,9 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
         return
     served = {kind for worker in workers for kind in worker["serves"].split(",")}
     paused = {name for worker in workers for name in worker["paused"].split(",")}
-    for one in {
-        "farm",
-        *(f"client:{job.spec.client}" for job in jobs),
-        *(f"model:{job.spec.model}" for job in jobs),
-    }:
-        if one in paused:
-            err.print(f"kiln: {one} is paused; it waits for: kiln resume {one}", markup=False)
+    about = {f"client:{job.spec.client}" for job in jobs} | {f"model:{job.spec.model}" for job in jobs}
+    for one in sorted(paused & (about | {"farm"})):
+        err.print(f"kiln: {one} is paused; it waits for: kiln resume {one}")
     wanted = {f"{job.spec.model}:{job.spec.quantization}" for job in jobs}
     if served and wanted - served:
         err.print(
