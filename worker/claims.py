@@ -112,8 +112,8 @@ class Claims:
 
         Best: highest priority, then the client that had least GPU time, then `resident` unless another has
         waited too long. Clients `without` are passed over, and jobs that were left to workers with more than
-        `memory` bytes. Repeating a call with the same `execution` gives
-        the same job. Raises NewOrdersError where `serial` is given and not that of the orders in force.
+        `memory` bytes. Repeating a call with the same `execution` gives the same job. Raises NewOrdersError
+        where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         started = datetime.now(UTC)
@@ -375,11 +375,12 @@ class Claims:
                     MOST_DEPENDENTS,
                 )
                 return {}
-            if unreadable := [one for one in pipe.smembers(job.dependents_key) if not _readable(one)]:
+            members = pipe.smembers(job.dependents_key)
+            if unreadable := [one for one in members if not _readable(one)]:
                 self.connection.srem(job.dependents_key, *unreadable)  # and start over, for it is watched
                 raise redis.WatchError
             # RQ reads them and writes them back: one that is cancelled meanwhile must stay so.
-            for one in pipe.smembers(job.dependents_key):
+            for one in members:
                 pipe.watch(f"rq:job:{one.decode()}")
             ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
                 job, pipeline=pipe, refresh_job_status=False
