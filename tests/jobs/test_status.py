@@ -214,4 +214,6 @@ def test_any_record_has_a_status(kiln: Kiln, record: dict[str, bytes], outcome: 
     kiln.redis.delete("rq:job:a", "rq:results:a")
     kiln.redis.hset("rq:job:a", mapping=record)  # type: ignore[arg-type]
     kiln.redis.xadd("rq:results:a", outcome)  # type: ignore[arg-type]
-    json.dumps(kiln.status("a").as_dict())
+    shown = json.loads(json.dumps(kiln.status("a").as_dict()))
+    assert shown["id"] == "a"
+    assert shown["state"] in {"queued", "started", "finished", "failed", "cancelled"}

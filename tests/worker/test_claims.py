@@ -1095,6 +1095,8 @@ def test_recovering_dependents_survives_what_strangers_wrote(claims: Claims, kil
     kiln.redis.hset("rq:job:bad", mapping={"status": "ready_to_enqueue", "data": "x", "created_at": "never"})
     kiln.redis.set("rq:ready:kiln:a", "text")
     claims.recover_dependents()
+    assert kiln.redis.zscore(f"rq:ready:{LANE}", b"\xff") is None
+    assert not kiln.redis.exists("rq:ready:kiln:a")
 
 
 def test_rqs_tools_list_what_a_worker_holds(claims: Claims, submit: Submit, kiln: Kiln) -> None:
