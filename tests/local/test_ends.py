@@ -16,6 +16,7 @@ import pytest
 import redis
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.waiting import until
 from worker.local.instance import running, up
 from worker.local.lock import FolderInUseError
 from worker.local.seaweed import BUCKET
@@ -91,7 +92,8 @@ def test_servers_end_with_their_owner(tmp_path: Path, end: signal.Signals) -> No
         first, second, *sockets = owner.stdout.readline().split()
         processes = [psutil.Process(int(first)), psutil.Process(int(second))]
         guards = [process.parent() for process in processes]
-        assert all(Path(socket).exists() for socket in sockets)
+        # The admin server is no part of what answers, and comes a moment later.
+        until(lambda: all(Path(socket).exists() for socket in sockets), "all sockets are there")
         assert running(home) is not None
         with pytest.raises(FolderInUseError, match=f"in use by process {owner.pid}:"), up(home):
             pass
