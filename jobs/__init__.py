@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from jobs.client import Kiln, Submitted
-from jobs.errors import JobFailedError, KilnError, NoSuchJobError, NotReadyError, SpecError, UsageError
-from jobs.settings import Settings
-from jobs.sidecar import Sidecar
-from jobs.spec import RenderSpec
-from jobs.status import JobStatus
+from pixelkiln.jobs.client import Kiln, Submitted
+from pixelkiln.jobs.errors import (
+    JobFailedError,
+    KilnError,
+    NoSuchJobError,
+    NotReadyError,
+    SpecError,
+    UsageError,
+)
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.spec import RenderSpec
 
 __all__ = [
     "JobFailedError",

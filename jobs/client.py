@@ -17,16 +17,16 @@ from pydantic import ValidationError
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
-from jobs.connection import connect, explained
-from jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
-from jobs.orders import Order, Target, Verb, admin_key, fingerprint, give
-from jobs.pictures import read_picture
-from jobs.record import RenderJob, check_job_id
-from jobs.settings import Settings
-from jobs.sidecar import Sidecar
-from jobs.spec import RenderSpec
-from jobs.status import ENDED, JobStatus, read_farm, read_open, read_statuses
-from jobs.storage import Bucket, CorruptObjectError, png_key, reference_key, sidecar_key
+from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, fingerprint, give
+from pixelkiln.jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
+from pixelkiln.jobs.queue.connection import connect, explained
+from pixelkiln.jobs.queue.record import RenderJob, check_job_id
+from pixelkiln.jobs.queue.status import ENDED, JobStatus, read_farm, read_open, read_statuses
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError, png_key, reference_key, sidecar_key
+from pixelkiln.jobs.storage.pictures import read_picture
 
 CHUNK = 200  # jobs in one round trip
 _BEYOND = {*ENDED, "canceled", "stopped", "unknown", "foreign"}  # what a cancel found and left alone
@@ -53,8 +53,12 @@ class Kiln:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.load()
         self.redis = connect(self.settings)
-        self._submit = self.redis.register_script(files("jobs").joinpath("submit.lua").read_text())
-        self._cancel = self.redis.register_script(files("jobs").joinpath("cancel.lua").read_text())
+        self._submit = self.redis.register_script(
+            files("pixelkiln.jobs.queue").joinpath("submit.lua").read_text()
+        )
+        self._cancel = self.redis.register_script(
+            files("pixelkiln.jobs.queue").joinpath("cancel.lua").read_text()
+        )
         self._bucket: Bucket | None = None
 
     @property
@@ -234,7 +238,7 @@ class Kiln:
         """
         return self._order("drain", target, now=now)
 
-    def deaf(self) -> list[str]:
+    def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
         own = fingerprint(admin_key(self.settings))
         return [worker["name"] for worker in self.farm()["workers"] if worker["orders"] != own]

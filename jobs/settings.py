@@ -16,8 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from jobs.errors import NotReadyError, UsageError
-from jobs.spec import Name
+from pixelkiln.jobs.errors import NotReadyError, UsageError
+from pixelkiln.jobs.spec import Name
 
 
 class Instance(BaseModel):

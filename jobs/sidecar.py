@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.spec import RenderSpec
+from pixelkiln.jobs.spec import RenderSpec
 
 
 class _Record(BaseModel):

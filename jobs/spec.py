@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
-from jobs.errors import SpecError
+from pixelkiln.jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
+from pixelkiln.jobs.errors import SpecError
 
 MAX_PROMPT = 4000  # characters
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact

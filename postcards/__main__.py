@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from worker.engines.blas import use_openblas
+from pixelkiln.worker.engines.blas import use_openblas
 
 SHOWN = 48  # pictures on a sheet of samples
 
@@ -25,12 +25,12 @@ def _train(args: argparse.Namespace) -> None:
     use_openblas()
     import mlx.core as mx
 
+    from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
     from postcards.checkpoint import Geometry
     from postcards.exam import exam, render
     from postcards.reader import read
     from postcards.sheet import contact_sheet
     from postcards.train import Run, default_processes, note, train
-    from worker.engines.hidream.engine import HiDreamEngine
 
     gpu = mx.default_device() == mx.Device(mx.gpu)
     run = Run(

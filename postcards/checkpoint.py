@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config
+from pixelkiln.worker.engines.hidream.heads import FREQUENCIES
+from pixelkiln.worker.engines.hidream.manifest import NAME, digest
 from postcards import tokenizer as words
-from worker.engines.hidream.config import PATCH_VALUES, Config
-from worker.engines.hidream.heads import FREQUENCIES
-from worker.engines.hidream.manifest import NAME, digest
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training
 SPARE = 8  # hidden channels that start with neither pixels in nor out

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.spec import RenderSpec
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from postcards.grammar import Caption, captioned
 from postcards.scene import Scene
-from worker.engines.hidream.engine import HiDreamEngine
 
 UNSEEN = 1_000_003  # the seed of the row that captions for scoring come from; training uses small ones
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from worker.engines.hidream.config import TextConfig
-from worker.engines.hidream.decoder import Attention, Decoder, KeysValues, Mask
-from worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
-from worker.engines.hidream.layers import Embedding, Linear, RMSNorm, Stacked, stack
-from worker.engines.hidream.positions import Grid, patch_positions
-from worker.engines.hidream.rope import Rotation
-from worker.engines.hidream.rope import rotation as rotation_at
+from pixelkiln.worker.engines.hidream.config import TextConfig
+from pixelkiln.worker.engines.hidream.decoder import Attention, Decoder, KeysValues, Mask
+from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
+from pixelkiln.worker.engines.hidream.layers import Embedding, Linear, RMSNorm, Stacked, stack
+from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions
+from pixelkiln.worker.engines.hidream.rope import Rotation
+from pixelkiln.worker.engines.hidream.rope import rotation as rotation_at
 
 
 @dataclass(frozen=True, slots=True)

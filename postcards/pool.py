@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards.draw import draw
 from postcards.grammar import caption
 from postcards.scene import FORMAT_ODDS, FORMATS, sample
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.tokens import Prompts
 
 PATCH = 32
 ROOM = 56  # tokens of a caption with its chat turn, up to and including boi

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelkiln.worker.engines.hidream.convert import convert
+from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
+from pixelkiln.worker.engines.hidream.seams import blend
+from pixelkiln.worker.render.checks import check
 from postcards.draw import draw
 from postcards.exam import Exam, exam, render
 from postcards.reader import read
 from postcards.sheet import contact_sheet
-from worker.checks import check
-from worker.engines.hidream.convert import convert
-from worker.engines.hidream.engine import HiDreamEngine
-from worker.engines.hidream.seams import blend
 
 RESAMPLES = 2000
 BLEND = 2  # pixels, the radius that seams are blended over

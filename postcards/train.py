@@ -23,6 +23,8 @@ from typing import TypeAlias
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
 from postcards import tokenizer as words
 from postcards.checkpoint import (
     Components,
@@ -39,8 +41,6 @@ from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
 from postcards.pool import ROOM, WORDINGS, to_patches
 from postcards.scene import FORMATS, sample
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
 
 NOISE = FAMILIES["dev"].text.noise_start
 CLIP = FAMILIES[

@@ -11,15 +11,15 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from jobs import Kiln, Settings
-from jobs.storage import Bucket
+from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.engines.blas import use_openblas
+from pixelkiln.worker.local.instance import Local
 from tests.leaks.scan import Scanner, stands_in
 from tests.leaks.witness import Witness, witnessed
 from tests.servers import local_instance
 from tests.tiny import TINY
 from tests.wire import Proxy, proxy_to, through
-from worker.engines.blas import use_openblas
-from worker.local.instance import Local
 
 __all__ = ["local_instance"]
 

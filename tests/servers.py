@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from pixelkiln.worker.local.instance import Local, up
 from tests.leaks.witness import keep_objects
-from worker.local.instance import Local, up
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""The service that renders on each machine."""

@@ -18,29 +18,30 @@ from typing import Any
 
 import redis
 
-from jobs.catalogue import CATALOGUE
-from jobs.connection import connect, explained
-from jobs.errors import KilnError, NotReadyError, SpecError
-from jobs.orders import admin_key
-from jobs.plain import plain
-from jobs.record import read_spec
-from jobs.settings import Settings
-from jobs.spec import RenderSpec
-from jobs.storage import Bucket, StorageAwayError, StorageRefusedError
-from worker import machine
-from worker.awake import Awake
-from worker.budget import TooLargeError
-from worker.claims import Claim, Claims, NewOrdersError, Progress, new_execution
-from worker.delivery import Delivery, Machine, Rendered
-from worker.engines.engine import CheckpointError, EngineError, Step
-from worker.models import Installed, installed
-from worker.preview import Previews
-from worker.pulse import Pulse
-from worker.references import References
-from worker.renderer import GiveBackError, Renderer
-from worker.spool import Spool
-from worker.stall import Stall
-from worker.steering import Steering, worker_name
+from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.control.orders import admin_key
+from pixelkiln.jobs.errors import KilnError, NotReadyError, SpecError
+from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.queue.connection import connect, explained
+from pixelkiln.jobs.queue.record import read_spec
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
+from pixelkiln.worker.deliver.delivery import Delivery, Machine
+from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.engines.checkpoints.installed import Installed, installed
+from pixelkiln.worker.engines.engine import CheckpointError, EngineError, Step
+from pixelkiln.worker.host import machine
+from pixelkiln.worker.host.keep_awake import KeepAwake
+from pixelkiln.worker.host.watchdog import Watchdog
+from pixelkiln.worker.queue.claims import Claim, Claims, NewOrdersError, Progress, new_execution
+from pixelkiln.worker.queue.control import Control, worker_name
+from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.render.budget import TooLargeError
+from pixelkiln.worker.render.preview import Previews
+from pixelkiln.worker.render.references import References
+from pixelkiln.worker.render.rendered import Rendered
+from pixelkiln.worker.render.renderer import GiveBackError, Renderer
 
 log = logging.getLogger("kiln.worker")
 
@@ -72,19 +73,21 @@ class Service:
         bucket.check()
         self._spool = Spool(settings.spool_dir)
         self._claims = self._own_claims(10.0)
-        stall = Stall(settings.stall_seconds)
-        self._renderer = Renderer(self._served, settings, References(bucket), stall)
+        watchdog = Watchdog(settings.stall_seconds)
+        self._renderer = Renderer(self._served, settings, References(bucket), watchdog)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
         about |= self._renderer.budget.about()
-        self._pulse = Pulse(self._own_claims(BEAT_TIMEOUT), about, stall)
+        self._heartbeat = Heartbeat(self._own_claims(BEAT_TIMEOUT), about, watchdog)
         ear = self._own_claims(BEAT_TIMEOUT)
         with explained(settings):
-            self._steering = Steering(ear, self.name, admin_key(settings), self._pulse)
+            self._control = Control(ear, self.name, admin_key(settings), self._heartbeat)
         facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
-        self._delivery = Delivery(self._spool, self._own_claims(10.0), bucket, self._pulse, facts, renders)
+        self._delivery = Delivery(
+            self._spool, self._own_claims(10.0), bucket, self._heartbeat, facts, renders
+        )
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
-        self._awake = Awake()
+        self._keep_awake = KeepAwake()
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
@@ -106,8 +109,8 @@ class Service:
             raise
         before = {s: signal.signal(s, self._leave) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
-            self._pulse.start()
-            self._steering.start()
+            self._heartbeat.start()
+            self._control.start()
             self._delivery.start()
             if self._previews is not None:
                 self._previews.start()
@@ -123,29 +126,29 @@ class Service:
         while not self._leaving:
             reason = self._unable()
             if reason is not None:
-                self._pulse.say(f"takes no jobs: {reason}")
-                self._awake.release()
+                self._heartbeat.say(f"takes no jobs: {reason}")
+                self._keep_awake.release()
                 time.sleep(0.2)
                 continue
             claim = self._take()
             if claim is not None:
-                self._awake.hold()
+                self._keep_awake.hold()
                 self._serve(claim)
                 self._renderer.heal()
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
-                self._awake.release()
+                self._keep_awake.release()
 
     @property
     def _leaving(self) -> int:
         """How urgently it was asked to leave: 0 not at all, 1 when the running job is done, 2 now."""
-        return max(self._asked_to_leave, self._steering.standing.leave)
+        return max(self._asked_to_leave, self._control.standing.leave)
 
     def _take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
         if not self._refused:
-            self._pulse.say("idle")
-        standing = self._steering.standing
+            self._heartbeat.say("idle")
+        standing = self._control.standing
         if standing.here or standing.leave:  # heard since it was last looked at
             return None
         paused = standing.names("model")
@@ -169,7 +172,7 @@ class Service:
             if not self._refused:
                 log.warning("takes no jobs: Redis refuses: %s", error)
             self._refused = True
-            self._pulse.say(f"takes no jobs: Redis refuses: {error}")
+            self._heartbeat.say(f"takes no jobs: Redis refuses: {error}")
             time.sleep(RETRY)
             return None
         except redis.RedisError as error:
@@ -183,7 +186,7 @@ class Service:
         """Read the orders that came since; nothing is taken by those before."""
         self._reread += 1
         try:
-            self._steering.read()
+            self._control.read()
         except redis.RedisError as error:
             log.debug("orders: %s", error)
             time.sleep(RETRY)
@@ -191,7 +194,7 @@ class Service:
     def _serve(self, claim: Claim) -> None:
         """Bring one job to its end, or give it back."""
         taken = time.time()
-        self._pulse.hold(claim, Progress("loading"))
+        self._heartbeat.hold(claim, Progress("loading"))
         try:
             self._mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
@@ -227,18 +230,18 @@ class Service:
         """See Renderer.render; each step is published, and says whether to go on."""
 
         def report(step: Step) -> bool:
-            self._pulse.report(claim, Progress("rendering", step.index, step.total))
+            self._heartbeat.report(claim, Progress("rendering", step.index, step.total))
             if self._previews is not None:
                 self._previews.offer(claim, step)
-            return self._leaving < 2 and not self._pulse.lost(claim)
+            return self._leaving < 2 and not self._heartbeat.lost(claim)
 
-        self._pulse.say(f"rendering {claim.job_id}")
+        self._heartbeat.say(f"rendering {claim.job_id}")
         rendered = self._renderer.render(claim, spec, taken, report)
         self._estimate = rendered.prefix + sum(rendered.steps)
         return rendered
 
     def _give_back(self, claim: Claim) -> None:
-        if self._pulse.lost(claim):
+        if self._heartbeat.lost(claim):
             log.warning("job %s is not ours any more; stopped", claim.job_id)
         else:
             log.info("job %s: given back to its lane", claim.job_id)
@@ -287,7 +290,7 @@ class Service:
         self._rest_until, self._rest_reason = time.monotonic() + REST, reason
 
     def _let_go(self, claim: Claim) -> None:
-        self._pulse.drop(claim)
+        self._heartbeat.drop(claim)
         self._spool.unmark(claim)
 
     def _until_answered(self, call: Callable[[], bool]) -> None:
@@ -309,14 +312,14 @@ class Service:
         """Why this worker takes no jobs now, if so."""
         if self._delivery.broken is not None:
             raise self._delivery.broken
-        if self._pulse.broken is not None:
-            raise self._pulse.broken
+        if self._heartbeat.broken is not None:
+            raise self._heartbeat.broken
         if self._renderer.unwell is not None:
             raise KilnError(self._renderer.unwell)
         if not self._served:
             raise KilnError("no checkpoint can be loaded; see the log above and `kiln doctor`")
-        if self._steering.standing.here:
-            return self._steering.standing.here
+        if self._control.standing.here:
+            return self._control.standing.here
         if time.monotonic() < self._rest_until:
             return self._rest_reason
         trouble = self._delivery.trouble
@@ -345,13 +348,13 @@ class Service:
         self._delivery.close(lambda: self._leaving > 1)
         if left := self._spool.waiting():
             log.info("%d pictures stay in the spool; they are delivered at the next start", left)
-        for claim in self._pulse.held():
+        for claim in self._heartbeat.held():
             self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
         if self._previews is not None and self._previews.is_alive():
             self._previews.stop()
-        self._steering.stop()
-        self._pulse.stop()
-        self._awake.release()
+        self._control.stop()
+        self._heartbeat.stop()
+        self._keep_awake.release()
         self._renderer.unload()
         self._spool.close()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from worker.engines.blas import use_openblas
+from pixelkiln.worker.engines.blas import use_openblas
 
 PROMPT = 240  # tokens
 GRID = (8, 8)  # image tokens
@@ -23,13 +23,13 @@ def main(checkpoint: Path) -> None:
     use_openblas()
     import mlx.core as mx
 
-    from tests.engines.hidream.test_exactness import full_forward
-    from worker.engines.hidream.config import Config
-    from worker.engines.hidream.model import Model
-    from worker.engines.hidream.pipeline import predict, prepare
-    from worker.engines.hidream.prefixes import PrefixCache
-    from worker.engines.hidream.recipes import FAMILIES
-    from worker.engines.hidream.tokens import Prompts
+    from pixelkiln.worker.engines.hidream.config import Config
+    from pixelkiln.worker.engines.hidream.model import Model
+    from pixelkiln.worker.engines.hidream.pipeline import predict, prepare
+    from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
+    from pixelkiln.worker.engines.hidream.recipes import FAMILIES
+    from pixelkiln.worker.engines.hidream.tokens import Prompts
+    from tests.worker.engines.hidream.test_exactness import full_forward
 
     config = Config.read(checkpoint)
     model, prompts = Model(checkpoint, config, mx.float32), Prompts(checkpoint, config)

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pixelkiln.worker.local.seaweed import Seaweed
 from tests.chaos.farm import Store
 from tests.chaos.run import Plan, Run
-from worker.local.seaweed import Seaweed
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
-from jobs.client import Kiln
-from jobs.sidecar import Sidecar
-from jobs.status import JobStatus
-from jobs.storage import png_key, sidecar_key
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.storage.bucket import png_key, sidecar_key
 from tests.chaos.crew import Worker
 
 Expected = Literal["finished", "failed", "cancelled or finished"]

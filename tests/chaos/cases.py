@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from pixelkiln.worker.local.seaweed import Seaweed
 from tests.chaos.account import account, journals, leftovers
 from tests.chaos.crew import Worker, forks, until
 from tests.chaos.farm import Farm
-from worker.local.seaweed import Seaweed
 
 SPEC = {"model": "demo", "width": 64, "height": 64, "seed": 1}
 

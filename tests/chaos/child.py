@@ -17,15 +17,17 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import KilnError
-from jobs.settings import Settings
+from pixelkiln.jobs.errors import KilnError
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker import service
+from pixelkiln.worker.deliver import delivery
+from pixelkiln.worker.deliver.delivery import Delivery
+from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.queue import claims, heartbeat
+from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.service import Service
 from tests.chaos import points
-from worker import claims, delivery, pulse, service
-from worker.claims import Claim, Claims
-from worker.delivery import Delivery
-from worker.pulse import Pulse
-from worker.service import Service
-from worker.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def run(orders: Orders) -> None:
     random.seed()  # a forked process has its parent's dice
     _differ(orders.slot)
     if orders.hurry:
-        claims.LEASE, pulse.BEAT, pulse.GRACE = 2.0, 0.3, 0.5
+        claims.LEASE, heartbeat.BEAT, heartbeat.GRACE = 2.0, 0.3, 0.5
         service.POLL = 0.2
     if orders.pace:
         _slow(orders.pace)
@@ -98,14 +100,14 @@ def _differ(slot: str) -> None:
 
 
 def _slow(seconds: float) -> None:
-    plain = Pulse.report
+    plain = Heartbeat.report
 
-    def report(self: Pulse, claim: Claim, progress: Any) -> None:
+    def report(self: Heartbeat, claim: Claim, progress: Any) -> None:
         plain(self, claim, progress)
         if progress.phase == "rendering":
             time.sleep(seconds)
 
-    Pulse.report = report  # type: ignore[method-assign]
+    Heartbeat.report = report  # type: ignore[method-assign]
 
 
 def _keep_journal(path: Path) -> None:
@@ -133,7 +135,7 @@ def _keep_journal(path: Path) -> None:
         if progress.phase == "rendering" and progress.step in {1, progress.steps}:
             note("first step" if progress.step == 1 else "last step", claim)
 
-    _after(Pulse, "report", step)
+    _after(Heartbeat, "report", step)
 
 
 def _after(owner: Any, name: str, act: Callable[[tuple[Any, ...], Any], object]) -> None:

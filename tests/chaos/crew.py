@@ -26,7 +26,9 @@ def forks() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "tests.chaos.child", "worker.engines.hidream.engine"])
+    context.set_forkserver_preload(
+        ["__main__", "tests.chaos.child", "pixelkiln.worker.engines.hidream.engine"]
+    )
     return context
 
 

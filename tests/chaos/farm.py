@@ -11,15 +11,15 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from jobs import Kiln, Settings
-from jobs.storage import Bucket
+from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.local.seaweed import BUCKET
+from pixelkiln.worker.local.server import Server
+from pixelkiln.worker.local.valkey import Valkey
 from tests.chaos.child import Orders
 from tests.chaos.http_relay import HttpRelay
 from tests.chaos.redis_relay import RedisRelay
 from tests.tiny import TINY_MODELS
-from worker.local.seaweed import BUCKET
-from worker.local.server import Server
-from worker.local.valkey import Valkey
 
 SPOOL_FREE = 2**20  # bytes a spool's disk must keep free here
 

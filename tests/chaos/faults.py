@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from jobs.errors import NotReadyError
+from pixelkiln.jobs.errors import NotReadyError
 from tests.chaos.crew import Worker
 from tests.chaos.farm import Farm, crash, revive
 from tests.chaos.http_relay import Fault as Spoiled

@@ -12,7 +12,7 @@ import redis
 from rq import Queue
 from rq.job import Job
 
-from jobs import Kiln, NotReadyError
+from pixelkiln.jobs import Kiln, NotReadyError
 from tests.chaos.account import Expected
 
 Kind = Literal["kiln", "twice", "plain", "function", "spec", "garbage", "statusless", "cancel"]
@@ -106,7 +106,7 @@ class Producer:
             case "cancel":
                 self._kiln.submit(one.spec, id=one.id)
             case "plain":
-                self._enqueue(queue, one, "worker.tasks.render", one.spec)
+                self._enqueue(queue, one, "pixelkiln.render", one.spec)
             case "function":
                 self._enqueue(queue, one, "os.system", {"command": "true"})
             case "spec":

@@ -9,10 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+from pixelkiln.worker.local.seaweed import Seaweed
 from tests.chaos.crew import forks
 from tests.chaos.points import FAILING, POINTS
 from tests.chaos.scenes import Scene, Stage
-from worker.local.seaweed import Seaweed
 
 STAGES = 4  # most of a scene is waiting for a lease
 THENS = ("restart", "takeover", "thaw")

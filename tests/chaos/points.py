@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.storage import Bucket
-from worker import delivery, engines, spool
-from worker.claims import Claims
-from worker.delivery import Delivery
-from worker.pulse import Pulse
-from worker.spool import Spool
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker import engines
+from pixelkiln.worker.deliver import delivery, spool
+from pixelkiln.worker.deliver.delivery import Delivery
+from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.queue.claims import Claims
+from pixelkiln.worker.queue.heartbeat import Heartbeat
 
 Where = Callable[[tuple[Any, ...]], bool]  # whether a call with these arguments is the one meant
 
@@ -35,7 +36,7 @@ class Point:
 
 
 def _step(index: int) -> Where:
-    """Pulse.report of one finished step."""
+    """Heartbeat.report of one finished step."""
     return lambda a: len(a) > 2 and a[2].phase == "rendering" and a[2].step == index
 
 
@@ -58,9 +59,9 @@ def _points() -> dict[str, Point]:
         "mark.after": Point(Spool, "mark", True),
         "load.before": Point(engines, "load", False),
         "load.after": Point(engines, "load", True),
-        "prefix": Point(Pulse, "report", True, _step(0)),
-        "step.first": Point(Pulse, "report", True, _step(1)),
-        "step.last": Point(Pulse, "report", True, _step(28)),
+        "prefix": Point(Heartbeat, "report", True, _step(0)),
+        "step.first": Point(Heartbeat, "report", True, _step(1)),
+        "step.last": Point(Heartbeat, "report", True, _step(28)),
         "hand-over.before": Point(Delivery, "put", False),
         "hand-over.after": Point(Delivery, "put", True),
         "encode.before": Point(delivery, "encode", False),
@@ -78,7 +79,7 @@ def _points() -> dict[str, Point]:
         "finish.before": Point(Claims, "finish", False),
         "finish.queued": Point(Claims, "_bookkeep", True),
         "finish.after": Point(Claims, "finish", True),
-        "drop.before": Point(Pulse, "drop", False),
+        "drop.before": Point(Heartbeat, "drop", False),
         "remove.before": Point(Spool, "remove", False),
         "remove.half": Point(shutil, "rmtree", False, lambda a: _halve(a[0])),
         "remove.after": Point(Spool, "remove", True),

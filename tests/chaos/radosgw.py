@@ -11,11 +11,11 @@ import time
 import uuid
 from pathlib import Path
 
-from jobs.errors import NotReadyError
-from jobs.settings import Settings
-from jobs.storage import Bucket
-from worker.local.ports import LOOPBACK, free_ports
-from worker.local.seaweed import BUCKET
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.local.ports import LOOPBACK, free_ports
+from pixelkiln.worker.local.seaweed import BUCKET
 
 _CONFIG = """\
 [global]

@@ -19,7 +19,7 @@ from typing import Any
 import redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
-from jobs import NotReadyError
+from pixelkiln.jobs import NotReadyError
 from tests.chaos.account import account, journals, leftovers
 from tests.chaos.crew import Worker, faketime, forks, until
 from tests.chaos.dashboard import Dashboard

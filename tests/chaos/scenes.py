@@ -102,7 +102,7 @@ class Stage:
         spec = {"prompt": f"scene {job_id}", "model": "demo", "width": 64, "height": 64, "seed": 1}
         if failing:
             Queue(LANE, connection=self._kiln.redis, serializer="json").enqueue(
-                "worker.tasks.render", spec | {"width": 65}, job_id=job_id
+                "pixelkiln.render", spec | {"width": 65}, job_id=job_id
             )
         else:
             self._kiln.submit(spec, id=job_id)

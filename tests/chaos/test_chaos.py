@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelkiln.worker.local.seaweed import Seaweed
 from tests.chaos.run import Plan, Run
-from worker.local.seaweed import Seaweed
 
 
 def test_every_job_is_accounted_for(tmp_path: Path) -> None:

@@ -17,14 +17,14 @@ from PIL import Image
 from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from jobs import Kiln, NotReadyError, Settings, UsageError
-from jobs.connection import connect
-from jobs.orders import Target
-from jobs.storage import Bucket, StorageRefusedError
+from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
+from pixelkiln.jobs.control.orders import Target
+from pixelkiln.jobs.queue.connection import connect
+from pixelkiln.jobs.storage.bucket import Bucket, StorageRefusedError
+from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
+from pixelkiln.worker.local.valkey import Valkey
 from tests.tiny import TINY_MODELS
 from tests.waiting import until
-from worker.local.seaweed import BUCKET, Seaweed
-from worker.local.valkey import Valkey
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ADMIN_KEY = "an-admin-key-for-the-roles"
@@ -142,7 +142,7 @@ def worker(farm: Farm) -> Iterator[subprocess.Popen[bytes]]:
     log = farm.folder / "worker.log"
     with log.open("wb") as lines:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "worker", "-m", "demo"],
+            [sys.executable, "-P", "-m", "pixelkiln", "worker", "-m", "demo"],
             env=farm.environment("worker"),
             stderr=lines,
         )

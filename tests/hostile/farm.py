@@ -16,8 +16,8 @@ from typing import Any
 
 import redis
 
-from jobs import Kiln, Settings
-from jobs.record import FUNCTION
+from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs.queue.record import FUNCTION
 from tests.waiting import until
 
 LANE = "kiln:demo:bf16:normal:default"
@@ -146,7 +146,7 @@ class Worker:
             "KILN_CACHE_DIR": str(folder / "cache"),
             "PYTHONPATH": str(traps.modules),
         }
-        code = "import sys; sys.argv[1:] = ['worker', '-m', 'demo']; from worker.cli import main; main()"
+        code = "import sys; sys.argv[1:] = ['worker', '-m', 'demo']; import pixelkiln.__main__"
         with self.log.open("wb") as lines:
             self.child = subprocess.Popen(
                 [sys.executable, "-c", code],

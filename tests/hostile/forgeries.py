@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.orders import Order
-from jobs.record import FUNCTION
+from pixelkiln.jobs.control.orders import Order
+from pixelkiln.jobs.queue.record import FUNCTION
 from tests.hostile.farm import CANARY, LANE, SPEC, Forger, Touch, payload, spec
 
 Forgery = Callable[[Forger, str], Any]
@@ -194,7 +194,7 @@ TABLE: dict[str, dict[str, Form]] = {
             "function: is 'builtins.eval'",
         ),
         "a module on the path": function(f"{CANARY}.run"),
-        "a command of ours": function("worker.cli.main"),
+        "a command of ours": function("pixelkiln.worker.commands.app.main"),
         "an attribute of the allowed module": function("worker.tasks.os.system"),
         "an attribute of the function": function("worker.tasks.render.__globals__"),
         "with a newline": function("worker.tasks.render\n"),

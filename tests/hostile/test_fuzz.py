@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs import Kiln, RenderSpec, SpecError
-from jobs.record import FUNCTION, read_spec
+from pixelkiln.jobs import Kiln, RenderSpec, SpecError
+from pixelkiln.jobs.queue.record import FUNCTION, read_spec
 from tests.hostile.farm import LANE, SPEC
 
 JSON = st.recursive(

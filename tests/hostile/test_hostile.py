@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from jobs import Kiln, NoSuchJobError, Settings, UsageError
-from jobs.record import JOB_ID
+from pixelkiln.jobs import Kiln, NoSuchJobError, Settings, UsageError
+from pixelkiln.jobs.queue.record import JOB_ID
+from pixelkiln.worker.commands.app import main
+from pixelkiln.worker.local.instance import Local
 from tests.hostile.farm import LANE, SPEC, Forger, Traps, Worker, digest, objects
 from tests.hostile.forgeries import DISTURBANCES, DROPPED, FINISHED, STANDS, TABLE, WAITS, Form
 from tests.tiny import TINY_MODELS
 from tests.waiting import until
-from worker.cli import main
-from worker.local.instance import Local
 
 FORMS = {
     form.job_id if form.job_id is not None else f"{re.sub('[^a-z]+', '-', kind.lower())}-{number}": (

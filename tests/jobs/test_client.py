@@ -15,9 +15,9 @@ from rq.group import Group
 from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 
-from jobs import Kiln, NoSuchJobError, NotReadyError, RenderSpec, Settings, SpecError, UsageError
-from jobs.client import CHUNK
-from jobs.record import FUNCTION, RenderJob
+from pixelkiln.jobs import Kiln, NoSuchJobError, NotReadyError, RenderSpec, Settings, SpecError, UsageError
+from pixelkiln.jobs.client import CHUNK
+from pixelkiln.jobs.queue.record import FUNCTION, RenderJob
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]

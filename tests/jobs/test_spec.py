@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import RenderSpec, SpecError
-from jobs.catalogue import CATALOGUE
-from jobs.record import read_spec
-from jobs.spec import MAX_SEED, MAX_WIRE
+from pixelkiln.jobs import RenderSpec, SpecError
+from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.queue.record import read_spec
+from pixelkiln.jobs.spec import MAX_SEED, MAX_WIRE
 
 NAMES = ", ".join(RenderSpec.model_fields)
 MODELS = ", ".join(CATALOGUE)

@@ -14,13 +14,13 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pytest
 from pydantic import SecretStr
 
-from jobs import Kiln, Settings
-from jobs.connection import connect
-from jobs.settings import Instance, without_password
+from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs.queue.connection import connect
+from pixelkiln.jobs.settings import Instance, without_password
+from pixelkiln.worker.commands.app import main
 from tests.leaks.scan import Scanner
 from tests.waiting import until
 from tests.wire import Proxy
-from worker.cli import main
 
 WRONG = "Wr0ng-but-Secret-all-the-same"
 ADMIN = "an-admin-key-that-nobody-shows"
@@ -170,13 +170,13 @@ def test_what_settings_print(settings: Settings, secrets: Scanner, tmp_path: Pat
 # A worker whose render goes wrong in a way that nobody foresaw, and one that breaks altogether.
 BROKEN = """
 import sys
-from worker.renderer import Renderer
-from worker.service import Service
+from pixelkiln.worker.render.renderer import Renderer
+from pixelkiln.worker.service import Service
 def render(self, *args):
     raise {error}
 Renderer.render = render
 sys.argv[1:] = ["worker", "--verbose"]
-from worker.cli import main
+from pixelkiln.worker.commands.app import main
 main()
 """
 
@@ -228,7 +228,9 @@ def test_a_whole_life_with_redis_away_in_the_middle(
     log = tmp_path / "worker.log"
     with log.open("wb") as lines:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "worker", "worker", "--verbose"], env=environment | through, stderr=lines
+            [sys.executable, "-P", "-m", "pixelkiln", "worker", "--verbose"],
+            env=environment | through,
+            stderr=lines,
         )
     try:
         job_id = small(kiln, 448)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from worker.local.instance import Local
+from pixelkiln.worker.local.instance import Local
 
 EVERY = 0.3  # seconds between looks at the processes
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.checkpoints.installed import demo_folder
+from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from postcards.exam import exam, render
 from postcards.grammar import captioned
 from postcards.reader import read
-from worker.engines.hidream.engine import HiDreamEngine
-from worker.models import demo_folder
 
 CAPTIONS = 24
 STEPS = 14  # half of the recipe's: half the time, and hardly a fact less

@@ -7,6 +7,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.hidream import patches as engine_patches
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
+from pixelkiln.worker.engines.hidream.model import Model
+from pixelkiln.worker.engines.hidream.pipeline import predict as engine_predict
+from pixelkiln.worker.engines.hidream.pipeline import prepare
+from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
+from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
+from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards import tokenizer as words
 from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
 from postcards.data import PACE, Pool
@@ -18,15 +27,6 @@ from postcards.pool import ROOM, to_patches
 from postcards.scene import FORMATS, sample
 from postcards.score import judge, psnr, table
 from postcards.train import Run, chosen, is_hidden, loss, orthogonal, sigmas, train, update
-from worker.engines.hidream import patches as engine_patches
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.engine import HiDreamEngine
-from worker.engines.hidream.model import Model
-from worker.engines.hidream.pipeline import predict as engine_predict
-from worker.engines.hidream.pipeline import prepare
-from worker.engines.hidream.prefixes import PrefixCache
-from worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
-from worker.engines.hidream.tokens import Prompts
 
 TINY = Geometry(hidden=64, inner=64, layers=2, heads=2, groups=1, head=32)
 

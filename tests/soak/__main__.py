@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter
 
-from jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.worker.engines.blas import use_openblas
+from pixelkiln.worker.local.instance import up
 from tests.soak.soak import MEMORY, install, mix, soak
-from worker.engines.blas import use_openblas
-from worker.local.instance import up
 
 
 def main() -> int:

@@ -19,12 +19,12 @@ from typing import Any
 import psutil
 from PIL import Image
 
-from jobs import Kiln
-from jobs.status import JobStatus
+from pixelkiln.jobs import Kiln
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.worker.engines.hidream.convert import convert
+from pixelkiln.worker.engines.hidream.manifest import digest
 from tests.tiny import TINY
 from tests.waiting import until
-from worker.engines.hidream.convert import convert
-from worker.engines.hidream.manifest import digest
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DEV = "hidream-o1-dev"  # the name under which the golden model is installed: its jobs may refer to pictures
@@ -196,7 +196,7 @@ def soak(
     log = folder / "worker.log"
     with log.open("wb") as lines:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "worker", "worker"],
+            [sys.executable, "-P", "-m", "pixelkiln", "worker"],
             env={**environment, "KILN_MEMORY": str(memory), "KILN_CACHE_DIR": str(folder / "cache")},
             stdin=subprocess.DEVNULL,
             stderr=lines,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import Kiln
+from pixelkiln.jobs import Kiln
 from tests.soak.soak import MEMORY, MIB, install, mix, soak
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from jobs import Kiln, RenderSpec, Settings
-from jobs.connection import connect
-from worker.claims import Claims
+from pixelkiln.jobs import Kiln, RenderSpec, Settings
+from pixelkiln.jobs.queue.connection import connect
+from pixelkiln.worker.queue.claims import Claims
 
 
 @pytest.fixture

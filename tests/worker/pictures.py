@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jobs import RenderSpec
-from jobs.sidecar import Memory
-from worker.claims import Claim
-from worker.delivery import Rendered
-from worker.engines.engine import Pixels
+from pixelkiln.jobs import RenderSpec
+from pixelkiln.jobs.sidecar import Memory
+from pixelkiln.worker.engines.engine import Pixels
+from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.render.rendered import Rendered
 
 FACTS = {"engine": "test", "recipe": "dev", "steps": "28", "scheduler": "flash", "digest": "sha256:0"}
 

@@ -20,15 +20,15 @@ from PIL import Image
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
-from jobs.record import FUNCTION
+from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
+from pixelkiln.jobs.queue.record import FUNCTION
+from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.engines.hidream.manifest import digest
+from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
 from tests.wire import Proxy
 from tests.worker.working import working
-from worker.claims import Claim
-from worker.engines.hidream.manifest import digest
-from worker.service import ATTEMPTS, Service
-from worker.spool import Spool
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
 Work = Callable[[Callable[[], Any]], None]
@@ -127,7 +127,7 @@ def test_forged_jobs_fail_with_their_line_and_the_worker_goes_on(
     not_rqs = "spec: the job's data is not what RQ's JSONSerializer writes"
     told = {
         wide.id: "width: 100 is not a multiple of 32; the nearest are 96 and 128",
-        code.id: "function: is 'os.system'; the only one is 'worker.tasks.render'",
+        code.id: "function: is 'os.system'; the only one is 'pixelkiln.render'",
         pickled.id: not_rqs,
         "bare": not_rqs,
     }
@@ -165,7 +165,7 @@ def test_a_long_prompt_is_not_timed_by_short_ones(
     ids = [submit(), submit(prompt="fox " * 100)]
     work(all_ended(kiln, ids))
     assert {kiln.status(job_id).state for job_id in ids} == {"finished"}
-    timed = service._renderer._stall._slowest
+    timed = service._renderer._watchdog._slowest
     assert len([one for one in timed if isinstance(one, tuple) and one[0] == "prompt"]) == 2
 
 
@@ -245,7 +245,7 @@ def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None
 
 
 def test_a_worker_whose_heartbeat_died_leaves(service: Service) -> None:
-    service._pulse._beats = None  # type: ignore[assignment]
+    service._heartbeat._beats = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
         service.run()
 
@@ -291,7 +291,7 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
 
 def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: Work) -> None:
     service._rest("a test")
-    service._awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
+    service._keep_awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
     work(lambda: inhibitor.poll() is not None)
     assert inhibitor.poll() is not None
 
@@ -329,7 +329,7 @@ class Process:
 
     CODE = (
         "import atexit, sys; atexit.register(lambda: print('imported:', *sys.modules, file=sys.stderr));"
-        "sys.argv[1:] = ['worker', '--model', 'demo']; from worker.cli import main; main()"
+        "sys.argv[1:] = ['worker', '--model', 'demo']; from pixelkiln.worker.commands.app import main; main()"
     )
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pixelkiln.worker.service import Service
 from tests.waiting import until
-from worker.service import Service
 
 
 def working(service: Service, condition: Callable[[], Any]) -> None:

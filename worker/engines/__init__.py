@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from worker.engines.blas import use_openblas
-from worker.engines.engine import Engine, Estimate
+from pixelkiln.worker.engines.blas import use_openblas
+from pixelkiln.worker.engines.engine import Engine, Estimate
 
 
 def device() -> str:
@@ -31,7 +31,7 @@ def load(
     CheckpointError. MLX is imported here, so the caller's thread must be the one that renders.
     """
     use_openblas()
-    from worker.engines.hidream.engine import HiDreamEngine
+    from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 
     return HiDreamEngine.load(folder, budget, _dtype(arithmetic), calibrations=calibrations)
 
@@ -39,7 +39,7 @@ def load(
 def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | None = None) -> Estimate:
     """What renders with a checkpoint folder need, told without loading it; arguments as of `load`."""
     use_openblas()
-    from worker.engines.hidream.estimate import Estimate as HiDreamEstimate
+    from pixelkiln.worker.engines.hidream.estimate import Estimate as HiDreamEstimate
 
     return HiDreamEstimate(folder, _dtype(arithmetic), calibrations=calibrations)
 

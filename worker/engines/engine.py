@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.spec import RenderSpec
+from pixelkiln.jobs.spec import RenderSpec
 
 Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from worker.local import guard
+from pixelkiln.worker.local import guard
 
 LEAVING = 60.0  # seconds a worker may take to finish its job and deliver it
 
@@ -28,7 +28,9 @@ def worker_process(
         "KILN_SPOOL_DIR": str(spool.absolute()),
         "KILN_RENDERS_DIR": str(renders.absolute()),
     }
-    command = [sys.executable, "-m", "worker", "worker", *(part for m in models for part in ("--model", m))]
+    # -P: a folder of our name in the working folder is not us.
+    command = [sys.executable, "-P", "-m", "pixelkiln", "worker"]
+    command += [part for model in models for part in ("--model", model)]
     with log.open("wb") as lines:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(LEAVING), "[]", *command],

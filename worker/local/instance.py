@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from jobs.errors import NotReadyError
-from jobs.settings import Instance
-from worker.local.seaweed import BUCKET, Seaweed
-from worker.local.valkey import Valkey
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.settings import Instance
+from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
+from pixelkiln.worker.local.valkey import Valkey
 
 
 @dataclass(frozen=True)

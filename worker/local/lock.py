@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.errors import NotReadyError
-from worker.lock import FileLock
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.worker.host.lock import FileLock
 
 _DYING = 0.5  # seconds that a killed process may take to be gone
 _ENDING = 10.0  # seconds that its server may take

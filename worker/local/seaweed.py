@@ -8,9 +8,9 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from worker.local.certificate import make_certificate
-from worker.local.ports import LOOPBACK, PAIR
-from worker.local.server import Server
+from pixelkiln.worker.local.certificate import make_certificate
+from pixelkiln.worker.local.ports import LOOPBACK, PAIR
+from pixelkiln.worker.local.server import Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from jobs.errors import NotReadyError
-from worker.local import guard
-from worker.local.lock import FolderLock
-from worker.local.ports import free_ports, is_free
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.worker.local import guard
+from pixelkiln.worker.local.lock import FolderLock
+from pixelkiln.worker.local.ports import free_ports, is_free
 
 _GRACE = 3.0  # seconds from SIGTERM to SIGKILL; neither server loses an acknowledged write to the latter
 _STARTS = 5  # with other ports each time, before giving up

@@ -6,8 +6,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.local.ports import LOOPBACK
-from worker.local.server import Server
+from pixelkiln.worker.local.ports import LOOPBACK
+from pixelkiln.worker.local.server import Server
 
 # The password stands in this file, never in the arguments, which any user of the machine can list.
 _CONFIG = """\

@@ -15,22 +15,22 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
-from worker.engines.engine import NonFiniteError
-from worker.engines.hidream.calibrate import Calibration, choose, measured
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
-from worker.engines.hidream.decoder import Layer
-from worker.engines.hidream.flops import CEILING_SIDE, ceiling, step_flops
-from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.model import Model, default_dtype
-from worker.engines.hidream.noise import seeded
-from worker.engines.hidream.patches import grid
-from worker.engines.hidream.pipeline import Branch, Plan, denoise
-from worker.engines.hidream.positions import patch_positions, text_positions
-from worker.engines.hidream.quantize import Widths
-from worker.engines.hidream.random_weights import CONFIGS, RandomWeights
-from worker.engines.hidream.recipes import FAMILIES
-from worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.engine import NonFiniteError
+from pixelkiln.worker.engines.hidream.calibrate import Calibration, choose, measured
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
+from pixelkiln.worker.engines.hidream.decoder import Layer
+from pixelkiln.worker.engines.hidream.flops import CEILING_SIDE, ceiling, step_flops
+from pixelkiln.worker.engines.hidream.manifest import Manifest
+from pixelkiln.worker.engines.hidream.model import Model, default_dtype
+from pixelkiln.worker.engines.hidream.noise import seeded
+from pixelkiln.worker.engines.hidream.patches import grid
+from pixelkiln.worker.engines.hidream.pipeline import Branch, Plan, denoise
+from pixelkiln.worker.engines.hidream.positions import patch_positions, text_positions
+from pixelkiln.worker.engines.hidream.quantize import Widths
+from pixelkiln.worker.engines.hidream.random_weights import CONFIGS, RandomWeights
+from pixelkiln.worker.engines.hidream.recipes import FAMILIES
+from pixelkiln.worker.engines.hidream.rope import rotation
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -14,9 +14,17 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from worker.engines.engine import CheckpointError
-from worker.engines.hidream.config import read_json
-from worker.engines.hidream.layers import Embedding, Linear, Quantized, RMSNorm, Stacked, arrays, stack
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.hidream.config import read_json
+from pixelkiln.worker.engines.hidream.layers import (
+    Embedding,
+    Linear,
+    Quantized,
+    RMSNorm,
+    Stacked,
+    arrays,
+    stack,
+)
 
 INDEX = "model.safetensors.index.json"
 EXTRAS = "extras/custom_heads.safetensors"

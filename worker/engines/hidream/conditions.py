@@ -10,10 +10,10 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from worker.engines.hidream.patches import grid, to_patches
-from worker.engines.hidream.pipeline import Conditions
-from worker.engines.hidream.references import vision_copies
-from worker.engines.hidream.vision import VisionTower
+from pixelkiln.worker.engines.hidream.patches import grid, to_patches
+from pixelkiln.worker.engines.hidream.pipeline import Conditions
+from pixelkiln.worker.engines.hidream.references import vision_copies
+from pixelkiln.worker.engines.hidream.vision import VisionTower
 
 
 def conditions(tower: VisionTower, pictures: Sequence[Image.Image]) -> Conditions:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.engine import CheckpointError
 
 PATCH = 32  # pixels: the side of the square that one generated token stands for
 CHANNELS = 3

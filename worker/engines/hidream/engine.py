@@ -13,24 +13,24 @@ from pathlib import Path
 import mlx.core as mx
 from PIL import Image
 
-from jobs.errors import SpecError
-from jobs.spec import RenderSpec
-from worker.engines.engine import EngineError, NonFiniteError, Step
-from worker.engines.hidream.calibrate import choose
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.conditions import conditions
-from worker.engines.hidream.config import PATCH_VALUES
-from worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
-from worker.engines.hidream.limits import limits
-from worker.engines.hidream.model import Model
-from worker.engines.hidream.noise import seeded
-from worker.engines.hidream.patches import grid, to_pixels
-from worker.engines.hidream.pipeline import Plan, denoise, prepare
-from worker.engines.hidream.prefixes import PrefixCache
-from worker.engines.hidream.references import arrange
-from worker.engines.hidream.seams import blend
-from worker.engines.hidream.tokens import Prompts
-from worker.engines.hidream.vision import VisionTower
+from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
+from pixelkiln.worker.engines.hidream.calibrate import choose
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.conditions import conditions
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
+from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
+from pixelkiln.worker.engines.hidream.limits import limits
+from pixelkiln.worker.engines.hidream.model import Model
+from pixelkiln.worker.engines.hidream.noise import seeded
+from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
+from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, prepare
+from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
+from pixelkiln.worker.engines.hidream.references import arrange
+from pixelkiln.worker.engines.hidream.seams import blend
+from pixelkiln.worker.engines.hidream.tokens import Prompts
+from pixelkiln.worker.engines.hidream.vision import VisionTower
 
 
 class HiDreamEngine:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from jobs.spec import RenderSpec
-from worker.engines.hidream.calibrate import NEVER, Choice, known
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.manifest import Manifest
-from worker.engines.hidream.memory import (
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.hidream.calibrate import NEVER, Choice, known
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.manifest import Manifest
+from pixelkiln.worker.engines.hidream.memory import (
     Backend,
     Load,
     dequantized_bytes,
@@ -20,11 +20,11 @@ from worker.engines.hidream.memory import (
     weight_bytes,
     working_bytes,
 )
-from worker.engines.hidream.model import UNUSED, default_dtype
-from worker.engines.hidream.patches import grid
-from worker.engines.hidream.recipes import FAMILIES, Recipe
-from worker.engines.hidream.references import bounds
-from worker.engines.hidream.vision import TOWER
+from pixelkiln.worker.engines.hidream.model import UNUSED, default_dtype
+from pixelkiln.worker.engines.hidream.patches import grid
+from pixelkiln.worker.engines.hidream.recipes import FAMILIES, Recipe
+from pixelkiln.worker.engines.hidream.references import bounds
+from pixelkiln.worker.engines.hidream.vision import TOWER
 
 PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
 

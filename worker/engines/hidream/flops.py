@@ -6,7 +6,7 @@ import time
 
 import mlx.core as mx
 
-from worker.engines.hidream.config import PATCH_VALUES, TextConfig
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, TextConfig
 
 CEILING_SIDE = 8192
 

@@ -17,20 +17,20 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from jobs.errors import SpecError
-from worker.engines.engine import EngineError
-from worker.engines.hidream.conditions import conditions
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.layout import parse_boxes
-from worker.engines.hidream.model import Model
-from worker.engines.hidream.noise import Noise
-from worker.engines.hidream.patches import grid, to_patches, to_pixels
-from worker.engines.hidream.pipeline import Plan, denoise, predict, prepare
-from worker.engines.hidream.prefixes import PrefixCache
-from worker.engines.hidream.recipes import Recipe
-from worker.engines.hidream.references import Arranged, arrange
-from worker.engines.hidream.tokens import Prompts
-from worker.engines.hidream.vision import VisionTower
+from pixelkiln.jobs.errors import SpecError
+from pixelkiln.worker.engines.engine import EngineError
+from pixelkiln.worker.engines.hidream.conditions import conditions
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.layout import parse_boxes
+from pixelkiln.worker.engines.hidream.model import Model
+from pixelkiln.worker.engines.hidream.noise import Noise
+from pixelkiln.worker.engines.hidream.patches import grid, to_patches, to_pixels
+from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, predict, prepare
+from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
+from pixelkiln.worker.engines.hidream.recipes import Recipe
+from pixelkiln.worker.engines.hidream.references import Arranged, arrange
+from pixelkiln.worker.engines.hidream.tokens import Prompts
+from pixelkiln.worker.engines.hidream.vision import VisionTower
 
 X_PRED, Z, IMAGE = 1e-4, 5e-4, 1.0  # largest absolute errors that pass; IMAGE in levels of 255
 CACHE_BYTES = 64 * 2**20

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from worker.engines.hidream.checkpoint import FLOATS, Stored, Weights, released_name
-from worker.engines.hidream.layers import Quantized
+from pixelkiln.worker.engines.hidream.checkpoint import FLOATS, Stored, Weights, released_name
+from pixelkiln.worker.engines.hidream.layers import Quantized
 
 
 class Headers(Weights):

@@ -6,8 +6,8 @@ import math
 
 import mlx.core as mx
 
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import PATCH_VALUES
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 
 FREQUENCIES = 128
 MAX_PERIOD = 10000

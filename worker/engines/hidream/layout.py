@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from jobs.errors import SpecError
+from pixelkiln.jobs.errors import SpecError
 
 Box = tuple[float, float, float, float]  # x1, x2, y1, y2 as fractions, or percents, of width and height
 Colour = tuple[int, int, int]

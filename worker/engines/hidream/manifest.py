@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from worker.engines.engine import CheckpointError
-from worker.engines.hidream.checkpoint import weight_files
-from worker.engines.hidream.config import read_json
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.hidream.checkpoint import weight_files
+from pixelkiln.worker.engines.hidream.config import read_json
 
 NAME = "kiln.json"
 CHUNK = 8 * 2**20  # bytes

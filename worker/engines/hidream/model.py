@@ -7,11 +7,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.decoder import Decoder, KeysValues
-from worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
-from worker.engines.hidream.rope import Rotation
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.decoder import Decoder, KeysValues
+from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
+from pixelkiln.worker.engines.hidream.rope import Rotation
 
 UNUSED = ("lm_head.", "model.visual.")  # never run; and read by whoever needs the vision tower
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from worker.engines.hidream.config import Config
-from worker.engines.hidream.memory import (
+from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.memory import (
     Backend,
     Load,
     dequantized_bytes,
@@ -16,9 +16,9 @@ from worker.engines.hidream.memory import (
     weights_at,
     working_bytes,
 )
-from worker.engines.hidream.patches import grid
-from worker.engines.hidream.random_weights import CONFIGS
-from worker.engines.hidream.references import bounds
+from pixelkiln.worker.engines.hidream.patches import grid
+from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
+from pixelkiln.worker.engines.hidream.references import bounds
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.hidream.config import CHANNELS, PATCH
+from pixelkiln.worker.engines.hidream.config import CHANNELS, PATCH
 
 
 def grid(width: int, height: int) -> tuple[int, int]:

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from worker.engines.hidream.decoder import Added
-from worker.engines.hidream.model import Model
-from worker.engines.hidream.noise import Noise
-from worker.engines.hidream.positions import Grid, patch_positions, text_positions
-from worker.engines.hidream.prefixes import Prefix, PrefixCache
-from worker.engines.hidream.recipes import Recipe
-from worker.engines.hidream.rope import Positions, Rotation, rotation
-from worker.engines.hidream.tokens import Prompts
-from worker.engines.hidream.vision import Features
+from pixelkiln.worker.engines.hidream.decoder import Added
+from pixelkiln.worker.engines.hidream.model import Model
+from pixelkiln.worker.engines.hidream.noise import Noise
+from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
+from pixelkiln.worker.engines.hidream.prefixes import Prefix, PrefixCache
+from pixelkiln.worker.engines.hidream.recipes import Recipe
+from pixelkiln.worker.engines.hidream.rope import Positions, Rotation, rotation
+from pixelkiln.worker.engines.hidream.tokens import Prompts
+from pixelkiln.worker.engines.hidream.vision import Features
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
 MIN_SIGMA = 0.001

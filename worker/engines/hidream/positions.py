@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worker.engines.hidream.rope import Positions
+from pixelkiln.worker.engines.hidream.rope import Positions
 
 TARGET = 4096  # the target's first patch stands here on all three axes, however long the prompt is
 

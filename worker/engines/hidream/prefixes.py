@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
-from worker.engines.hidream.decoder import KeysValues
+from pixelkiln.worker.engines.hidream.decoder import KeysValues
 
 Prefix = list[KeysValues]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.engine import CheckpointError
 
 WIDTHS = (4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)

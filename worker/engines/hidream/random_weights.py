@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import TextConfig
-from worker.engines.hidream.layers import Quantized
-from worker.engines.hidream.quantize import Widths
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import TextConfig
+from pixelkiln.worker.engines.hidream.layers import Quantized
+from pixelkiln.worker.engines.hidream.quantize import Widths
 
 CONFIGS = {
     "release": TextConfig(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from jobs.errors import SpecError
-from worker.engines.hidream.schedulers import (
+from pixelkiln.jobs.errors import SpecError
+from pixelkiln.worker.engines.hidream.schedulers import (
     Flash,
     FlowMatch,
     Schedule,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from jobs.errors import SpecError
-from worker.engines.hidream.config import PATCH
-from worker.engines.hidream.layout import Box, bordered, drawn
+from pixelkiln.jobs.errors import SpecError
+from pixelkiln.worker.engines.hidream.config import PATCH
+from pixelkiln.worker.engines.hidream.layout import Box, bordered, drawn
 
 KEPT_BUDGET = 2048  # pixels: the budget that a kept aspect is resized to
 

@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.hidream.config import TextConfig
-from worker.engines.hidream.elementwise import fused
+from pixelkiln.worker.engines.hidream.config import TextConfig
+from pixelkiln.worker.engines.hidream.elementwise import fused
 
 Positions = NDArray[np.int32]  # (3, tokens): t, h, w
 

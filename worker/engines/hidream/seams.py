@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.hidream.config import PATCH
+from pixelkiln.worker.engines.hidream.config import PATCH
 
 
 def blend(pixels: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:

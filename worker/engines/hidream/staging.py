@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.engine import CheckpointError
 
 
 @contextmanager

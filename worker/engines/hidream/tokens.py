@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from worker.engines.engine import CheckpointError
-from worker.engines.hidream.config import Config, read_json
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.hidream.config import Config, read_json
 
 
 class Prompts:

@@ -18,10 +18,10 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.engines.engine import CheckpointError
-from worker.engines.hidream.checkpoint import Weights
-from worker.engines.hidream.config import Config, read_json
-from worker.engines.hidream.positions import Grid
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.config import Config, read_json
+from pixelkiln.worker.engines.hidream.positions import Grid
 
 TOWER = "model.visual."
 

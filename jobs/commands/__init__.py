@@ -1,0 +1,1 @@
+"""The commands of a producer. `pixelkiln.worker.commands` mounts the worker's own beside them."""

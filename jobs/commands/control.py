@@ -1,0 +1,92 @@
+"""The commands that steer a farm while it runs: cancel, pause, resume, drain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.output import JSON, err, out, print_json
+from pixelkiln.jobs.control.orders import Order, Target
+from pixelkiln.jobs.errors import NotReadyError
+
+_CANCELLED = {  # what a job was, where it was not there to be cancelled
+    "unknown": "no such job",
+    "foreign": "another client's; --any-client cancels it",
+    "finished": "had finished already",
+    "failed": "had failed already",
+    "canceled": "was cancelled already",
+    "stopped": "was cancelled already",
+}
+WHOM = "farm, client:NAME, model:NAME or worker:NAME"
+Whom = Annotated[list[Target], typer.Argument(help=f"{WHOM}.", metavar="TARGET", parser=Target.parse)]
+
+
+@app.command()
+def cancel(
+    what: Annotated[list[str], typer.Argument(help=f"Jobs; or {WHOM}: all of it.", metavar="ID|TARGET")],
+    any_client: Annotated[bool, typer.Option("--any-client", help="Other clients' too.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Cancel jobs: queued ones are gone, running ones stop, finished pictures are not stored."""
+    kiln = Kiln()
+    targets = [Target.parse(one) for one in what if _is_target(one)]
+    answers = kiln.cancel([one for one in what if not _is_target(one)], any_client=any_client)
+    for target in targets:
+        answers |= kiln.cancel_all(target, any_client=any_client)
+    if as_json:
+        print_json(answers)
+    else:
+        for job_id, was in answers.items():
+            out.print(f"{job_id}  {_CANCELLED.get(was, 'cancelled')}")
+        if not answers:
+            whose = "" if any_client else f" of client {kiln.settings.client}"
+            err.print(f"kiln: nothing{whose} is there to cancel")
+    if any(was in {"unknown", "foreign"} for was in answers.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def pause(whom: Whom, as_json: JSON = False) -> None:
+    """Let no more jobs be taken, until `kiln resume`; what is being rendered goes on."""
+    kiln = Kiln()
+    _told(kiln, [kiln.pause(one) for one in whom], "paused", as_json)
+
+
+@app.command()
+def resume(whom: Whom, as_json: JSON = False) -> None:
+    """End a pause of the very same target."""
+    kiln = Kiln()
+    _told(kiln, [kiln.resume(one) for one in whom], "not paused any more", as_json)
+
+
+@app.command()
+def drain(
+    whom: Whom,
+    now: Annotated[bool, typer.Option("--now", help="Give the running job back, do not finish it.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Let workers finish the running job, deliver what they rendered, and leave."""
+    kiln = Kiln()
+    _told(kiln, [kiln.drain(one, now=now) for one in whom], "leaves", as_json)
+
+
+def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
+    """Say what was ordered, and who will not obey."""
+    if as_json:
+        print_json([order.model_dump() for order in given])
+    else:
+        for order in given:
+            out.print(f"{order.target}  {done}")
+    try:
+        deaf = kiln.workers_ignoring_orders()
+    except NotReadyError:  # the orders are given
+        deaf = []
+    if deaf:
+        err.print(f"kiln: {', '.join(deaf)}: no KILN_ADMIN_KEY, or another; will not obey")
+
+
+def _is_target(text: str) -> bool:
+    return text == "farm" or ":" in text  # no job's id has a colon

@@ -1,0 +1,34 @@
+"""How commands print, and the options that many of them share."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pixelkiln.jobs.errors import UsageError
+
+# What is printed was often typed by someone: rich shall neither read markup in it nor draw its :names:.
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+out = Console(highlight=False, markup=False, emoji=False)
+
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
+SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels of a --size."""
+    found = SIZE.fullmatch(text.strip())
+    if not found:
+        raise UsageError(f"--size: {text!r} is not WIDTHxHEIGHT, for instance 1024x1024")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,99 @@
+"""The commands that tell how jobs and the farm fare, and bring pictures home."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.output import JSON, Out, out, print_json
+from pixelkiln.jobs.commands.progress import follow, worst
+from pixelkiln.jobs.queue.status import JobStatus
+
+
+@app.command()
+def status(
+    ids: Annotated[list[str] | None, typer.Argument(help="Jobs; none: the farm.", metavar="[ID]")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Tell how jobs fare, or what waits and who works."""
+    kiln = Kiln()
+    if not ids:
+        _farm(kiln, as_json)
+        return
+    found = [kiln.status(job_id) for job_id in ids]
+    if as_json:
+        print_json([one.as_dict() for one in found] if len(found) > 1 else found[0].as_dict())
+        return
+    for one in found:
+        out.print(_describe(one), markup=False)
+
+
+@app.command()
+def watch(
+    ids: Annotated[list[str], typer.Argument(help="Jobs.", metavar="ID")], as_json: JSON = False
+) -> None:
+    """Follow jobs until they have ended; with --json, a line for every change."""
+    kiln = Kiln()
+    if as_json:
+        last = {}
+        for one in kiln.watch(ids):
+            print(json.dumps(one.as_dict()), flush=True)
+            last[one.id] = one
+    else:
+        last = follow(kiln, {job_id: job_id for job_id in ids}, out)
+    raise typer.Exit(worst(list(last.values())))
+
+
+@app.command()
+def fetch(
+    ids: Annotated[list[str], typer.Argument(help="Finished jobs.", metavar="ID")],
+    folder: Out = Path(),
+    as_json: JSON = False,
+) -> None:
+    """Bring pictures and sidecars home as ID.png and ID.json, checksums compared."""
+    kiln = Kiln()
+    paths = [str(kiln.fetch(job_id, folder)) for job_id in ids]
+    if as_json:
+        print_json([{"id": job_id, "png": path} for job_id, path in zip(ids, paths, strict=True)])
+    else:
+        for path in paths:
+            print(path)
+
+
+def _farm(kiln: Kiln, as_json: bool) -> None:
+    """What waits in each lane, and what each worker does."""
+    farm = kiln.farm()
+    if as_json:
+        print_json(farm)
+        return
+    lanes = Table("lane", "queued", "started", "finished", "failed", title="lanes", title_justify="left")
+    for lane in farm["lanes"]:
+        lanes.add_row(lane["lane"], *(str(lane[key]) for key in ("queued", "started", "finished", "failed")))
+    workers = Table("worker", "does", "serves", title="workers", title_justify="left")
+    for worker in farm["workers"]:
+        workers.add_row(worker["name"], worker["state"], worker["serves"])
+    out.print(lanes if farm["lanes"] else "no jobs yet")
+    if paused := sorted({name for one in farm["workers"] for name in one["paused"].split(",") if name}):
+        out.print(f"paused: {', '.join(paused)}", markup=False)
+    out.print(workers if farm["workers"] else "no workers; start one with: kiln worker", markup=False)
+
+
+def _describe(status: JobStatus) -> str:
+    words = [status.id, status.state]
+    if status.phase:
+        words.append(f"{status.phase} {status.step}/{status.steps}" if status.steps else status.phase)
+    if status.attempt > 1:
+        words.append(f"attempt {status.attempt}")
+    if status.worker and not status.ended:
+        words.append(f"on {status.worker}")
+    if status.error:
+        words.append(status.error)
+    if status.result:
+        words.append(status.result["png"])
+    return "  ".join(words)

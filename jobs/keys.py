@@ -1,0 +1,99 @@
+"""Every Redis key and every object key, by what it is for. `lua` gives the scripts the same names.
+
+RQ's own keys are here too: what stands behind them is RQ's, in RQ's form, so that its tools keep working.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import overload
+
+from pixelkiln.jobs.lanes import Lane
+
+# One part of a key, as text or as the bytes that Redis gave: strangers name queues in any encoding.
+Part = str | Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The keys of one purpose: called with what a key is about, it gives the key."""
+
+    template: str  # with {} for each part
+
+    @overload
+    def __call__(self, *parts: Part) -> str: ...
+
+    @overload
+    def __call__(self, *parts: bytes) -> bytes: ...
+
+    def __call__(self, *parts: Part | bytes) -> str | bytes:
+        """The key about `parts`, as text; as bytes where these are."""
+        if any(isinstance(part, bytes) for part in parts):
+            texts = self.template.encode().split(b"{}")
+            return b"".join(
+                text + part
+                for text, part in zip(texts, (*parts, b""), strict=True)
+                if isinstance(part, bytes)
+            )
+        return self.template.format(*parts)
+
+    @property
+    def prefix(self) -> str:
+        """What all of them begin with."""
+        return self.template.partition("{}")[0]
+
+
+# RQ's records
+QUEUES = "rq:queues"  # set: the keys of all queues
+WORKERS = "rq:workers"  # set: the keys of workers' records
+GROUPS = "rq:groups"  # set: names of groups
+JOB = Key("rq:job:{}")  # hash, by job id
+QUEUE = Key("rq:queue:{}")  # list of job ids, by lane
+STARTED = Key("rq:wip:{}")  # sorted set of <job>:<execution>, by lane
+FINISHED = Key("rq:finished:{}")  # sorted sets of job ids, by lane
+FAILED = Key("rq:failed:{}")
+CANCELED = Key("rq:canceled:{}")
+DEFERRED = Key("rq:deferred:{}")
+SCHEDULED = Key("rq:scheduled:{}")
+READY = Key("rq:ready:{}")
+GROUP = Key("rq:group:{}")  # set of job ids, by batch
+RESULTS = Key("rq:results:{}")  # stream, by job id
+EXECUTIONS = Key("rq:executions:{}")  # sorted set of execution ids, by job id
+EXECUTION = Key("rq:execution:{}:{}")  # hash, by job id and execution
+WORKER = Key("rq:worker:{}")  # hash, by worker
+WORKER_EXECUTIONS = Key("rq:worker:{}:executions")  # set of <job>:<execution>, by worker
+
+# Who owns a job, and what its client was given
+OWNER = Key("kiln:own:{}")  # the execution that owns a job
+LEASES = "kiln:leases"  # sorted set <job>:<execution> by the server's time at which the lease runs out
+TAKEN = Key("kiln:taken:{}")  # the job that an execution took, so that a take repeated finds it again
+CLOCKS = "kiln:clocks"  # hash client -> GPU seconds it was given
+NOW = "kiln:now"  # the clock of the last job taken
+BELL = Key("kiln:bell:{}")  # list that idle workers wait on, by model
+
+# What admins order, and what workers tell
+ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
+SERIAL = "kiln:orders:serial"  # another text after every order, so that a take sees that it read old ones
+CALLS = "kiln:calls"  # channel: workers shall look
+EVENTS = "kiln:events"  # channel: what happens to jobs
+PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
+
+# Objects in the bucket
+PICTURE = Key("jobs/{}/{}/image.png")  # by client and job id
+SIDECAR = Key("jobs/{}/{}/sidecar.json")
+REFERENCE = Key("refs/{}/{}")  # by client and the content's sha256
+PROBE = Key("jobs/{}/none")  # nobody stores it; producers and workers alike may ask for it
+
+
+def lua() -> str:
+    """The Redis keys as a Lua table: `key.QUEUES` is text, `key.JOB(id)` a call."""
+    lines = ["local key = {}"]
+    for name, value in globals().items():
+        if name.isupper() and isinstance(value, str):
+            lines.append(f"key.{name} = '{value}'")
+        elif isinstance(value, Key) and ":" in value.template:
+            first, *rest = value.template.split("{}")
+            parts = [f"p{number}" for number in range(len(rest))]
+            text = "".join(f" .. {part} .. '{after}'" for part, after in zip(parts, rest, strict=True))
+            lines.append(f"function key.{name}({', '.join(parts)}) return '{first}'{text} end")
+    return "\n".join(lines) + "\n"

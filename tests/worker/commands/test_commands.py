@@ -1,0 +1,81 @@
+"""The worker's own commands, where they need no minutes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pixelkiln.worker.commands.app import main
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["kiln", *arguments])
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0), capsys.readouterr().out
+
+
+def test_doctor_tells_what_is_in_force(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_SPOOL_FREE", "1MiB")
+    code, out = run(capsys, monkeypatch, "doctor", "--json")
+    findings = {one["what"]: one for one in json.loads(out)}
+    assert code == 0
+    assert {"versions", "memory", "mlx", "redis", "bucket", "spool", "models"} <= findings.keys()
+    assert findings["redis"]["state"] == findings["bucket"]["state"] == "ok"
+    assert environment["KILN_REDIS_URL"].split("@")[0].rpartition(":")[2] not in out
+    assert run(capsys, monkeypatch, "doctor")[0] == 0
+
+
+def test_doctor_names_the_command_that_mends_it(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+    monkeypatch.setenv("KILN_S3_BUCKET", "not-there")
+    code, out = run(capsys, monkeypatch, "doctor", "--json")
+    findings = {one["what"]: one for one in json.loads(out)}
+    assert code == 3
+    assert findings["redis"]["state"] == findings["bucket"]["state"] == "problem"
+    assert "kiln up" in findings["redis"]["mend"]
+    assert "hunter2" not in out
+    assert "problem" in run(capsys, monkeypatch, "doctor")[1]
+
+
+@pytest.mark.usefixtures("environment")
+def test_doctor_tells_the_budget_and_what_fits_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(what: str) -> dict[str, str]:
+        findings = json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])
+        return next(one for one in findings if one["what"] == what)
+
+    assert "(70%; KILN_MEMORY sets another)" in found("memory")["found"]
+    monkeypatch.setenv("KILN_MEMORY", "64GiB")
+    assert "may use 64.0 GiB (KILN_MEMORY)" in found("memory")["found"]
+    assert found("models")["found"] == "only the demo's, demo:bf16 (up to 2048 x 2048)"
+    monkeypatch.setenv("KILN_MEMORY", "16MiB")
+    assert found("models")["state"] == "problem"
+    assert "KILN_MEMORY" in found("models")["mend"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_models_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "[red]odd"
+    folder.mkdir(parents=True)
+    (folder / "kiln.json").write_text(json.dumps({"model": "hidream-o1-dev", "bits": 6}))
+    code, out = run(capsys, monkeypatch, "models", "list", "--json")
+    assert code == 0
+    assert {(one["model"], one["quantization"]) for one in json.loads(out)} == {
+        ("hidream-o1-dev", "q6"),
+        ("demo", "bf16"),
+    }
+    assert str(folder) in run(capsys, monkeypatch, "models", "list")[1]

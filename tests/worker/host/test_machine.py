@@ -1,0 +1,28 @@
+"""What the machine tells of itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from pixelkiln.worker.host.machine import read_vm_stat, swap_ins
+
+VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
+Pages free:                               12345.
+Pageins:                                9876543.
+Pageouts:                                 54321.
+Swapins:                                     42.
+Swapouts:                                    99.
+"""
+
+
+def test_swap_ins_are_counted_by_vm_stat() -> None:
+    assert read_vm_stat(VM_STAT) == 42 * 16384
+
+
+@pytest.mark.parametrize("text", ["", "Swapins: 42.", VM_STAT.replace("42.", "many")])
+def test_what_vm_stat_does_not_tell_is_none(text: str) -> None:
+    assert read_vm_stat(text) == 0
+
+
+def test_this_machine_tells() -> None:
+    assert swap_ins() >= 0

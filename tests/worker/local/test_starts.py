@@ -1,0 +1,81 @@
+"""What can keep a server from starting, and what is said then."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.worker.local import server as servers
+from pixelkiln.worker.local.seaweed import Seaweed
+from pixelkiln.worker.local.server import Kept, Server, ServerError
+from pixelkiln.worker.local.valkey import Valkey
+
+
+@contextmanager
+def another_listens(port: int) -> Iterator[None]:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        yield
+
+
+def one_line(error: pytest.ExceptionInfo[NotReadyError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_taken_port_is_left_to_its_owner(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey:
+        before = valkey.kept
+    with another_listens(before.ports[0]), Valkey(tmp_path) as valkey:
+        assert valkey.kept.ports != before.ports
+        assert valkey.kept.secrets == before.secrets
+
+
+@pytest.mark.parametrize(("kind", "which"), [(Valkey, 0), (Seaweed, 3)])
+def test_a_port_taken_in_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Server], which: int
+) -> None:
+    server = kind(tmp_path)
+    ports = servers.free_ports(server.port_count)
+    monkeypatch.setattr(server, "_recall", lambda: Kept(ports, ["secret-of-a-kind"] * server.secret_count))
+    with another_listens(ports[which]), server:
+        assert server.kept.ports != ports
+        assert server.answers()
+
+
+def test_its_last_words_are_passed_on(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as client:
+        client.set("key", "value")
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    with pytest.raises(ServerError) as error, Valkey(tmp_path):
+        pass
+    assert one_line(error).startswith("Valkey ended at once: ")
+    assert "manifest" in str(error.value)
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServerError, match="KILN_HOME") as error, Valkey(tmp_path / "file" / "valkey"):
+        pass
+    assert str(tmp_path) in one_line(error)
+
+
+def test_a_missing_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Valkey, "distribution", "no-such-distribution")
+    with pytest.raises(NotReadyError, match=r"pixelkiln\[local\]") as error, Valkey(tmp_path):
+        pass
+    one_line(error)
+
+
+def test_a_path_with_spaces(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "a 'b' \"c\" $d") as valkey:
+        assert valkey.answers()

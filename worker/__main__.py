@@ -1,5 +1,0 @@
-"""`python -m worker` is `kiln`."""
-
-from worker.cli import main
-
-main()

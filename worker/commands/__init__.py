@@ -1,0 +1,1 @@
+"""The commands of a worker, mounted beside a producer's; all of `kiln`."""

@@ -1,0 +1,163 @@
+"""What is in force on this machine, and what is wrong with it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import redis
+
+from pixelkiln.jobs.control.orders import admin_key, fingerprint
+from pixelkiln.jobs.errors import KilnError
+from pixelkiln.jobs.queue.connection import connect, explained, redis_url
+from pixelkiln.jobs.settings import Settings, without_password
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.engines.checkpoints.installed import installed
+from pixelkiln.worker.host import machine
+from pixelkiln.worker.render.budget import Budget
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    state: Literal["ok", "warning", "problem"]
+    what: str
+    found: str
+    mend: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything a farm needs on this machine; nothing is changed."""
+    looks: list[Callable[[Settings], list[Finding]]] = [
+        _versions,
+        _machine,
+        _mlx,
+        _redis,
+        _orders,
+        _bucket,
+        _disk,
+        _models,
+        _sleep,
+    ]
+    return [finding for look in looks for finding in look(settings)]
+
+
+def _versions(settings: Settings) -> list[Finding]:
+    versions = machine.versions()
+    return [Finding("ok", "versions", ", ".join(f"{name} {number}" for name, number in versions.items()))]
+
+
+def _machine(settings: Settings) -> list[Finding]:
+    total, budget = machine.memory_bytes(), machine.budget(settings.memory)
+    share = "KILN_MEMORY" if settings.memory is not None else f"{machine.SHARE:.0%}; KILN_MEMORY sets another"
+    found = f"{machine.chip()}, {total / GIB:.0f} GiB; a worker may use {budget / GIB:.1f} GiB ({share})"
+    if budget > total:
+        return [Finding("problem", "memory", found, "set KILN_MEMORY below what the machine has")]
+    return [Finding("ok", "memory", found)]
+
+
+def _mlx(settings: Settings) -> list[Finding]:
+    from pixelkiln.worker.engines import device
+
+    name = device()
+    if sys.platform == "darwin" and platform.machine() != "arm64":
+        return [Finding("problem", "mlx", name, "use a Python for arm64; this one runs under Rosetta")]
+    return [Finding("ok", "mlx", name)]
+
+
+def _redis(settings: Settings) -> list[Finding]:
+    try:
+        where = without_password(redis_url(settings))
+        connection = connect(settings, timeout=5.0)
+        with explained(settings):
+            connection.ping()
+    except KilnError as error:
+        return [Finding("problem", "redis", str(error), "kiln up   (or set KILN_REDIS_URL)")]
+    answers = f"{where} answers"
+    try:
+        config: Any = connection.config_get("append*", "maxmemory-policy")
+    except redis.RedisError:
+        return [
+            Finding("ok", "redis", answers),
+            Finding("warning", "redis", "does not tell whether it keeps what it accepts"),
+        ]
+    synced = config.get("appendfsync", "no") if config.get("appendonly") == "yes" else "no"
+    if synced != "no":
+        answers += f", appendfsync {synced}"
+    found = [Finding("ok", "redis", answers)]
+    if config.get("appendonly") != "yes":
+        mend = "redis-cli config set appendonly yes   (and appendfsync always)"
+        found.append(Finding("warning", "redis", "no append-only file: a crash there loses jobs", mend))
+    elif config.get("appendfsync") == "no":
+        mend = "redis-cli config set appendfsync everysec   (or always)"
+        found.append(Finding("warning", "redis", "appendfsync no: a power cut there loses jobs", mend))
+    if config.get("maxmemory-policy", "noeviction") != "noeviction":
+        mend = "redis-cli config set maxmemory-policy noeviction"
+        found.append(Finding("warning", "redis", "may evict jobs when its memory is full", mend))
+    return found
+
+
+def _orders(settings: Settings) -> list[Finding]:
+    key = admin_key(settings)
+    if key is None:
+        mend = "set KILN_ADMIN_KEY, the same for workers and those who steer: openssl rand -hex 32"
+        return [
+            Finding("warning", "orders", "no key: kiln pause, resume and drain are not obeyed here", mend)
+        ]
+    return [Finding("ok", "orders", f"obeyed where they are signed with the key {fingerprint(key)}")]
+
+
+def _bucket(settings: Settings) -> list[Finding]:
+    try:
+        bucket = Bucket.open(settings, attempts=1)
+        bucket.check()
+    except KilnError as error:
+        return [
+            Finding(
+                "problem", "bucket", str(error), "kiln up   (or set KILN_S3_ENDPOINT and AWS credentials)"
+            )
+        ]
+    return [Finding("ok", "bucket", f"{bucket.name} at {bucket.address} answers")]
+
+
+def _disk(settings: Settings) -> list[Finding]:
+    folder = settings.spool_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    found = f"{folder} has {free / GIB:.1f} GiB free"
+    if free < settings.spool_free:
+        mend = f"free some, or set KILN_SPOOL_DIR; the worker stops at {settings.spool_free / GIB:.1f} GiB"
+        return [Finding("problem", "spool", found, mend)]
+    return [Finding("ok", "spool", found)]
+
+
+def _models(settings: Settings) -> list[Finding]:
+    largest = Budget(installed(settings.models_dir), settings).largest()
+    names = ", ".join(
+        f"{kind} (up to {side} x {side})" if side else f"{kind} (not one picture)"
+        for kind, side in sorted(largest.items())
+    )
+    if not all(largest.values()):
+        mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
+        return [Finding("problem", "models", names, mend)]
+    if set(largest) == {"demo:bf16"}:
+        return [Finding("warning", "models", f"only the demo's, {names}", "kiln models pull hidream-o1-dev")]
+    return [Finding("ok", "models", names)]
+
+
+def _sleep(settings: Settings) -> list[Finding]:
+    tool = "caffeinate" if sys.platform == "darwin" else "systemd-inhibit"
+    if shutil.which(tool):
+        return [Finding("ok", "sleep", f"{tool} keeps the machine awake while there is work")]
+    return [Finding("warning", "sleep", f"no {tool} here: the machine may sleep during a render")]

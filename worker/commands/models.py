@@ -1,0 +1,210 @@
+"""The commands about checkpoints: `kiln models …`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.output import JSON, err, out, parse_size
+from pixelkiln.jobs.errors import KilnError, UsageError
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker.commands.packages import needs_worker
+
+if TYPE_CHECKING:
+    from pixelkiln.worker.engines.hidream.golden import CaseResult
+
+models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
+app.add_typer(models_app, name="models", no_args_is_help=True)
+
+
+@models_app.command(name="list")
+def models_list(as_json: JSON = False) -> None:
+    """List the checkpoints on this machine."""
+    from pixelkiln.worker.engines.checkpoints.installed import installed
+
+    found = installed(Settings.load().models_dir)
+    if as_json:
+        records = [
+            {"model": m.model, "quantization": m.quantization, "folder": str(m.folder)}
+            for m in found.values()
+        ]
+        print(json.dumps(records, indent=1))
+        return
+    for one in found.values():
+        out.print(f"{one.model}  {one.quantization}  {one.folder}", markup=False, soft_wrap=True)
+
+
+@models_app.command(name="pull")
+def models_pull(
+    model: Annotated[str, typer.Argument(help="As jobs name it, for instance hidream-o1-dev.")],
+    folder: Annotated[Path | None, typer.Option("--to", help="By default in KILN_MODELS_DIR.")] = None,
+    repo: Annotated[str | None, typer.Option(help="Another repository of the hub.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A commit, branch or tag; the commit is kept.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Fetch a model's weights from the Hugging Face hub; an interrupted pull goes on where it was."""
+    needs_worker()
+    from pixelkiln.worker.engines.hidream.pull import pull
+
+    target = folder or Settings.load().models_dir / f"{model}-bf16"
+    with _engine_errors():
+        _told(pull(model, target, repo_id=repo, revision=revision).model_dump(by_alias=True), target, as_json)
+
+
+@models_app.command(name="bench")
+def models_bench(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint folder.", metavar="[CHECKPOINT]")
+    ] = None,
+    size: Annotated[list[str] | None, typer.Option("--size", "-s", help="WIDTHxHEIGHT, several.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Random weights, where no checkpoint is.")] = False,
+    config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
+    bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
+    steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
+    as_json: JSON = False,
+) -> None:
+    """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
+    needs_worker()
+    from pixelkiln.worker.engines.blas import use_openblas
+
+    use_openblas()
+    from pixelkiln.worker.engines.hidream.bench import bench, bench_random
+    from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
+
+    sizes = [parse_size(text) for text in size or ["1024x1024"]]
+    if random == (checkpoint is not None):
+        raise UsageError("name a checkpoint folder, or give --random")
+    if random and config not in CONFIGS:
+        raise UsageError(f"--config: {config!r}; there are {', '.join(CONFIGS)}")
+    widths = [int(part) for part in bits.split(",") if part in {"16", "8", "6", "5", "4"}]
+    if not widths:
+        raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
+    with _engine_errors():
+        if checkpoint is None:
+            found = bench_random(config, sizes, widths, steps=steps)
+        else:
+            found = bench(checkpoint, sizes, calibrations=Settings.load().cache_dir, steps=steps)
+    if as_json:
+        print(json.dumps(found.facts(), indent=1))
+        return
+    out.print(f"{found.device}, MLX {found.mlx}, {found.arithmetic}", markup=False)
+    out.print(f"ceiling of a large matrix product: {found.ceiling / 1e12:.2f} TFLOP/s")
+    table = Table("bits", "size", "s/step", "min-max", "TFLOP/s", "of ceiling", "weights GB", "peak GB")
+    for row in found.rows:
+        table.add_row(
+            f"{row.bits} ({row.linears})",
+            "x".join(map(str, row.size)),
+            f"{row.step:.4f}",
+            f"{min(row.seconds):.4f}-{max(row.seconds):.4f}",
+            f"{row.achieved / 1e12:.2f}",
+            f"{row.fraction:.2f}",
+            f"{row.weight_bytes / 1e9:.2f}",
+            f"{row.peak_bytes / 1e9:.2f}",
+        )
+    out.print(table)
+
+
+@models_app.command(name="convert")
+def models_convert(
+    source: Annotated[
+        Path, typer.Argument(help="A checkpoint folder, of the release or of MLX's community.")
+    ],
+    target: Annotated[Path, typer.Argument(help="A folder to be made.")],
+    bits: Annotated[int, typer.Option(help="4, 5, 6, 8, or 16 to keep every value.")],
+    group_size: Annotated[int, typer.Option(help="Weights that share a scale: 32, 64 or 128.")] = 64,
+    mixed: Annotated[bool, typer.Option("--mixed", help="More bits where they matter most.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Make a checkpoint of fewer bits, tensor by tensor; only a whole one carries the target's name."""
+    needs_worker()
+    from rich.progress import Progress
+
+    from pixelkiln.worker.engines.hidream.convert import convert
+
+    if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
+        raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")
+    with _engine_errors(), Progress(console=err, transient=True) as bar:
+        task = bar.add_task("converting", total=None)
+        manifest = convert(
+            source,
+            target,
+            bits,
+            group_size=group_size,
+            mixed=mixed,
+            model=model,
+            progress=lambda name, done, total: bar.update(task, completed=done, total=total),
+        )
+    _told(manifest.model_dump(by_alias=True), target, as_json)
+
+
+@models_app.command(name="verify")
+def models_verify(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="CHECKPOINT")],
+    golden: Annotated[Path, typer.Argument(help="A folder of recorded cases.", metavar="GOLDEN_FOLDER")],
+    case: Annotated[list[str] | None, typer.Option("--case", help="Only these.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
+    needs_worker()
+    from pixelkiln.worker.engines.blas import use_openblas
+
+    use_openblas()
+    from pixelkiln.worker.engines.hidream.golden import replay
+
+    with _engine_errors():
+        results = replay(checkpoint, golden, case)
+    records = [_case_record(one) for one in results]
+    fine = bool(results) and all(result.ok for result in results)
+    if as_json:
+        print(json.dumps({"cases": records, "ok": fine}, indent=1))
+    else:
+        table = Table("case", "x_pred", "z", "image", "")
+        for record in records:
+            errors = [record.get(key) for key in ("x_pred", "z", "image")]
+            numbers = ["" if error is None else f"{error:.2g}" for error in errors]
+            said = record.get("skipped") or record.get("error") or "differs"
+            table.add_row(record["name"], *numbers, "ok" if record["ok"] else said)
+        out.print(table)
+    if not fine:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _engine_errors() -> Iterator[None]:
+    """An engine's errors are one line and exit code 1."""
+    from pixelkiln.worker.engines.engine import EngineError
+
+    try:
+        yield
+    except EngineError as error:
+        raise KilnError(str(error)) from None
+
+
+def _told(manifest: dict[str, Any], folder: Path, as_json: bool) -> None:
+    """Print what a folder holds now."""
+    if as_json:
+        print(json.dumps(manifest, indent=1))
+    else:
+        words = f"{folder}: {manifest['model']}, {manifest['bits']} bits, {manifest['digest']}"
+        out.print(words, markup=False, soft_wrap=True)
+
+
+def _case_record(result: CaseResult) -> dict[str, Any]:
+    """One case as JSON: what it has, and null where a broken model gave no number."""
+    record: dict[str, Any] = {}
+    for name, value in asdict(result).items():
+        if value is not None:
+            record[name] = None if isinstance(value, float) and not math.isfinite(value) else value
+    return record | {"ok": result.ok}

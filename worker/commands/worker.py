@@ -1,0 +1,54 @@
+"""The commands that work: take jobs and render them; give back those of dead workers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.output import JSON, out
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker.commands.packages import needs_worker
+
+
+@app.command(name="worker")
+def worker_command(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Serve only these.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Take jobs and render them, one at a time, until told to leave."""
+    needs_worker()
+    import logging
+
+    from pixelkiln.worker.service import Service, log_to_stderr
+
+    log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    Service(Settings.load(), model or ()).run()
+
+
+@app.command()
+def reap(as_json: JSON = False) -> None:
+    """Give back the jobs of dead workers, as every live worker does: for a farm whose workers are all gone.
+
+    Takes 10 s, in which workers that live can renew what they hold.
+    """
+    import time
+
+    from pixelkiln.jobs.queue.connection import connect, explained
+    from pixelkiln.worker.queue.claims import Claims
+    from pixelkiln.worker.queue.heartbeat import GRACE
+
+    settings = Settings.load()
+    claims = Claims(connect(settings), "kiln-reap", days=settings.result_days)
+    with explained(settings):
+        claims.connection.ping()
+        time.sleep(GRACE)
+        back = claims.reap()
+        claims.recover_dependents()
+    if as_json:
+        print(json.dumps({"queued": back}))
+    else:
+        for job_id in back:
+            out.print(f"{job_id}  queued again", markup=False)

@@ -1,0 +1,1 @@
+"""From a picture in memory to a stored one: encoded, spooled, committed to the bucket."""

@@ -1,0 +1,203 @@
+"""Pictures that are finished and not yet stored, on this machine's disk.
+
+One folder per worker, locked while its process lives: whoever gets the lock knows that the predecessor is
+dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.worker.host.lock import FileLock
+from pixelkiln.worker.queue.claims import Claim
+
+log = logging.getLogger("kiln.spool")
+
+
+class Draft(BaseModel):
+    """What lies beside a spooled picture: the sidecar but for the upload, and when the job was taken."""
+
+    lane: str
+    taken: float  # seconds since the epoch
+    gpu_seconds: float
+    sidecar: Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One spooled picture."""
+
+    folder: Path
+    draft: Draft
+
+    @property
+    def claim(self) -> Claim:
+        """The claim under which it was rendered."""
+        job = self.draft.sidecar.job
+        return Claim(job.id, job.execution, self.draft.lane, attempt=job.attempt)
+
+    def png(self) -> bytes:
+        """The picture's bytes."""
+        return (self.folder / "image.png").read_bytes()
+
+
+class Spool:
+    """A worker's spool folder. Raises NotReadyError where it cannot be written or is another worker's."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = FileLock(root / "lock")
+        self._marking = threading.Lock()
+        self._marked: dict[str, Claim] = {}
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            taken = self._lock.acquire()
+        except OSError as error:
+            raise NotReadyError(
+                f"spool {root}: {error.strerror}; set KILN_SPOOL_DIR to a folder on a writable disk"
+            ) from None
+        if not taken:
+            raise NotReadyError(
+                f"spool {root} is in use by process {self._lock.holder() or 'unknown'};"
+                " give each worker its own KILN_SPOOL_DIR"
+            )
+        for pattern in ("part-*", "gone-*"):  # a predecessor died while it wrote or removed these
+            for folder in root.glob(pattern):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._lock.release()
+
+    def put(self, draft: Draft, png: bytes) -> Entry:
+        """Store a picture durably: when this returns, a power cut does not lose it.
+
+        Raises OSError, and may be called again.
+        """
+        job = draft.sidecar.job
+        folder = self.root / f"done-{job.id}-{job.execution}"
+        if not folder.is_dir():
+            part = self.root / f"part-{job.id}"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            _write(part / "image.png", png)
+            _write(part / "draft.json", draft.model_dump_json().encode())
+            _sync_folder(part)
+            part.replace(folder)
+        _sync_folder(self.root)
+        self.unmark(Claim(job.id, job.execution, draft.lane))
+        return Entry(folder, draft)
+
+    def entries(self) -> list[Entry]:
+        """What waits for storage, oldest first. Unreadable entries are told once and set aside."""
+        found = []
+        for folder in self.root.glob("done-*"):
+            try:
+                draft = Draft.model_validate_json((folder / "draft.json").read_bytes())
+            except (OSError, ValidationError):
+                log.warning("spool entry %s cannot be read; kept as bad-%s", folder, folder.name)
+                self.set_aside(folder)
+                continue
+            found.append(Entry(folder, draft))
+        return sorted(found, key=lambda entry: entry.draft.taken)
+
+    def remove(self, entry: Entry) -> None:
+        """Forget a picture that is stored, or that is not ours to store."""
+        gone = entry.folder.with_name(f"gone-{entry.folder.name}")  # at once: half a folder cannot be read
+        try:
+            entry.folder.rename(gone)
+        except OSError as error:
+            log.warning("spool entry %s cannot be removed (%s)", entry.folder, error.strerror)
+            return
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def set_aside(self, folder: Path) -> None:
+        """Keep a damaged entry for whoever wants to look at it, out of the way."""
+        with suppress(OSError):
+            folder.rename(folder.with_name(f"bad-{folder.name}"))
+
+    def waiting(self) -> int:
+        """How many pictures wait."""
+        return sum(1 for _ in self.root.glob("done-*"))
+
+    def free(self) -> int:
+        """Bytes free on the spool's disk."""
+        return shutil.disk_usage(self.root).free
+
+    def mark(self, claim: Claim) -> None:
+        """Note that a job is being rendered: after a kill or a reboot this tells. Raises OSError."""
+        with self._marking:
+            self._marked[claim.execution] = claim
+            self._write_marks()
+
+    def unmark(self, claim: Claim) -> None:
+        """That job is spooled, settled or given back."""
+        with self._marking:
+            self._marked.pop(claim.execution, None)
+            try:
+                self._write_marks()
+            except OSError as error:  # a mark too many is found out at the next start: the job is not ours
+                log.debug("%s/inflight.json cannot be written (%s)", self.root, error.strerror)
+
+    def clear_marks(self) -> None:
+        """The predecessor's jobs are back in their lanes."""
+        with self._marking, suppress(OSError):
+            self._write_marks()
+
+    def marked(self) -> list[Claim]:
+        """The jobs that were under way when the predecessor died."""
+        try:
+            marks: list[dict[str, str]] = json.loads((self.root / "inflight.json").read_text())
+            return [Claim(mark["job"], mark["execution"], mark["lane"]) for mark in marks]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError):
+            log.warning(
+                "%s/inflight.json cannot be read; its jobs come back when their leases end", self.root
+            )
+            return []
+
+    def _write_marks(self) -> None:
+        marks = [{"job": c.job_id, "execution": c.execution, "lane": c.lane} for c in self._marked.values()]
+        part = self.root / "inflight.part"
+        part.write_text(json.dumps(marks))
+        part.replace(self.root / "inflight.json")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as out:
+        out.write(content)
+        out.flush()
+        _sync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(handle: int) -> None:
+    """To the platter: macOS's fsync stops at the drive's cache, F_FULLFSYNC does not."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(handle, full)
+        except OSError:  # a network volume
+            os.fsync(handle)
+    else:
+        os.fsync(handle)

@@ -1,0 +1,1 @@
+"""Folders of weights: what is in them, how they are fetched, converted and read."""

@@ -1,0 +1,70 @@
+"""The reference pictures of jobs: fetched from this farm's bucket by content hash, checked, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from PIL import Image
+
+from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError, reference_key
+from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED, read_picture
+
+KEPT = 512 * 2**20  # bytes of decoded pictures
+PIXEL = 4  # bytes of a decoded one, as Pillow holds it
+DECODING = 3 * PIXEL  # bytes while it is decoded, turned upright and converted
+
+
+class References:
+    """A bounded cache of decoded pictures before the bucket."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._kept: OrderedDict[str, Image.Image] = OrderedDict()
+
+    def of(self, spec: RenderSpec, room: int) -> Sequence[Image.Image]:
+        """The pictures a spec names, RGB, in its order; those kept of others included, within `room` bytes.
+
+        Raises SpecError for one that is missing, is not what its name says, is no picture or does not fit,
+        and StorageAwayError where the bucket does not answer.
+        """
+        keys = [reference_key(spec.client, name) for name in spec.references]
+        self._shrink(room, keys)
+        for i, (key, name) in enumerate(zip(keys, spec.references, strict=True)):
+            if key not in self._kept:
+                self._shrink(room - DECODING * MAX_DECODED, keys)
+                most = max(0, room - self._taken()) // DECODING
+                self._kept[key] = self._fetched(key, name, f"references.{i}", most)
+            self._kept.move_to_end(key)
+        self._shrink(min(room, KEPT), keys)
+        if keys and self._taken() > room:
+            raise SpecError(
+                "references", f"take {self._taken():,} bytes; this worker has room for {room:,} (KILN_MEMORY)"
+            )
+        return [self._kept[key] for key in keys]
+
+    def _fetched(self, key: str, name: str, field: str, most: int) -> Image.Image:
+        try:
+            body = self._bucket.get(key, limit=MAX_BYTES)
+        except CorruptObjectError as error:
+            raise SpecError(field, str(error)) from None
+        if body is None:
+            raise SpecError(
+                field, f"{key} is not in the bucket; upload it with Kiln.upload or `kiln submit --ref`"
+            )
+        if hashlib.sha256(body).hexdigest() != name:
+            raise SpecError(field, f"{key} is not the file its name says")
+        return read_picture(body, field, most)
+
+    def _shrink(self, size: int, wanted: Sequence[str]) -> None:
+        """Drop what was not used for longest until all take `size` bytes, but none that are wanted."""
+        for key in [key for key in self._kept if key not in wanted]:
+            if self._taken() <= size:
+                return
+            del self._kept[key]
+
+    def _taken(self) -> int:
+        return sum(one.width * one.height * PIXEL for one in self._kept.values())
