@@ -17,20 +17,21 @@ from pydantic import ValidationError
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, fingerprint, give
 from pixelkiln.jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.queue.record import RenderJob, check_job_id
 from pixelkiln.jobs.queue.status import ENDED, JobStatus, read_farm, read_open, read_statuses
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError, png_key, reference_key, sidecar_key
+from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
+from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError
 from pixelkiln.jobs.storage.pictures import read_picture
 
 CHUNK = 200  # jobs in one round trip
 _BEYOND = {*ENDED, "canceled", "stopped", "unknown", "foreign"}  # what a cancel found and left alone
-_LANE = re.compile(r"kiln:[^:]+:[^:]+:[^:]+:([a-z0-9][a-z0-9_-]{0,47})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Kiln:
             raise SpecError("references", f"{path}: {error.strerror}") from None
         read_picture(body, f"references ({path})")
         name = hashlib.sha256(body).hexdigest()
-        key = reference_key(client or self.settings.client, name)
+        key = keys.REFERENCE(client or self.settings.client, name)
         if self.bucket.head(key) is None:
             self.bucket.put(key, body, "application/octet-stream", if_absent=True)
         return name
@@ -147,7 +148,7 @@ class Kiln:
             if status is None:
                 sidecar = self._sidecar(job_id)
                 if sidecar:
-                    key = sidecar_key(self.settings.client, job_id)
+                    key = keys.SIDECAR(self.settings.client, job_id)
                     found[job_id] = JobStatus.of_sidecar(sidecar, key)
         return found
 
@@ -253,8 +254,8 @@ class Kiln:
         status = self._finished(job_id)
         assert status.result is not None
         client = self._client(status)
-        key = sidecar_key(client, job_id)
-        if (status.result["png"], status.result["sidecar"]) != (png_key(client, job_id), key):
+        key = keys.SIDECAR(client, job_id)
+        if (status.result["png"], status.result["sidecar"]) != (keys.PICTURE(client, job_id), key):
             raise CorruptObjectError(f"the result of job {job_id} names other objects than its own")
         body = self.bucket.get(key)
         if body is None:
@@ -315,7 +316,7 @@ class Kiln:
             job.enqueued_at = now()
             job._status = RQStatus.QUEUED
             fields = [part for item in job.to_dict().items() for part in item]
-            arguments += [job_id, spec.lane, f"kiln:bell:{spec.model}", batch or "", len(fields), *fields]
+            arguments += [job_id, spec.lane.name, keys.BELL(spec.model), batch or "", len(fields), *fields]
         with explained(self.settings):
             try:
                 created = self._submit(args=arguments)
@@ -335,7 +336,7 @@ class Kiln:
         return status
 
     def _sidecar(self, job_id: str) -> Sidecar | None:
-        body = self.bucket.get(sidecar_key(self.settings.client, job_id))
+        body = self.bucket.get(keys.SIDECAR(self.settings.client, job_id))
         if body is None:
             return None
         try:
@@ -345,18 +346,18 @@ class Kiln:
 
     def _client(self, status: JobStatus) -> str:
         """Whose job it is, which says where its objects lie."""
-        named = _LANE.fullmatch(status.lane)
-        return named[1] if named else self.settings.client
+        lane = Lane.parse(status.lane)
+        return lane.client if lane and re.fullmatch(NAME_PATTERN, lane.client) else self.settings.client
 
 
 def _own_sidecar(body: bytes, client: str, job_id: str) -> Sidecar:
     """The sidecar of that job. Raises CorruptObjectError where `body` is none, or another's."""
-    key = sidecar_key(client, job_id)
+    key = keys.SIDECAR(client, job_id)
     try:
         sidecar = Sidecar.model_validate_json(body)
     except ValidationError:
         raise CorruptObjectError(f"{key} is not a sidecar; submit the job again") from None
-    if (sidecar.job.id, sidecar.png.key) != (job_id, png_key(client, job_id)):
+    if (sidecar.job.id, sidecar.png.key) != (job_id, keys.PICTURE(client, job_id)):
         raise CorruptObjectError(f"{key} is of another job")
     return sidecar
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from pixelkiln.jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
 from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.lanes import Lane
 
 MAX_PROMPT = 4000  # characters
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
@@ -94,9 +95,9 @@ class RenderSpec(BaseModel):
         return spec
 
     @property
-    def lane(self) -> str:
-        """The name of the RQ queue this job waits in."""
-        return f"kiln:{self.model}:{self.quantization}:{self.priority}:{self.client}"
+    def lane(self) -> Lane:
+        """The lane this job waits in."""
+        return Lane(self.model, self.quantization, self.priority, self.client)
 
     def with_seed(self, job_id: str | None = None) -> Self:
         """This spec with a seed: its own, else derived from `job_id`, else (no id given) drawn now."""

@@ -270,7 +270,7 @@ class Service:
 
     def _withdraw(self, claim: Claim, error: CheckpointError) -> None:
         """A checkpoint is broken: its jobs wait for a worker that has a whole one."""
-        kind = claim.lane.removeprefix("kiln:").rsplit(":", 2)[0]
+        kind = claim.lane.kind
         log.error("%s cannot be loaded and is not served any more: %s", kind, error)
         self._served.pop(kind, None)
         self._until_answered(lambda: self._claims.release(claim))

@@ -16,14 +16,12 @@ from typing import Annotated, Any, Literal, Self
 import redis
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.errors import KilnError, UsageError
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.jobs.spec import NAME_PATTERN
 
-ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
-SERIAL = "kiln:orders:serial"  # another text after every order, so that a take sees that it read old ones
-CALLS = "kiln:calls"  # channel
 MAX_ORDER = 1024  # bytes
 TRIES = 100  # while others give orders, too
 KEPT = 7 * 86_400  # seconds that a resume or a drain is kept
@@ -127,9 +125,9 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
     with connection.pipeline() as pipe:
         for _ in range(TRIES):
             try:
-                pipe.watch(ORDERS)  # type: ignore[no-untyped-call]
+                pipe.watch(keys.ORDERS)  # type: ignore[no-untyped-call]
                 server: Any = connection.time()
-                there: Any = pipe.hget(ORDERS, order.field)
+                there: Any = pipe.hget(keys.ORDERS, order.field)
                 try:
                     last = Order.opened(order.field, there, key).at if there else 0.0
                 except OrderError:
@@ -138,10 +136,10 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
                 stale = _stale(pipe, order, key)
                 pipe.multi()
                 if stale:
-                    pipe.hdel(ORDERS, *stale)
-                pipe.hset(ORDERS, order.field, order.signed(key))
-                pipe.set(SERIAL, uuid.uuid4().hex)
-                pipe.publish(CALLS, "orders")
+                    pipe.hdel(keys.ORDERS, *stale)
+                pipe.hset(keys.ORDERS, order.field, order.signed(key))
+                pipe.set(keys.SERIAL, uuid.uuid4().hex)
+                pipe.publish(keys.CALLS, "orders")
                 pipe.execute()
             except redis.WatchError:  # another admin was faster; this order shall be the newer
                 continue
@@ -151,10 +149,10 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
 
 def _stale(pipe: Any, order: Order, key: bytes) -> list[str]:
     """Orders that need not be kept: resumes and drains that are older than KEPT; looked for now and then."""
-    if pipe.hlen(ORDERS) < 64:
+    if pipe.hlen(keys.ORDERS) < 64:
         return []
     found = []
-    for field, text in pipe.hgetall(ORDERS).items():
+    for field, text in pipe.hgetall(keys.ORDERS).items():
         name = field.decode("utf-8", "replace")
         try:
             other = Order.opened(name, text, key)

@@ -17,6 +17,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs.errors import KilnError, SpecError, UsageError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.spec import MAX_WIRE, RenderSpec
 
 FUNCTION = "pixelkiln.render"
@@ -67,7 +68,7 @@ class RenderJob(Job):
             args=[spec.wire()],
             connection=connection,
             id=job_id,
-            origin=spec.lane,
+            origin=spec.lane.name,
             description=spec.prompt[:80],
             timeout=-1,  # the worker's watchdog knows steps; RQ's clock would cut a long render off
             result_ttl=days * DAY,
@@ -150,7 +151,7 @@ class Follower(Job):
         super().restore(fields)
 
 
-def read_spec(data: bytes, lane: str, job_id: str) -> RenderSpec:
+def read_spec(data: bytes, lane: Lane, job_id: str) -> RenderSpec:
     """What a job's `data` field asks for, checked, seed included. Raises SpecError.
 
     `lane` is the queue the job was taken from: a spec that belongs in another one is refused, since lanes are
@@ -163,7 +164,9 @@ def read_spec(data: bytes, lane: str, job_id: str) -> RenderSpec:
         raise SpecError("arguments", "must be one object, the spec")
     spec = RenderSpec.parse(arguments[0])
     if spec.lane != lane:
-        raise SpecError("lane", f"the job waited in {lane[:200]!r}, its spec belongs in {spec.lane!r}")
+        raise SpecError(
+            "lane", f"the job waited in {lane.name[:200]!r}, its spec belongs in {spec.lane.name!r}"
+        )
     return spec.with_seed(job_id)
 
 

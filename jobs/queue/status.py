@@ -13,8 +13,10 @@ import redis
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import MAX_SIDE
 from pixelkiln.jobs.control.orders import Target
+from pixelkiln.jobs.lanes import PREFIX, Lane
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.sidecar import Sidecar
@@ -78,7 +80,7 @@ class JobStatus:
         return cls(
             id=sidecar.job.id,
             state="finished",
-            lane=plain(sidecar.spec.lane),
+            lane=plain(sidecar.spec.lane.name),
             attempt=sidecar.job.attempt,
             worker=plain(sidecar.host.get("worker", "")),
             submitted_at=plain(sidecar.job.submitted_at),
@@ -92,9 +94,9 @@ def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobS
     """The status of each job, in one round trip; None for those Redis does not know."""
     with connection.pipeline(transaction=False) as pipe:
         for job_id in job_ids:
-            pipe.type(f"rq:job:{job_id}")
-            pipe.hmget(f"rq:job:{job_id}", _FIELDS)  # the rest may be large
-            pipe.xrevrange(f"rq:results:{job_id}", count=1)
+            pipe.type(keys.JOB(job_id))
+            pipe.hmget(keys.JOB(job_id), _FIELDS)  # the rest may be large
+            pipe.xrevrange(keys.RESULTS(job_id), count=1)
         answers = pipe.execute(raise_on_error=False)
     return {
         job_id: _status(job_id, connection, *answers[3 * i : 3 * i + 3]) for i, job_id in enumerate(job_ids)
@@ -103,26 +105,28 @@ def read_statuses(connection: redis.Redis, job_ids: list[str]) -> dict[str, JobS
 
 def read_farm(connection: redis.Redis) -> dict[str, list[dict[str, Any]]]:
     """Counts per lane and the workers that RQ lists. Registries are counted without RQ's cleanup of them."""
-    names: Any = connection.smembers("rq:queues")
-    lanes = sorted(lane for key in names if (lane := key.removeprefix(b"rq:queue:")).startswith(b"kiln:"))
-    listed: Any = connection.smembers("rq:workers")
-    keys = sorted(listed)
+    names: Any = connection.smembers(keys.QUEUES)
+    queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in names)
+    # Those that are no lanes are shown too: whoever mistyped one sees where the jobs wait.
+    lanes = sorted(name for name in queues if name.startswith(PREFIX.encode() + b":"))
+    listed: Any = connection.smembers(keys.WORKERS)
+    records = sorted(listed)
     with connection.pipeline(transaction=False) as pipe:
         for lane in lanes:
-            pipe.llen(b"rq:queue:" + lane)
-            for registry in (b"wip", b"finished", b"failed"):
-                pipe.zcard(b"rq:%b:%b" % (registry, lane))
-        for key in keys:
+            pipe.llen(keys.QUEUE(lane))
+            for registry in (keys.STARTED, keys.FINISHED, keys.FAILED):
+                pipe.zcard(registry(lane))
+        for key in records:
             pipe.hgetall(key)
         answers = pipe.execute(raise_on_error=False)
     counts = [[n if isinstance(n, int) else 0 for n in answers[4 * i : 4 * i + 4]] for i in range(len(lanes))]
     workers = []
-    for key, record in zip(keys, answers[4 * len(lanes) :], strict=True):
+    for key, record in zip(records, answers[4 * len(lanes) :], strict=True):
         if isinstance(record, dict) and record:
             fields = {_text(k): _text(v) for k, v in record.items()}
             workers.append(
                 {
-                    "name": _text(key).removeprefix("rq:worker:"),
+                    "name": _text(key).removeprefix(keys.WORKER.prefix),
                     "state": fields.get("kiln_state", ""),
                     "serves": fields.get("queues", ""),
                     "host": fields.get("hostname", ""),
@@ -155,19 +159,21 @@ def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]
     """
     found: list[bytes] = []
     if target.kind == "worker":
-        members: Any = connection.smembers("rq:workers")
+        members: Any = connection.smembers(keys.WORKERS)
         for key in members:
-            name = _text(key).removeprefix("rq:worker:")
+            name = _text(key).removeprefix(keys.WORKER.prefix)
             if target.covers(name):
                 found += _held_by(connection, name)
     else:
-        names: Any = connection.smembers("rq:queues")
-        for lane in (key.removeprefix(b"rq:queue:") for key in names):
-            parts = lane.decode("utf-8", "replace").split(":")
-            if len(parts) != 5 or parts[0] != "kiln" or (client and parts[4] != client):
+        names: Any = connection.smembers(keys.QUEUES)
+        for name in (key.removeprefix(keys.QUEUE.prefix.encode()) for key in names):
+            lane = Lane.parse(name)
+            if lane is None or (client and lane.client != client):
                 continue
-            if target.kind == "farm" or target.name == parts[1 if target.kind == "model" else 4]:
-                found += _ids_in(connection, lane)
+            if target.kind == "farm" or target.name == (
+                lane.model if target.kind == "model" else lane.client
+            ):
+                found += _ids_in(connection, name)
     texts = (job_id.decode("utf-8", "replace") for job_id in found)
     return [job_id for job_id in dict.fromkeys(texts) if JOB_ID.fullmatch(job_id)]
 
@@ -175,11 +181,11 @@ def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]
 def _held_by(connection: redis.Redis, worker: str) -> list[bytes]:
     """Ids of the jobs that a worker holds: those of the executions listed whose jobs name it still."""
     with connection.pipeline(transaction=False) as pipe:
-        pipe.smembers(f"rq:worker:{worker}:executions")
+        pipe.smembers(keys.WORKER_EXECUTIONS(worker))
         (members,) = pipe.execute(raise_on_error=False)
         ids = [one.rpartition(b":")[0] for one in members] if isinstance(members, set | list) else []
         for one in ids:
-            pipe.hmget(b"rq:job:" + one, "status", "worker_name")
+            pipe.hmget(keys.JOB(one), "status", "worker_name")
         records = pipe.execute(raise_on_error=False)
     return [one for one, record in zip(ids, records, strict=True) if record == [b"started", worker.encode()]]
 
@@ -187,9 +193,9 @@ def _held_by(connection: redis.Redis, worker: str) -> list[bytes]:
 def _ids_in(connection: redis.Redis, lane: bytes) -> list[bytes]:
     """Waiting, held and deferred ids of a lane; where a stranger's key has another type, none."""
     with connection.pipeline(transaction=False) as pipe:
-        pipe.lrange(b"rq:queue:" + lane, 0, -1)
-        pipe.zrange(b"rq:wip:" + lane, 0, -1)
-        pipe.zrange(b"rq:deferred:" + lane, 0, -1)
+        pipe.lrange(keys.QUEUE(lane), 0, -1)
+        pipe.zrange(keys.STARTED(lane), 0, -1)
+        pipe.zrange(keys.DEFERRED(lane), 0, -1)
         waiting, held, deferred = (
             answer if isinstance(answer, list) else [] for answer in pipe.execute(raise_on_error=False)
         )

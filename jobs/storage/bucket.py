@@ -23,6 +23,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import KilnError, NotReadyError
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
@@ -67,21 +68,6 @@ class CorruptObjectError(KilnError):
     """What the bucket gave back is not what was put there."""
 
 
-def png_key(client: str, job_id: str) -> str:
-    """Where a job's picture lies."""
-    return f"jobs/{client}/{job_id}/image.png"
-
-
-def sidecar_key(client: str, job_id: str) -> str:
-    """Where the record beside it lies."""
-    return f"jobs/{client}/{job_id}/sidecar.json"
-
-
-def reference_key(client: str, sha256: str) -> str:
-    """Where a reference picture lies, named by its content."""
-    return f"refs/{client}/{sha256}"
-
-
 @dataclass(frozen=True, slots=True)
 class Stored:
     """An object as the bucket describes it."""
@@ -93,7 +79,7 @@ class Stored:
 class Bucket:
     """One bucket of an S3-compatible store. Safe to share between threads."""
 
-    def __init__(self, client: S3Client, name: str, address: str, probe: str = "jobs/default/none") -> None:
+    def __init__(self, client: S3Client, name: str, address: str, probe: str) -> None:
         self._client = client
         self.name = name
         self.address = address
@@ -137,7 +123,7 @@ class Bucket:
         except BotoCoreError as error:  # no such profile
             raise StorageRefusedError(f"{error}; check AWS_PROFILE") from None
         where = without_password(endpoint) if endpoint else "AWS"
-        return cls(client, name, where, f"jobs/{settings.client}/none")
+        return cls(client, name, where, keys.PROBE(settings.client))
 
     def check(self) -> None:
         """Raise StorageAwayError or StorageRefusedError unless the bucket is there and answers.

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.bucket import png_key, sidecar_key
 from tests.chaos.crew import Worker
 
 Expected = Literal["finished", "failed", "cancelled or finished"]
@@ -38,12 +38,12 @@ def account(
     allowed: set[str] = set()
     for job_id, wanted in expected.items():
         status = statuses[job_id]
-        keys = {png_key(clients[job_id], job_id), sidecar_key(clients[job_id], job_id)}
+        pair = {keys.PICTURE(clients[job_id], job_id), keys.SIDECAR(clients[job_id], job_id)}
         wrong = _end(kiln.redis, job_id, status, wanted, (strikes or {}).get(job_id, 0))
         if status is not None and status.state == "finished":
-            wrong += _picture(kiln, job_id, status, keys)
+            wrong += _picture(kiln, job_id, status, pair)
         if wanted != "failed":  # one that was cancelled or blamed may have got as far as the bucket
-            allowed |= keys
+            allowed |= pair
         found += [f"{job_id}: {one}" for one in wrong]
     found += [f"the bucket holds {key}, which is no job's" for key in objects if key not in allowed]
     return found

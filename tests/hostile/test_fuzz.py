@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pixelkiln.jobs import Kiln, RenderSpec, SpecError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION, read_spec
 from tests.hostile.farm import LANE, SPEC
 
@@ -36,7 +37,8 @@ PAYLOADS = st.one_of(
 PARTS = st.text(alphabet="a:/.*\n\x1b\u202e", max_size=6) | st.sampled_from(
     ["demo", "bf16", "normal", "default"]
 )
-LANES = st.just(LANE) | st.lists(PARTS, max_size=6).map(lambda parts: ":".join(["kiln", *parts])) | st.text()
+NAMES = st.just(LANE) | st.lists(PARTS, max_size=6).map(lambda parts: ":".join(["kiln", *parts])) | st.text()
+LANES = NAMES.map(Lane.parse).filter(lambda lane: lane is not None)
 UNFIT = [chr(c) for c in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E, 0xD800)]
 
 
@@ -67,7 +69,7 @@ def bent(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=400, deadline=None)
 @given(bent() | st.binary(max_size=40), LANES)
-def test_any_payload_is_a_spec_or_one_line(data: bytes, lane: str) -> None:
+def test_any_payload_is_a_spec_or_one_line(data: bytes, lane: Lane) -> None:
     try:
         spec = read_spec(data, lane, "job-1")
     except SpecError as error:

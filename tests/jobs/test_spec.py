@@ -159,7 +159,7 @@ def test_defaults() -> None:
         "labels": {},
         "blend_seams": 0,
     }
-    assert spec.lane == "kiln:hidream-o1-dev:bf16:normal:default"
+    assert spec.lane.name == "kiln:hidream-o1-dev:bf16:normal:default"
 
 
 def test_a_model_has_a_size_of_its_own() -> None:

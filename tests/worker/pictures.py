@@ -28,7 +28,7 @@ def spec_of(**fields: Any) -> RenderSpec:
 def rendered(claim: Claim, pixels: Pixels | None = None, taken: float = 1.0, **fields: Any) -> Rendered:
     return Rendered(
         claim=claim,
-        spec=spec_of(client=claim.client, **fields),
+        spec=spec_of(client=claim.lane.client, **fields),
         pixels=noise() if pixels is None else pixels,
         taken=taken,
         load=0.0,

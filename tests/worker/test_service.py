@@ -21,6 +21,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.hidream.manifest import digest
@@ -33,7 +34,7 @@ from tests.worker.working import working
 Rewire = Callable[..., tuple[Settings, Proxy]]
 Work = Callable[[Callable[[], Any]], None]
 GOLDEN = Path(__file__).parents[1] / "golden"
-LANE = "kiln:demo:bf16:normal:default"
+LANE = Lane("demo", "bf16", "normal", "default")
 
 
 @pytest.fixture
@@ -115,11 +116,11 @@ def test_forged_jobs_fail_with_their_line_and_the_worker_goes_on(
     submit: Callable[..., str], work: Work, kiln: Kiln, tmp_path: Path
 ) -> None:
     mark = tmp_path / "called"
-    queue = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer)
+    queue = Queue(LANE.name, connection=kiln.redis, serializer=JSONSerializer)
     wide = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo", "width": 100})
     code = queue.enqueue("os.system", f"touch {mark}")
-    pickled = Queue(LANE, connection=kiln.redis).enqueue(FUNCTION, {"prompt": "x", "model": "demo"})
-    kiln.redis.hset("rq:job:bare", mapping={"status": "queued", "origin": LANE})
+    pickled = Queue(LANE.name, connection=kiln.redis).enqueue(FUNCTION, {"prompt": "x", "model": "demo"})
+    kiln.redis.hset("rq:job:bare", mapping={"status": "queued", "origin": LANE.name})
     kiln.redis.lpush(f"rq:queue:{LANE}", "bare", b"\xff", "../up", "gone")
     plain = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo", "width": 64, "height": 64})
     last = submit()

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import redis
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Png, Sidecar, Timings
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError, png_key, sidecar_key
+from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
 from pixelkiln.worker.deliver.commit import Commit, NotOursError
 from pixelkiln.worker.deliver.png import encode
 from pixelkiln.worker.deliver.spool import Draft, Entry, Spool
@@ -152,7 +153,7 @@ class Delivery:
             log.warning("job %s: the picture is %s", claim.job_id, warning)
         sidecar = self._sidecar(rendered, png, checks, checked - started, encoded - checked)
         gpu_seconds = rendered.prefix + sum(rendered.steps) + rendered.decode
-        draft = Draft(lane=claim.lane, taken=rendered.taken, gpu_seconds=gpu_seconds, sidecar=sidecar)
+        draft = Draft(lane=claim.lane.name, taken=rendered.taken, gpu_seconds=gpu_seconds, sidecar=sidecar)
         self._spool_it(draft, png)
 
     def _spool_it(self, draft: Draft, png: bytes) -> None:
@@ -202,7 +203,7 @@ class Delivery:
             ),
             memory=rendered.memory,
             png=Png(
-                key=png_key(spec.client, claim.job_id),
+                key=keys.PICTURE(spec.client, claim.job_id),
                 sha256=hashlib.sha256(png).hexdigest(),
                 bytes=len(png),
                 width=width,
@@ -245,7 +246,7 @@ class Delivery:
     def _store(self, entry: Entry) -> None:
         """Picture, then sidecar, each read back, then the job's end. May be done again at any point."""
         claim = entry.claim
-        picture, sidecar = entry.draft.sidecar.png.key, sidecar_key(claim.client, claim.job_id)
+        picture, sidecar = entry.draft.sidecar.png.key, keys.SIDECAR(claim.lane.client, claim.job_id)
         deposit = Commit(self._bucket, sidecar, picture, lambda: self._ours(claim))
         try:
             if not self._ours(claim):

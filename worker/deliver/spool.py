@@ -15,10 +15,12 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.worker.host.lock import FileLock
 from pixelkiln.worker.queue.claims import Claim
@@ -26,13 +28,26 @@ from pixelkiln.worker.queue.claims import Claim
 log = logging.getLogger("kiln.spool")
 
 
+def _lane_name(text: str) -> str:
+    if Lane.parse(text) is None:
+        raise ValueError(f"{text[:80]!r} is not a lane")
+    return text
+
+
 class Draft(BaseModel):
     """What lies beside a spooled picture: the sidecar but for the upload, and when the job was taken."""
 
-    lane: str
+    lane: Annotated[str, AfterValidator(_lane_name)]
     taken: float  # seconds since the epoch
     gpu_seconds: float
     sidecar: Sidecar
+
+    @property
+    def in_lane(self) -> Lane:
+        """The lane its job was taken from."""
+        lane = Lane.parse(self.lane)
+        assert lane is not None
+        return lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +61,7 @@ class Entry:
     def claim(self) -> Claim:
         """The claim under which it was rendered."""
         job = self.draft.sidecar.job
-        return Claim(job.id, job.execution, self.draft.lane, attempt=job.attempt)
+        return Claim(job.id, job.execution, self.draft.in_lane, attempt=job.attempt)
 
     def png(self) -> bytes:
         """The picture's bytes."""
@@ -97,7 +112,7 @@ class Spool:
             _sync_folder(part)
             part.replace(folder)
         _sync_folder(self.root)
-        self.unmark(Claim(job.id, job.execution, draft.lane))
+        self.unmark(Claim(job.id, job.execution, draft.in_lane))
         return Entry(folder, draft)
 
     def entries(self) -> list[Entry]:
@@ -160,7 +175,11 @@ class Spool:
         """The jobs that were under way when the predecessor died."""
         try:
             marks: list[dict[str, str]] = json.loads((self.root / "inflight.json").read_text())
-            return [Claim(mark["job"], mark["execution"], mark["lane"]) for mark in marks]
+            return [
+                Claim(mark["job"], mark["execution"], lane)
+                for mark in marks
+                if (lane := Lane.parse(mark["lane"]))
+            ]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError):
@@ -170,7 +189,9 @@ class Spool:
             return []
 
     def _write_marks(self) -> None:
-        marks = [{"job": c.job_id, "execution": c.execution, "lane": c.lane} for c in self._marked.values()]
+        marks = [
+            {"job": c.job_id, "execution": c.execution, "lane": c.lane.name} for c in self._marked.values()
+        ]
         part = self.root / "inflight.part"
         part.write_text(json.dumps(marks))
         part.replace(self.root / "inflight.json")

@@ -404,7 +404,8 @@ function operation.reap(a)
     local job, execution = string.match(member, '^(.*):([^:]+)$')
     local record = job and redis.pcall('HMGET', 'rq:execution:' .. member, 'lane', 'worker_name') or {}
     local lane, worker = record[1], record[2] or ''
-    if job and not lane and status_of(job) == 'started' then lane = field_of(job, 'origin', 256) end
+    if job and not (lane and lane_parts(lane)) then lane = status_of(job) == 'started' and field_of(job, 'origin', 256) end
+    if lane and not lane_parts(lane) then lane = nil end -- forged
     if lane and orphaned(job) then redis.call('SET', 'kiln:own:' .. job, execution) end
     if #back + #blamed == 1000 then
       break

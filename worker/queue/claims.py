@@ -23,7 +23,9 @@ from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import MAX_ORDER
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, Follower, RenderJob
 
 log = logging.getLogger("kiln.claims")
@@ -58,18 +60,13 @@ class Claim:
 
     job_id: str
     execution: str
-    lane: str
+    lane: Lane
     data: bytes = b""  # RQ's payload, not parsed
     submitted_at: str = ""
     attempt: int = 1
     crashes: int = 0  # and lapses, before this attempt
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     estimate: float = 0.0  # GPU seconds charged to the client when it was taken
-
-    @property
-    def client(self) -> str:
-        """Whose job it is, by its lane."""
-        return self.lane.rpartition(":")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +127,13 @@ class Claims:
             return None
         if found == b"orders":
             raise NewOrdersError
-        job_id, lane, data, submitted, attempt, crashes = found
+        job_id, name, data, submitted, attempt, crashes = found
+        lane = Lane.parse(name)
+        assert lane is not None  # the script takes from no other queue
         return Claim(
             job_id.decode(),
             execution,
-            lane.decode("utf-8", "replace"),
+            lane,
             data,
             submitted.decode("utf-8", "replace")[:40],
             attempt,
@@ -159,7 +158,7 @@ class Claims:
         """Prolong the leases and publish the progress given; the executions that own their job no more."""
         arguments: list[Any] = [self.worker, stamp(), LEASE]
         for claim, progress in held:
-            arguments += [claim.job_id, claim.execution, claim.lane, progress.wire() if progress else ""]
+            arguments += [claim.job_id, claim.execution, claim.lane.name, progress.wire() if progress else ""]
         if len(arguments) == 3:
             return set()
         return {execution.decode() for execution in self._call("renew", *arguments)}
@@ -170,7 +169,7 @@ class Claims:
         A job that `crashed` its worker once too often is failed instead.
         """
         allowed = CRASHES if crashed else ""
-        answer = self._call("release", claim.job_id, claim.execution, claim.lane, self.worker, allowed)
+        answer = self._call("release", claim.job_id, claim.execution, claim.lane.name, self.worker, allowed)
         if answer == b"blamed":
             return self.fail(claim, crash_story(self.worker))
         return bool(answer == b"back")
@@ -180,16 +179,16 @@ class Claims:
 
         'alone': none does, and the job is still ours to end.
         """
-        kind = claim.lane.removeprefix("kiln:").rsplit(":", 2)[0]
-        about = claim.job_id, claim.execution, claim.lane, self.worker
+        kind = claim.lane.kind
+        about = claim.job_id, claim.execution, claim.lane.name, self.worker
         answer: Literal["back", "alone", "lost"] = self._call("leave", *about, kind, needed, LEFT).decode()
         return answer
 
     def holds(self, claim: Claim) -> bool:
         """Whether the claim still stands."""
         with self.connection.pipeline() as pipe:
-            pipe.get(own_key(claim.job_id))
-            pipe.hget(f"rq:job:{claim.job_id}", "status")
+            pipe.get(keys.OWNER(claim.job_id))
+            pipe.hget(keys.JOB(claim.job_id), "status")
             try:
                 owner, status = pipe.execute()
             except redis.ResponseError as error:
@@ -199,18 +198,18 @@ class Claims:
     def cancelled(self, claim: Claim) -> bool:
         """Whether the job was ended by someone who does not want its picture."""
         try:
-            status = self.connection.hget(f"rq:job:{claim.job_id}", "status")
+            status = self.connection.hget(keys.JOB(claim.job_id), "status")
         except redis.ResponseError as error:
             return _not_ours(error)
         return status in {b"canceled", b"stopped"}
 
     def wait(self, models: Iterable[str], seconds: float) -> None:
         """Block until a producer rings for one of the models, or `seconds` have passed."""
-        self.connection.blpop([f"kiln:bell:{model}" for model in models], timeout=seconds)
+        self.connection.blpop([keys.BELL(model) for model in models], timeout=seconds)
 
     def adopt(self, claim: Claim) -> Adoption:
         """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead."""
-        arguments = claim.job_id, claim.execution, claim.lane, self.worker, stamp(), LEASE
+        arguments = claim.job_id, claim.execution, claim.lane.name, self.worker, stamp(), LEASE
         answer: Adoption = self._call("adopt", *arguments).decode()
         return answer
 
@@ -220,8 +219,10 @@ class Claims:
         Returns the ids that are queued again.
         """
         back, blamed = self._call("reap", LAPSES)
-        for job_id, execution, lane, worker in blamed:
-            claim = Claim(*(part.decode("utf-8", "replace") for part in (job_id, execution, lane)))
+        for job_id, execution, name, worker in blamed:
+            lane = Lane.parse(name)
+            assert lane is not None  # nor gives back to another
+            claim = Claim(job_id.decode("utf-8", "replace"), execution.decode("utf-8", "replace"), lane)
             self.fail(claim, lapse_story(worker.decode("utf-8", "replace")))
         return [job_id.decode("utf-8", "replace") for job_id in back]
 
@@ -239,23 +240,23 @@ class Claims:
 
     def recover_dependents(self) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes."""
-        keys: Any = self.connection.srandmember("rq:queues", MOST_LANES)
-        names = (key.decode("utf-8", "replace").removeprefix("rq:queue:") for key in keys)
-        lanes = [lane for lane in names if lane.startswith("kiln:")]
+        found: Any = self.connection.srandmember(keys.QUEUES, MOST_LANES)
+        names = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in found)
+        lanes = [lane for name in names if (lane := Lane.parse(name))]
         with self.connection.pipeline(transaction=False) as pipe:
             for lane in lanes:
-                pipe.exists(f"rq:ready:{lane}")
+                pipe.exists(keys.READY(lane))
             left = pipe.execute()
         for lane, waiting in zip(lanes, left, strict=True):
             if waiting:
                 try:
-                    members: Any = self.connection.zrange(f"rq:ready:{lane}", 0, MOST_DEPENDENTS - 1)
+                    members: Any = self.connection.zrange(keys.READY(lane), 0, MOST_DEPENDENTS - 1)
                     if unreadable := [member for member in members if not _readable(member)]:
-                        self.connection.zrem(f"rq:ready:{lane}", *unreadable)
+                        self.connection.zrem(keys.READY(lane), *unreadable)
                 except redis.ResponseError:  # of another type
-                    self.connection.delete(f"rq:ready:{lane}")
+                    self.connection.delete(keys.READY(lane))
                 else:
-                    self._enqueue({lane: [member.decode() for member in members if _readable(member)]})
+                    self._enqueue({lane.name: [member.decode() for member in members if _readable(member)]})
 
     def _call(self, operation: str, *arguments: Any) -> Any:
         return self._script(args=[operation, *arguments])
@@ -281,10 +282,10 @@ class Claims:
             with self.connection.pipeline() as pipe:
                 try:
                     pipe.watch(  # type: ignore[no-untyped-call]
-                        own_key(claim.job_id), *((job.key, job.dependents_key) if calm else ())
+                        keys.OWNER(claim.job_id), *((job.key, job.dependents_key) if calm else ())
                     )
                     try:
-                        owner, state = pipe.get(own_key(claim.job_id)), pipe.hget(job.key, "status")
+                        owner, state = pipe.get(keys.OWNER(claim.job_id)), pipe.hget(job.key, "status")
                     except redis.ResponseError as error:
                         return _not_ours(error)
                     if owner != claim.execution.encode() or state != b"started":
@@ -300,7 +301,7 @@ class Claims:
                 # The rest of the transaction stands: a stranger's key of another type holds no job up.
                 log.warning("job %s: %s", claim.job_id, "; ".join(refused))
                 if not self._settled_before(job, claim):
-                    self.connection.delete(f"rq:results:{claim.job_id}")
+                    self.connection.delete(keys.RESULTS(claim.job_id))
                     self._tell(self.connection, job, claim, status, result, reason)
             self._enqueue(ready)
             return True
@@ -320,20 +321,20 @@ class Claims:
         """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
         ended = datetime.now(UTC)
         pipe.hset(job.key, mapping={"status": status.value, "ended_at": stamp(ended)})
-        for ends in ("finished", "failed"):  # those that Redis has forgotten are listed no more
-            pipe.zremrangebyscore(f"rq:{ends}:{claim.lane}", 0, ended.timestamp())
+        for ends in (keys.FINISHED, keys.FAILED):  # those that Redis has forgotten are listed no more
+            pipe.zremrangebyscore(ends(claim.lane), 0, ended.timestamp())
         ttl = self._tell(pipe, job, claim, status, result, reason)
         if status is RQStatus.FINISHED:
-            FinishedJobRegistry(claim.lane, self.connection).add(job, ttl, pipe)
+            FinishedJobRegistry(claim.lane.name, self.connection).add(job, ttl, pipe)
         else:
-            pipe.zadd(f"rq:failed:{claim.lane}", {claim.job_id: ended.timestamp() + ttl})
+            pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):
             pipe.expire(key, ttl)
         execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
         execution.delete(job, pipe)
-        pipe.zrem("kiln:leases", execution.composite_key)
-        pipe.hincrbyfloat("kiln:clocks", claim.client, seconds - claim.estimate)
-        pipe.delete(own_key(claim.job_id), f"kiln:taken:{claim.execution}")
+        pipe.zrem(keys.LEASES, execution.composite_key)
+        pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, seconds - claim.estimate)
+        pipe.delete(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
 
     def _tell(
         self,
@@ -361,7 +362,7 @@ class Claims:
     def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
         """Whether this very execution ended the job already, its reply lost."""
         try:
-            latest: Any = self.connection.xrevrange(f"rq:results:{claim.job_id}", count=1)
+            latest: Any = self.connection.xrevrange(keys.RESULTS(claim.job_id), count=1)
         except redis.ResponseError:  # a stranger's key of another type
             return False
         return bool(latest and latest[0][1].get(b"execution_id") == claim.execution.encode())
@@ -383,8 +384,8 @@ class Claims:
                 raise redis.WatchError
             # RQ reads them and writes them back: one that is cancelled meanwhile must stay so.
             for one in members:
-                pipe.watch(f"rq:job:{one.decode()}")
-            ready: dict[str, list[str]] = self._queue(claim.lane).move_dependents_to_ready(
+                pipe.watch(keys.JOB(one.decode()))
+            ready: dict[str, list[str]] = self._queue(claim.lane.name).move_dependents_to_ready(
                 job, pipeline=pipe, refresh_job_status=False
             )
         except (redis.ConnectionError, redis.TimeoutError, redis.WatchError):
@@ -409,7 +410,7 @@ class Claims:
         """RQ's object for a job whose record is not parsed: enough for its bookkeeping."""
         job = RenderJob(connection=self.connection)
         job._id = claim.job_id  # not validated: a producer may have chosen anything
-        job.origin = claim.lane
+        job.origin = claim.lane.name
         job._status = status
         return job
 
@@ -428,11 +429,6 @@ def _readable(name: bytes) -> bool:
 def new_execution() -> str:
     """A fresh execution id, which also makes a take repeatable."""
     return uuid.uuid4().hex
-
-
-def own_key(job_id: str) -> str:
-    """The key that names the execution which owns a job."""
-    return f"kiln:own:{job_id}"
 
 
 def crash_story(worker: str) -> str:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import redis
 
-from pixelkiln.jobs.control.orders import CALLS, MAX_ORDER, Order, OrderError, Target, fingerprint
+from pixelkiln.jobs import keys
+from pixelkiln.jobs.control.orders import MAX_ORDER, Order, OrderError, Target, fingerprint
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
 from pixelkiln.worker.queue.heartbeat import Heartbeat
@@ -118,7 +119,7 @@ class Control(threading.Thread):
 
     def _listen(self) -> None:
         with self._claims.connection.pubsub(ignore_subscribe_messages=True) as calls:  # type: ignore[no-untyped-call]
-            calls.subscribe(CALLS)
+            calls.subscribe(keys.CALLS)
             self._due = 0.0
             while not self._stop_asked.is_set():
                 if time.monotonic() >= self._due:

@@ -15,6 +15,7 @@ from typing import Any
 
 import redis
 
+from pixelkiln.jobs import keys
 from pixelkiln.worker.host.watchdog import Watchdog, exit_if
 from pixelkiln.worker.queue.claims import Claim, Claims, Progress, stamp
 
@@ -169,7 +170,7 @@ class Heartbeat(threading.Thread):
 
     def _register(self) -> None:
         """RQ's own record of a worker, so that its tools list this one."""
-        key = f"rq:worker:{self._claims.worker}"
+        key = keys.WORKER(self._claims.worker)
         with self._claims.connection.pipeline(transaction=False) as pipe:
             now = stamp()
             record: dict[Any, Any] = {
@@ -184,10 +185,10 @@ class Heartbeat(threading.Thread):
             pipe.hsetnx(key, "birth", now)
             pipe.hset(key, mapping=record)
             pipe.expire(key, REGISTRATION)
-            pipe.sadd("rq:workers", key)
+            pipe.sadd(keys.WORKERS, key)
             answers = pipe.execute(raise_on_error=False)
         refused = [one for one in answers if isinstance(one, redis.ResponseError)]
-        if refused and not self._cleared({key: b"hash", "rq:workers": b"set"}):
+        if refused and not self._cleared({key: b"hash", keys.WORKERS: b"set"}):
             raise refused[0]
 
     def _cleared(self, kinds: dict[str, bytes]) -> bool:
@@ -197,6 +198,6 @@ class Heartbeat(threading.Thread):
         return bool(wrong and self._claims.connection.delete(*wrong))
 
     def _strike_off(self) -> None:
-        key = f"rq:worker:{self._claims.worker}"
-        self._claims.connection.delete(key, f"{key}:executions")
-        self._claims.connection.srem("rq:workers", key)
+        key = keys.WORKER(self._claims.worker)
+        self._claims.connection.delete(key, keys.WORKER_EXECUTIONS(self._claims.worker))
+        self._claims.connection.srem(keys.WORKERS, key)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import redis
 from PIL import Image
 
+from pixelkiln.jobs import keys
 from pixelkiln.worker.engines.engine import Pixels, Step
 from pixelkiln.worker.queue.claims import Claim
 
@@ -21,7 +22,6 @@ log = logging.getLogger("kiln.preview")
 EVERY = 1.0  # seconds
 SIDE = 256  # pixels, the longer one
 KEPT = 300  # seconds Redis keeps the last one
-CHANNEL = "kiln:events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Look:
 
 
 class Previews(threading.Thread):
-    """Publishes previews: WebP under `kiln:preview:<job>`, and an event that tells of each on CHANNEL.
+    """Publishes previews: WebP under `kiln:preview:<job>`, and an event that tells of each.
 
     A preview that is overtaken by the next before it was sent is dropped: it would be old news.
     """
@@ -88,14 +88,9 @@ class Previews(threading.Thread):
     def _publish(self, look: _Look) -> None:
         event = {"event": "preview", "job": look.claim.job_id, "step": look.step, "steps": look.total}
         with self._connection.pipeline(transaction=False) as pipe:
-            pipe.set(preview_key(look.claim.job_id), small_webp(look.pixels), ex=KEPT)
-            pipe.publish(CHANNEL, json.dumps(event))
+            pipe.set(keys.PREVIEW(look.claim.job_id), small_webp(look.pixels), ex=KEPT)
+            pipe.publish(keys.EVENTS, json.dumps(event))
             pipe.execute()
-
-
-def preview_key(job_id: str) -> str:
-    """Where Redis keeps the last preview of a job for a while."""
-    return f"kiln:preview:{job_id}"
 
 
 def small_webp(pixels: Pixels) -> bytes:

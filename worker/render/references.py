@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError, reference_key
+from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError
 from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED, read_picture
 
 KEPT = 512 * 2**20  # bytes of decoded pictures
@@ -31,20 +32,20 @@ class References:
         Raises SpecError for one that is missing, is not what its name says, is no picture or does not fit,
         and StorageAwayError where the bucket does not answer.
         """
-        keys = [reference_key(spec.client, name) for name in spec.references]
-        self._shrink(room, keys)
-        for i, (key, name) in enumerate(zip(keys, spec.references, strict=True)):
+        named = [keys.REFERENCE(spec.client, name) for name in spec.references]
+        self._shrink(room, named)
+        for i, (key, name) in enumerate(zip(named, spec.references, strict=True)):
             if key not in self._kept:
-                self._shrink(room - DECODING * MAX_DECODED, keys)
+                self._shrink(room - DECODING * MAX_DECODED, named)
                 most = max(0, room - self._taken()) // DECODING
                 self._kept[key] = self._fetched(key, name, f"references.{i}", most)
             self._kept.move_to_end(key)
-        self._shrink(min(room, KEPT), keys)
-        if keys and self._taken() > room:
+        self._shrink(min(room, KEPT), named)
+        if named and self._taken() > room:
             raise SpecError(
                 "references", f"take {self._taken():,} bytes; this worker has room for {room:,} (KILN_MEMORY)"
             )
-        return [self._kept[key] for key in keys]
+        return [self._kept[key] for key in named]
 
     def _fetched(self, key: str, name: str, field: str, most: int) -> Image.Image:
         try:

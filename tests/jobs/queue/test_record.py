@@ -16,11 +16,12 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, KilnError, RenderSpec, SpecError, UsageError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION, RenderJob, check_job_id, read_spec
 from pixelkiln.jobs.spec import MAX_WIRE
 
 SPEC = {"prompt": "a fox", "model": "demo"}
-LANE = "kiln:demo:bf16:normal:default"
+LANE = Lane("demo", "bf16", "normal", "default")
 NOT_RQS = "spec: the job's data is not what RQ's JSONSerializer writes"
 
 
@@ -29,7 +30,7 @@ def packed(function: Any = FUNCTION, instance: Any = None, arguments: Any = None
     return json.dumps([function, instance, arguments, named or {}]).encode()
 
 
-def refusal(data: bytes, lane: str = LANE) -> str:
+def refusal(data: bytes, lane: Lane = LANE) -> str:
     with pytest.raises(SpecError) as caught:
         read_spec(data, lane, "job-1")
     assert str(caught.value).isprintable()
@@ -89,7 +90,7 @@ def test_refuses_broken_json(data: bytes) -> None:
 
 
 def test_refuses_a_spec_of_another_lane() -> None:
-    told = refusal(packed(), lane="kiln:demo:bf16:high:default")
+    told = refusal(packed(), lane=Lane("demo", "bf16", "high", "default"))
     assert told == f"lane: the job waited in 'kiln:demo:bf16:high:default', its spec belongs in '{LANE}'"
 
 
@@ -143,7 +144,7 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_record_that_names_code_imports_and_calls_none(kiln: Kiln, evil: str, tmp_path: Path) -> None:
     record = {
         "status": "queued",
-        "origin": LANE,
+        "origin": LANE.name,
         "data": packed(function=f"{evil}.run"),
         "success_callback_name": f"{evil}.run",
         "failure_callback_name": f"{evil}.run",
@@ -182,11 +183,11 @@ def test_a_record_of_ours_is_a_job_to_plain_rq(kiln: Kiln) -> None:
     assert seen.kwargs == {}
     assert seen.timeout == -1
     assert seen.result_ttl == 2 * 86_400
-    assert seen.origin == LANE
+    assert seen.origin == LANE.name
 
 
 def test_what_plain_rq_enqueues_is_read(kiln: Kiln) -> None:
-    job = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer).enqueue(FUNCTION, SPEC)
+    job = Queue(LANE.name, connection=kiln.redis, serializer=JSONSerializer).enqueue(FUNCTION, SPEC)
     data = kiln.redis.hget(f"rq:job:{job.id}", "data")
     assert isinstance(data, bytes)
     assert read_spec(data, LANE, job.id).prompt == "a fox"

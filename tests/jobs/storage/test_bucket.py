@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pixelkiln.jobs import NotReadyError, Settings
+from pixelkiln.jobs import NotReadyError, Settings, keys
 from pixelkiln.jobs.storage.bucket import (
     Bucket,
     CorruptObjectError,
     StorageAwayError,
     StorageRefusedError,
-    png_key,
-    reference_key,
-    sidecar_key,
 )
 from tests.wire import Proxy
 
@@ -205,6 +202,6 @@ def test_the_local_instance_is_used_where_no_redis_is_set(settings: Settings, se
 
 
 def test_keys() -> None:
-    assert png_key("me", "job-1") == "jobs/me/job-1/image.png"
-    assert sidecar_key("me", "job-1") == "jobs/me/job-1/sidecar.json"
-    assert reference_key("me", "ab") == "refs/me/ab"
+    assert keys.PICTURE("me", "job-1") == "jobs/me/job-1/image.png"
+    assert keys.SIDECAR("me", "job-1") == "jobs/me/job-1/sidecar.json"
+    assert keys.REFERENCE("me", "ab") == "refs/me/ab"

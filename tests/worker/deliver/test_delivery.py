@@ -15,9 +15,9 @@ import pytest
 import redis
 from PIL import Image
 
-from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, Settings, keys
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.bucket import Bucket, png_key, sidecar_key
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.deliver import delivery as module
 from pixelkiln.worker.deliver.delivery import Delivery, Machine
 from pixelkiln.worker.deliver.spool import Spool
@@ -73,12 +73,16 @@ def take(claims: Claims, submit: Callable[..., str]) -> Callable[..., Claim]:
     return act
 
 
-def keys(claim: Claim) -> tuple[str, str]:
-    return png_key(claim.client, claim.job_id), sidecar_key(claim.client, claim.job_id)
+def objects(claim: Claim) -> tuple[str, str]:
+    return keys.PICTURE(claim.lane.client, claim.job_id), keys.SIDECAR(claim.lane.client, claim.job_id)
+
+
+def digest(body: bytes | None) -> str:
+    return hashlib.sha256(body or b"").hexdigest()
 
 
 def sidecar(bucket: Bucket, claim: Claim) -> Sidecar:
-    return Sidecar.model_validate_json(bucket.get(keys(claim)[1]) or b"")
+    return Sidecar.model_validate_json(bucket.get(objects(claim)[1]) or b"")
 
 
 def finished(kiln: Kiln, claim: Claim) -> None:
@@ -93,19 +97,19 @@ def test_a_picture_is_stored_and_its_job_finished(
     delivery.put(rendered(claim))
     finished(kiln, claim)
     delivery.close()
-    png, record = bucket.get(keys(claim)[0]), sidecar(bucket, claim)
+    png, record = bucket.get(objects(claim)[0]), sidecar(bucket, claim)
     assert png is not None
     digest = hashlib.sha256(png).hexdigest()
     assert record.png.model_dump() == {
-        "key": keys(claim)[0],
+        "key": objects(claim)[0],
         "sha256": digest,
         "bytes": len(png),
         "width": 64,
         "height": 64,
     }
     assert kiln.status(claim.job_id).result == {
-        "png": keys(claim)[0],
-        "sidecar": keys(claim)[1],
+        "png": objects(claim)[0],
+        "sidecar": objects(claim)[1],
         "sha256": digest,
     }
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), noise())
@@ -159,7 +163,7 @@ def test_a_lost_reply_stores_nothing_twice(
     delivery.put(rendered(claim))
     finished(kiln, claim)
     assert proxy.lost == 1
-    assert hashlib.sha256(bucket.get(keys(claim)[0]) or b"").hexdigest() == sidecar(bucket, claim).png.sha256
+    assert digest(bucket.get(objects(claim)[0])) == sidecar(bucket, claim).png.sha256
 
 
 def test_redis_away_at_the_end_finishes_the_job_later(
@@ -212,7 +216,7 @@ def test_a_store_that_lies_never_finishes_a_job(
     assert delivery.trouble is not None
     assert "does not read back as it was written" in delivery.trouble
     assert kiln.status(claim.job_id).state == "started"
-    assert bucket.get(keys(claim)[1]) is None
+    assert bucket.get(objects(claim)[1]) is None
     proxy.alter = None
     finished(kiln, claim)
 
@@ -221,11 +225,11 @@ def test_a_picture_without_a_sidecar_is_replaced(
     open_delivery: Open, take: Callable[[], Claim], kiln: Kiln, bucket: Bucket
 ) -> None:
     claim, delivery = take(), open_delivery()
-    bucket.put(keys(claim)[0], b"a dead worker's", "image/png")
+    bucket.put(objects(claim)[0], b"a dead worker's", "image/png")
     delivery.start()
     delivery.put(rendered(claim))
     finished(kiln, claim)
-    assert hashlib.sha256(bucket.get(keys(claim)[0]) or b"").hexdigest() == sidecar(bucket, claim).png.sha256
+    assert digest(bucket.get(objects(claim)[0])) == sidecar(bucket, claim).png.sha256
 
 
 def test_what_another_execution_committed_stands(
@@ -238,7 +242,7 @@ def test_what_another_execution_committed_stands(
     first.put(rendered(claim))
     finished(kiln, claim)
     first.close()
-    before = bucket.get(keys(claim)[0]), bucket.get(keys(claim)[1])
+    before = bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])
     kiln.redis.hset(f"rq:job:{claim.job_id}", "status", "queued")
     kiln.redis.lpush(f"rq:queue:{claim.lane}", claim.job_id)
     kiln.redis.zrem(f"rq:finished:{claim.lane}", claim.job_id)
@@ -249,7 +253,7 @@ def test_what_another_execution_committed_stands(
     second.put(rendered(again, noise(seed=5)))
     finished(kiln, claim)
     second.close()
-    assert (bucket.get(keys(claim)[0]), bucket.get(keys(claim)[1])) == before
+    assert (bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])) == before
     result = kiln.status(claim.job_id).result
     assert result is not None
     assert result["sha256"] == sidecar(bucket, claim).png.sha256
@@ -260,7 +264,7 @@ def test_a_sidecar_that_cannot_be_read_does_not_stop_the_worker(
     open_delivery: Open, take: Callable[[], Claim], kiln: Kiln, bucket: Bucket, left: bytes
 ) -> None:
     claim, delivery = take(), open_delivery()
-    bucket.put(keys(claim)[1], left, "application/json")
+    bucket.put(objects(claim)[1], left, "application/json")
     delivery.start()
     delivery.put(rendered(claim))
     finished(kiln, claim)
@@ -282,8 +286,8 @@ def test_what_is_not_ours_any_more_is_not_stored(
     delivery.put(rendered(claim))
     until(lambda: not list(settings.spool_dir.glob("*-*")) and delivery._handed.empty(), "it stepped back")
     delivery.close()
-    assert bucket.get(keys(claim)[0]) is None
-    assert bucket.get(keys(claim)[1]) is None
+    assert bucket.get(objects(claim)[0]) is None
+    assert bucket.get(objects(claim)[1]) is None
 
 
 def test_the_spool_is_delivered_by_the_next_life(
@@ -356,14 +360,14 @@ def test_what_was_committed_before_a_cancel_leaves_the_bucket(
         patch.setattr(first._claims, "finish", away)  # it dies between the sidecar and the end of the job
         first.start()
         first.put(rendered(claim))
-        until(lambda: all(bucket.head(key) for key in keys(claim)), "the sidecar is committed")
+        until(lambda: all(bucket.head(key) for key in objects(claim)), "the sidecar is committed")
         first.close(lambda: True)
     first._spool.close()
     kiln.cancel([claim.job_id], any_client=True)
     second = open_delivery(worker="worker-2")
     second.recover()
     second.start()
-    until(lambda: not any(bucket.head(key) for key in keys(claim)), "the bucket is cleared")
+    until(lambda: not any(bucket.head(key) for key in objects(claim)), "the bucket is cleared")
     second.close()
     assert kiln.status(claim.job_id).state == "cancelled"
 
@@ -378,7 +382,7 @@ def test_a_picture_whose_job_redis_forgot_is_stored_all_the_same(
     second = open_delivery(worker="worker-2")
     second.recover()
     second.start()
-    until(lambda: bucket.get(keys(claim)[1]), "the sidecar is stored")
+    until(lambda: bucket.get(objects(claim)[1]), "the sidecar is stored")
     second.close()
     assert list(settings.spool_dir.glob("*-*")) == []
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Memory, Png, Sidecar, Timings
 from pixelkiln.worker.deliver.spool import Draft, Spool
 from pixelkiln.worker.queue.claims import Claim
 from tests.worker.pictures import spec_of
 
-LANE = "kiln:demo:bf16:normal:default"
+LANE = Lane("demo", "bf16", "normal", "default")
 
 
 def draft(job_id: str = "job-1", execution: str = "e1", taken: float = 1.0) -> Draft:
@@ -35,7 +36,7 @@ def draft(job_id: str = "job-1", execution: str = "e1", taken: float = 1.0) -> D
         png=Png(key=f"jobs/default/{job_id}/image.png", sha256="0", bytes=3, width=64, height=64),
         checks=Checks(luma_mean=1, luma_spread=1, seam_score=1),
     )
-    return Draft(lane=LANE, taken=taken, gpu_seconds=1.5, sidecar=sidecar)
+    return Draft(lane=LANE.name, taken=taken, gpu_seconds=1.5, sidecar=sidecar)
 
 
 def test_what_is_put_is_there_for_the_next_worker(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from pixelkiln.jobs import Kiln, Settings, SpecError
+from pixelkiln.jobs import Kiln, Settings, SpecError, keys
 from pixelkiln.jobs.queue.record import FUNCTION, RenderJob, read_spec
 from pixelkiln.worker.queue import claims as module
 from pixelkiln.worker.queue.claims import (
@@ -33,7 +33,6 @@ from pixelkiln.worker.queue.claims import (
     Claims,
     Progress,
     new_execution,
-    own_key,
 )
 from tests.wire import Proxy
 
@@ -64,7 +63,7 @@ def expire(kiln: Kiln, claim: Claim) -> None:
 def traces(kiln: Kiln, claim: Claim) -> list[str]:
     """Keys that still speak of a claim."""
     member = f"{claim.job_id}:{claim.execution}"
-    named = {own_key(claim.job_id), f"rq:execution:{member}", f"kiln:taken:{claim.execution}"}
+    named = {keys.OWNER(claim.job_id), f"rq:execution:{member}", f"kiln:taken:{claim.execution}"}
     found = []
     for key in sorted(item.decode() for item in kiln.redis.keys("*")):
         kind = kiln.redis.type(key)
@@ -102,8 +101,8 @@ def test_takes_in_the_order_of_submission(claims: Claims, submit: Submit) -> Non
 def test_a_claim_says_what_the_worker_needs(claims: Claims, submit: Submit, kiln: Kiln) -> None:
     job_id = submit(client="studio", seed=7)
     claim = took(claims)
-    assert (claim.job_id, claim.client, claim.attempt, claim.crashes) == (job_id, "studio", 1, 0)
-    assert claim.lane == "kiln:demo:bf16:normal:studio"
+    assert (claim.job_id, claim.lane.client, claim.attempt, claim.crashes) == (job_id, "studio", 1, 0)
+    assert claim.lane.name == "kiln:demo:bf16:normal:studio"
     assert claim.submitted_at == kiln.status(job_id).submitted_at
     assert read_spec(claim.data, claim.lane, job_id).seed == 7
     assert claims.holds(claim)
@@ -127,8 +126,8 @@ def test_clients_share_by_gpu_time(claims: Claims, submit: Submit) -> None:
     order = []
     for _ in range(6):
         claim = took(claims)
-        order.append(claim.client)
-        claims.finish(claim, RESULT, seconds=60.0 if claim.client == "a" else 20.0)
+        order.append(claim.lane.client)
+        claims.finish(claim, RESULT, seconds=60.0 if claim.lane.client == "a" else 20.0)
     assert sorted(order[:2]) == ["a", "b"]
     assert order.count("b") == 4  # three of b's cost what one of a's does
 
@@ -143,7 +142,7 @@ def test_a_client_that_was_away_is_not_owed_the_time(claims: Claims, submit: Sub
     clients = []
     for _ in range(4):
         claim = took(claims)
-        clients.append(claim.client)
+        clients.append(claim.lane.client)
         claims.finish(claim, RESULT, seconds=1000.0)
     assert clients.count("a") >= 1
     assert clients.count("late") >= 2
@@ -288,7 +287,7 @@ def test_an_id_pushed_into_another_lane_finds_home(
     poison(kiln, job_id, None, "kiln:demo:bf16:high:mallory")
     claim = claims.take(DEMO) or claims.take(DEMO)  # a lane that was passed already is seen by the next take
     assert claim is not None
-    assert (claim.job_id, claim.lane) == (job_id, LANE)
+    assert (claim.job_id, claim.lane.name) == (job_id, LANE)
     assert claims.take(DEMO) is None
 
 
@@ -766,7 +765,7 @@ def test_reaping_survives_leases_of_jobs_that_are_gone(claims: Claims, submit: S
     expire(kiln, claim)
     assert claims.reap() == []
     assert kiln.redis.zcard("kiln:leases") == 0
-    assert not kiln.redis.exists(own_key(claim.job_id))
+    assert not kiln.redis.exists(keys.OWNER(claim.job_id))
 
 
 # --- settling
@@ -970,7 +969,7 @@ def test_a_race_has_one_end(make_claims: Make, submit: Submit, kiln: Kiln, rival
             assert ends(kiln, job_id) == expected, (rival, state, answers)
             assert answers[0] == (state == "finished")
         assert kiln.redis.xlen(f"rq:results:{job_id}") <= 1
-        assert not kiln.redis.exists(own_key(job_id)) or rival == "rq cancel"
+        assert not kiln.redis.exists(keys.OWNER(job_id)) or rival == "rq cancel"
         kiln.redis.delete(f"rq:queue:{LANE}")
     if rival != "rq cancel":  # it comes last whenever it comes: it takes finished jobs too
         assert "finished" in outcomes
@@ -1089,14 +1088,18 @@ def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Subm
 
 def test_recovering_dependents_survives_what_strangers_wrote(claims: Claims, kiln: Kiln) -> None:
     kiln.redis.sadd(
-        "rq:queues", b"rq:queue:kiln:\xff", f"rq:queue:{LANE}", "rq:queue:kiln:a", "rq:queue:kiln:b"
+        "rq:queues",
+        b"rq:queue:kiln:\xff",
+        f"rq:queue:{LANE}",
+        "rq:queue:kiln:demo:bf16:normal:a",
+        "rq:queue:kiln:demo:bf16:normal:b",
     )
     kiln.redis.zadd(f"rq:ready:{LANE}", {"bad": 1, b"\xff": 2})
     kiln.redis.hset("rq:job:bad", mapping={"status": "ready_to_enqueue", "data": "x", "created_at": "never"})
-    kiln.redis.set("rq:ready:kiln:a", "text")
+    kiln.redis.set("rq:ready:kiln:demo:bf16:normal:a", "text")
     claims.recover_dependents()
     assert kiln.redis.zscore(f"rq:ready:{LANE}", b"\xff") is None
-    assert not kiln.redis.exists("rq:ready:kiln:a")
+    assert not kiln.redis.exists("rq:ready:kiln:demo:bf16:normal:a")
 
 
 def test_rqs_tools_list_what_a_worker_holds(claims: Claims, submit: Submit, kiln: Kiln) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
-from pixelkiln.jobs.control.orders import CALLS, KEPT, MAX_ORDER, ORDERS, SERIAL, Order, Target, give
+from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError, keys
+from pixelkiln.jobs.control.orders import KEPT, MAX_ORDER, Order, Target, give
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claims import MOST_ORDERS, Claim, Claims, NewOrdersError
@@ -64,7 +64,7 @@ def hear(settings: Settings) -> Iterator[Hear]:
 
 
 def put(kiln: Kiln, order: Order, key: bytes = KEY, field: str | None = None) -> None:
-    kiln.redis.hset(ORDERS, field or order.field, order.signed(key))
+    kiln.redis.hset(keys.ORDERS, field or order.field, order.signed(key))
 
 
 def of(verb: Any, target: str, at: float = 1.0, now: bool = False) -> Order:
@@ -105,10 +105,10 @@ def test_a_drain_is_for_those_that_run_when_it_is_given(admin: Kiln, hear: Hear)
 
 def test_orders_are_told_at_once(admin: Kiln, hear: Hear) -> None:
     ear = hear(start=True)
-    until(lambda: admin.redis.pubsub_numsub(CALLS)[0][1], "it listens")
+    until(lambda: admin.redis.pubsub_numsub(keys.CALLS)[0][1], "it listens")
     admin.pause("client:acme")
     until(lambda: ear.standing.names("client") == ["acme"], "it has heard", 2.0)
-    admin.redis.publish(CALLS, "job:abc")
+    admin.redis.publish(keys.CALLS, "job:abc")
     heartbeat = ear._heartbeat
     assert isinstance(heartbeat, Looks)
     until(lambda: "abc" in heartbeat.looked, "it looks at the job", 2.0)
@@ -132,9 +132,9 @@ def test_only_an_admins_orders_count(
         "x" * 100: good,
     }
     for field, text in forged.items():
-        kiln.redis.hset(ORDERS, field, text)
-    kiln.redis.hset(ORDERS, "drain:worker:mini-3", b"x" * (MAX_ORDER + 1))
-    kiln.redis.hset(ORDERS, "y" * 200, good)
+        kiln.redis.hset(keys.ORDERS, field, text)
+    kiln.redis.hset(keys.ORDERS, "drain:worker:mini-3", b"x" * (MAX_ORDER + 1))
+    kiln.redis.hset(keys.ORDERS, "y" * 200, good)
     with caplog.at_level(logging.WARNING):
         ear = hear()
         for _ in range(3):
@@ -168,8 +168,8 @@ def test_a_signed_order_is_checked_all_the_same(admin: Kiln, hear: Hear, change:
 
     body = json.dumps({**of("pause", "farm").model_dump(), **change}).encode()
     text = hmac.new(KEY, body, hashlib.sha256).hexdigest().encode() + b" " + body
-    admin.redis.hset(ORDERS, "pause:farm", text)
-    admin.redis.hset(ORDERS, "drain:client:acme", text)
+    admin.redis.hset(keys.ORDERS, "pause:farm", text)
+    admin.redis.hset(keys.ORDERS, "drain:client:acme", text)
     ear = hear()
     assert (ear.standing.paused, ear.standing.leave) == (frozenset(), 0)
 
@@ -177,16 +177,16 @@ def test_a_signed_order_is_checked_all_the_same(admin: Kiln, hear: Hear, change:
 def test_an_order_put_back_does_not_come_into_force_again(admin: Kiln, hear: Hear) -> None:
     ear = hear()
     admin.pause("farm")
-    old = admin.redis.hget(ORDERS, "pause:farm")
+    old = admin.redis.hget(keys.ORDERS, "pause:farm")
     assert old is not None
     admin.resume("farm")
     ear.read()
-    admin.redis.hset(ORDERS, "pause:farm", old)
+    admin.redis.hset(keys.ORDERS, "pause:farm", old)
     ear.read()
     assert not ear.standing.here
     admin.pause("farm")
     ear.read()
-    admin.redis.delete(ORDERS, SERIAL)  # who deletes them ends no pause
+    admin.redis.delete(keys.ORDERS, keys.SERIAL)  # who deletes them ends no pause
     ear.read()
     assert ear.standing.here
 
@@ -209,8 +209,8 @@ def test_without_a_key_no_order_counts_and_jobs_are_looked_at(admin: Kiln, hear:
     ear = hear(key=None, start=True)
     ear.read()
     assert (ear.standing.paused, ear.standing.leave, ear.standing.serial) == (frozenset(), 0, None)
-    until(lambda: admin.redis.pubsub_numsub(CALLS)[0][1], "it listens")
-    admin.redis.publish(CALLS, "job:abc")
+    until(lambda: admin.redis.pubsub_numsub(keys.CALLS)[0][1], "it listens")
+    admin.redis.publish(keys.CALLS, "job:abc")
     heartbeat = ear._heartbeat
     assert isinstance(heartbeat, Looks)
     until(lambda: "abc" in heartbeat.looked, "it looks at the job")
@@ -220,7 +220,7 @@ def test_nonsense_is_told_once_and_the_listener_lives_on(
     admin: Kiln, hear: Hear, caplog: pytest.LogCaptureFixture
 ) -> None:
     ear = hear(start=True)
-    until(lambda: admin.redis.pubsub_numsub(CALLS)[0][1], "it listens")
+    until(lambda: admin.redis.pubsub_numsub(keys.CALLS)[0][1], "it listens")
     nonsense: list[bytes] = [
         b"",
         b"\xff\xfe",
@@ -235,7 +235,7 @@ def test_nonsense_is_told_once_and_the_listener_lives_on(
     ]
     with caplog.at_level(logging.WARNING):
         for text in nonsense * 3:
-            admin.redis.publish(CALLS, text)
+            admin.redis.publish(keys.CALLS, text)
         admin.pause("farm")
         until(lambda: ear.standing.here, "the order behind the nonsense is heard", 2.0)
     told = [record.getMessage() for record in caplog.records]
@@ -243,7 +243,7 @@ def test_nonsense_is_told_once_and_the_listener_lives_on(
     assert not any(character < " " for line in told for character in line)
     with caplog.at_level(logging.WARNING):
         for i in range(5 * TOLD):
-            admin.redis.publish(CALLS, f"nonsense {i}")
+            admin.redis.publish(keys.CALLS, f"nonsense {i}")
         admin.resume("farm")
         until(lambda: not ear.standing.here, "it still hears", 5.0)
     assert len(caplog.records) == TOLD
@@ -255,9 +255,9 @@ def test_it_hears_again_after_redis_was_away(
 ) -> None:
     far, proxy = rewire("redis")
     ear = hear(where=far, start=True)
-    until(lambda: admin.redis.pubsub_numsub(CALLS)[0][1], "it listens")
+    until(lambda: admin.redis.pubsub_numsub(keys.CALLS)[0][1], "it listens")
     proxy.cut()
-    until(lambda: not admin.redis.pubsub_numsub(CALLS)[0][1], "it is cut off")
+    until(lambda: not admin.redis.pubsub_numsub(keys.CALLS)[0][1], "it is cut off")
     admin.pause("farm")
     assert not ear.standing.here
     proxy.mend()
@@ -290,8 +290,8 @@ def test_a_flood_of_orders_stops_nobody(
     submit()
     admin.pause("client:acme")
     ear = hear()
-    admin.redis.hset(ORDERS, mapping={f"junk {i}": "x" for i in range(MOST_ORDERS)})
-    admin.redis.set(SERIAL, "forged")
+    admin.redis.hset(keys.ORDERS, mapping={f"junk {i}": "x" for i in range(MOST_ORDERS)})
+    admin.redis.set(keys.SERIAL, "forged")
     ear.read()
     assert ear.standing.names("client") == ["acme"]
     assert make_claims().take(["demo:bf16"], serial=ear.standing.serial) is not None
@@ -300,7 +300,7 @@ def test_a_flood_of_orders_stops_nobody(
 @pytest.mark.parametrize("command", ["SADD", "SET", "RPUSH"])
 def test_orders_of_another_type_are_none(admin: Kiln, hear: Hear, command: str) -> None:
     ear = hear()
-    for key in (ORDERS, SERIAL):
+    for key in (keys.ORDERS, keys.SERIAL):
         admin.redis.execute_command(command, key, "x")  # type: ignore[no-untyped-call]
     ear.read()
     assert ear.standing.paused == frozenset()
@@ -340,9 +340,9 @@ def test_old_resumes_and_drains_are_not_kept_and_pauses_are(admin: Kiln, hear: H
         put(admin, of("drain", f"worker:mini-{i}-x", at=long_ago))
         put(admin, of("resume", f"client:c{i}", at=long_ago))
     put(admin, of("pause", "client:acme", at=long_ago))
-    admin.redis.hset(ORDERS, "junk", "x")
+    admin.redis.hset(keys.ORDERS, "junk", "x")
     admin.drain("worker:mini-9")
-    left = admin.redis.hkeys(ORDERS)
+    left = admin.redis.hkeys(keys.ORDERS)
     assert set(left) == {b"pause:client:acme", b"drain:worker:mini-9", b"junk"}
     ear = hear()
     assert ear.standing.names("client") == ["acme"]

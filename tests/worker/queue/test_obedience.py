@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pixelkiln.jobs import Kiln, KilnError, RenderSpec, Settings
-from pixelkiln.jobs.storage.bucket import png_key, sidecar_key
+from pixelkiln.jobs import Kiln, KilnError, RenderSpec, Settings, keys
 from pixelkiln.worker.queue.claims import Claim, Claims, Progress
 from pixelkiln.worker.service import Service
 from tests.waiting import until
@@ -180,8 +179,8 @@ class Scene:
 
     def standing(self, job_id: str) -> str:
         state = self.kiln.status(job_id).state
-        keys = png_key("alice", job_id), sidecar_key("alice", job_id)
-        there = [self.kiln.bucket.head(key) is not None for key in keys]
+        pair = keys.PICTURE("alice", job_id), keys.SIDECAR("alice", job_id)
+        there = [self.kiln.bucket.head(key) is not None for key in pair]
         assert there == [state == "finished"] * 2
         return {"finished": "rendered", "queued": "waits"}.get(state, state)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pixelkiln.jobs import Settings
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.engines.checkpoints.installed import installed
@@ -15,7 +16,7 @@ from pixelkiln.worker.render.health import DEGRADED, FAILURES, SWAPPED, Health
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.renderer import Renderer
 
-CLAIM = Claim("job-1", "e1", "kiln:demo:bf16:normal:default")
+CLAIM = Claim("job-1", "e1", Lane("demo", "bf16", "normal", "default"))
 SPEC = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
 
 

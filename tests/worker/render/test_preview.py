@@ -8,7 +8,8 @@ from itertools import count
 import numpy as np
 import pytest
 
-from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, Settings, keys
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket
@@ -16,12 +17,12 @@ from pixelkiln.worker.engines.checkpoints.installed import installed
 from pixelkiln.worker.engines.engine import Pixels, Step
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claims import Claim
-from pixelkiln.worker.render.preview import Previews, preview_key
+from pixelkiln.worker.render.preview import Previews
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.renderer import GiveBackError, Renderer
 from tests.waiting import until
 
-CLAIM = Claim("job-1", "e1", "kiln:demo:bf16:normal:default")
+CLAIM = Claim("job-1", "e1", Lane("demo", "bf16", "normal", "default"))
 SPEC = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
 
 
@@ -49,7 +50,7 @@ def test_what_cannot_be_shown_is_passed_over(
     previews.offer(CLAIM, step(lambda: np.zeros((3, 5, 7, 2), np.uint8)))  # no picture
     until(lambda: len(caplog.records) == 2, "both are logged")
     previews.offer(CLAIM, step(lambda: np.zeros((64, 64, 3), np.uint8)))
-    until(lambda: kiln.redis.get(preview_key("job-1")), "the next one is there")
+    until(lambda: kiln.redis.get(keys.PREVIEW("job-1")), "the next one is there")
 
 
 def test_the_watchdog_times_previews_too(settings: Settings, bucket: Bucket) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pixelkiln.jobs import Kiln, Settings, SpecError
-from pixelkiln.jobs.storage.bucket import reference_key
+from pixelkiln.jobs import Kiln, Settings, SpecError, keys
 from pixelkiln.jobs.storage.pictures import MAX_DECODED, read_picture
 from pixelkiln.worker.engines.hidream.manifest import digest
 from pixelkiln.worker.service import Service
@@ -75,7 +74,7 @@ def test_an_edit_two_pictures_and_a_layout(
     assert {(s.png.width, s.png.height) for s in sidecars} == {(128, 96)}
     names = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)]
     assert sidecars[2].spec.references == tuple(names)
-    assert all(kiln.bucket.head(reference_key(kiln.settings.client, name)) for name in names)
+    assert all(kiln.bucket.head(keys.REFERENCE(kiln.settings.client, name)) for name in names)
 
 
 def test_references_that_are_not_what_they_should_be_fail_their_job_alone(
@@ -86,8 +85,8 @@ def test_references_that_are_not_what_they_should_be_fail_their_job_alone(
     stored = {hashlib.sha256(body).hexdigest(): body for body in (text, cut, png())}
     text_name, cut_name, good_name = stored
     for name, body in stored.items():
-        kiln.bucket.put(reference_key(client, name), body, "image/png")
-    kiln.bucket.put(reference_key(client, "e" * 64), png(colour="blue"), "image/png")  # under another's name
+        kiln.bucket.put(keys.REFERENCE(client, name), body, "image/png")
+    kiln.bucket.put(keys.REFERENCE(client, "e" * 64), png(colour="blue"), "image/png")  # under another's name
     wanted = {"model": MODEL, "prompt": "x", "width": 64, "height": 64}
     ids = [
         kiln.submit(**wanted, references=[name]).id
