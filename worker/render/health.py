@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 FAILURES = 3  # in a row, until the canary is asked
-SLOW = 2.0  # times the usual seconds per step of its size, from which a job counts as degraded,
+SLOW = 2.0  # times the usual seconds per step of its size, from which a job counts as slow,
 LOST = 5.0  # if that cost it this many seconds: steps of milliseconds vary by more than that
-USUAL = 32  # jobs of a size that tell what is usual
+USUAL = 16  # jobs of a size that tell what is usual
 DEGRADED = 3  # jobs in a row, until something is done about it
-SWAPPED = 64 * 2**20  # bytes read back from swap during one job, from which it counts as degraded
+SWAPPED = 64 * 2**20  # bytes that the machine read back from swap during one job, from which it is told
 
 Cure = Literal["canary", "trim", "reload", "stop"]
 _CURES: tuple[Cure, ...] = ("trim", "reload", "stop")  # each tried for DEGRADED jobs before the next
@@ -31,21 +31,27 @@ class Health:
     def rendered(self, size: object, steps: Sequence[float], swap_ins: int) -> list[dict[str, Any]]:
         """Note a finished job; the events its sidecar records.
 
-        size: what makes jobs comparable; steps: seconds; swap_ins: bytes.
+        size: what makes jobs comparable; steps: seconds; swap_ins: bytes, of the whole machine.
+
+        Only a job that was slow while the machine swapped counts as degraded. On a Mac in use other programs
+        swap, and Low Power Mode doubles a step: neither is an illness, and what lasts is usual soon.
         """
         self._failures = 0
         median = statistics.median(steps)
         before = self._medians.setdefault(size, deque(maxlen=USUAL))
         usual = statistics.median(before) if before else median
         events: list[dict[str, Any]] = []
-        if median > SLOW * usual and (median - usual) * len(steps) > LOST:
+        slow = median > SLOW * usual and (median - usual) * len(steps) > LOST
+        swapped = swap_ins >= SWAPPED
+        if slow:
             events.append({"event": "slow", "median": round(median, 4), "usual": round(usual, 4)})
-        else:
-            before.append(median)
-        if swap_ins >= SWAPPED:
+        if swapped:
             events.append({"event": "swapping", "bytes": swap_ins})
-        self._degraded = self._degraded + 1 if events else 0
-        if events:
+        degraded = slow and swapped
+        self._degraded = self._degraded + 1 if degraded else 0
+        if not degraded:
+            before.append(median)
+        if degraded:
             self.story = f"{self._degraded} jobs in a row were degraded, the last one: {events}"
         return events
 

@@ -34,13 +34,45 @@ def test_failures_in_a_row_ask_for_a_canary_once_each_time() -> None:
         assert [health.cure(), health.cure()] == ["canary", None]  # the second after a job that was refused
 
 
-def test_degraded_jobs_are_answered_once_each_time() -> None:
-    health = Health()
+def cures(health: Health, jobs: int, seconds: float, swap_ins: int) -> list[str]:
     answers = []
-    for _ in range(3 * DEGRADED):
-        health.rendered("size", [1.0], SWAPPED)
+    for _ in range(jobs):
+        health.rendered("size", [seconds] * 28, swap_ins)
         answers += [health.cure(), health.cure()]
-    assert [one for one in answers if one] == ["trim", "reload", "stop"]
+    return [one for one in answers if one]
+
+
+def test_slow_jobs_on_a_machine_that_swaps_are_answered_once_each_time() -> None:
+    health = Health()
+    health.rendered("size", [1.0] * 28, 0)
+    assert cures(health, 3 * DEGRADED, 3.0, SWAPPED) == ["trim", "reload", "stop"]
+
+
+def test_a_mac_in_use_swaps_and_is_no_illness() -> None:
+    """Swap-ins are the whole machine's: at normal speed they are other programs'."""
+    health = Health()
+    events = [health.rendered("size", [1.0] * 28, 100 * 2**20) for _ in range(9)]
+    assert [health.cure() for _ in events] == [None] * 9
+    assert events == [[{"event": "swapping", "bytes": 100 * 2**20}]] * 9  # told, all the same
+
+
+def test_low_power_mode_is_usual_after_some_jobs() -> None:
+    health = Health()
+    for _ in range(40):
+        assert health.rendered("size", [1.0] * 28, 0) == []
+    told = [bool(health.rendered("size", [2.5] * 28, 0)) for _ in range(20)]
+    assert told[:4] == [True] * 4
+    assert told[-4:] == [False] * 4  # it is what this machine does now
+    assert health.cure() is None
+    assert cures(health, DEGRADED, 6.0, SWAPPED) == ["trim"]  # by the new measure
+
+
+def test_one_job_that_is_well_ends_the_row() -> None:
+    health = Health()
+    health.rendered("size", [1.0] * 28, 0)
+    assert cures(health, DEGRADED - 1, 3.0, SWAPPED) == []
+    health.rendered("size", [1.0] * 28, SWAPPED)
+    assert cures(health, DEGRADED - 1, 3.0, SWAPPED) == []
 
 
 def test_a_load_that_fails_is_the_checkpoints_fault_not_the_jobs(settings: Settings, bucket: Bucket) -> None:
