@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from pixelkiln.jobs import keys
+from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog, exit_if
 from pixelkiln.worker.queue.claims import Claim, Claims, Progress, stamp
 
@@ -31,7 +32,13 @@ REGISTRATION = 60  # seconds until RQ's tools stop listing a worker that is gone
 class Heartbeat(threading.Thread):
     """Keeps a worker's claims alive until stopped."""
 
-    def __init__(self, claims: Claims, about: dict[str, str], watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        claims: Claims,
+        about: dict[str, str],
+        watchdog: Watchdog,
+        standstill: Standstill | None = None,
+    ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._claims = claims
         self._about = about
@@ -45,7 +52,7 @@ class Heartbeat(threading.Thread):
         self._woken = threading.Event()
         self._reap_from = time.monotonic() + GRACE
         self._beats = 0
-        self._last_beat = time.monotonic()  # the last whole one that Redis answered
+        self._standstill = standstill or Standstill()  # since the last whole beat that Redis answered
         self.away_since: float | None = None  # monotonic; None while Redis answers
         self.broken: BaseException | None = None  # the thread died of this: nothing is kept alive any more
 
@@ -154,9 +161,8 @@ class Heartbeat(threading.Thread):
             with self._lock:
                 self._lost |= lost & self._held.keys()
         if full:
-            if time.monotonic() - self._last_beat > GRACE:  # we were frozen, and so may the others have been
+            if self._standstill.seconds() > GRACE:  # we slept or were frozen, and so may the others have been
                 self._reap_from = time.monotonic() + GRACE
-            self._last_beat = time.monotonic()
             self._beats += 1
             self._register()
             if self.away_since is None and time.monotonic() >= self._reap_from:

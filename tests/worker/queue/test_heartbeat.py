@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from rq.worker import Worker
 
 from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue import heartbeat as module
 from pixelkiln.worker.queue.claims import Claim, Claims, Progress
@@ -170,3 +172,23 @@ def test_bytes_that_strangers_left_do_not_kill_it(
     heartbeat = start()
     until(lambda: kiln.status(claim.job_id).state == "failed", "the job is quarantined")
     assert heartbeat.broken is None
+
+
+def test_workers_that_wake_together_leave_each_other_their_jobs(
+    make_claims: Make, kiln: Kiln, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two Macs slept the night: leases ran out, and monotonic time stood still. Who wakes first waits."""
+    asleep = [0.0]
+    now = time.time
+    still = Standstill(time.monotonic, lambda: now() + asleep[0])
+    heartbeat = Heartbeat(make_claims("worker-2"), {"queues": "demo:bf16"}, Watchdog(900.0), still)
+    monkeypatch.setattr(module, "GRACE", 3600.0)
+    heartbeat._reap_from = 0.0  # it has been up for long
+    kiln.redis.zadd("kiln:leases", {f"{claim.job_id}:{claim.execution}": 1})
+    asleep[0] = 8 * 3600.0
+    heartbeat._beat(full=True)
+    assert kiln.status(claim.job_id).state == "started"  # worker-1 can still renew it
+    assert kiln.redis.hget(f"rq:job:{claim.job_id}", "kiln_lapses") is None
+    heartbeat._reap_from = 0.0  # the grace is over, and worker-1 did not wake
+    heartbeat._beat(full=True)
+    assert kiln.status(claim.job_id).state == "queued"
