@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,11 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def start(checkout: Path, *arguments: str, script: Path | None = None) -> subprocess.Popen[str]:
+def start(
+    checkout: Path, *arguments: str, script: Path | None = None, shell: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [script or checkout / "kiln", *arguments],
+        [*shell, script or checkout / "kiln", *arguments],
         cwd=checkout.parent,
         env={"PATH": f"{checkout.parent / 'bin'}:{os.environ['PATH']}", "HOME": str(checkout.parent)},
         stdout=subprocess.PIPE,
@@ -53,11 +56,46 @@ def installs(checkout: Path) -> int:
     return len((checkout / "installs").read_text().splitlines())
 
 
-@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
-def test_it_is_a_posix_script(shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    subprocess.run([shell, "-n", LAUNCHER], check=True)
+SHELLS = [["sh"], ["dash"], ["bash"], ["bash", "--posix"], ["busybox", "sh"], ["mksh"], ["ksh"], ["yash"]]
+
+
+@pytest.fixture(params=SHELLS, ids=" ".join)
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    """Each sh at hand."""
+    if shutil.which(request.param[0]) is None:
+        pytest.skip(f"no {request.param[0]} here")
+    words: list[str] = request.param
+    return words
+
+
+def program(checkout: Path, name: str, text: str) -> None:
+    """A stand-in on the PATH, before the machine's own."""
+    path = checkout.parent / "bin" / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_it_is_a_posix_script(shell: list[str]) -> None:
+    subprocess.run([*shell, "-n", LAUNCHER], check=True)
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["set -e", "bash 3.2"])
+def test_a_failed_renewal_never_runs_what_was_there_before(
+    checkout: Path, shell: list[str], strict: bool
+) -> None:
+    """Bash 3.2, which is macOS's sh, goes on after a failing subshell as if `set -e` had not been said."""
+    script = checkout / "kiln"
+    if not strict:
+        script.write_text(script.read_text().replace("\nset -eu\n", "\nset -u\n"))
+    assert start(checkout, "x", shell=shell).communicate()[0] == "<x>"
+    (checkout / "pyproject.toml").write_text("[project]\nname = 'changed'\n")
+    (checkout / "broken").touch()
+    process = start(checkout, "x", shell=shell)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, "")
+    assert errors.splitlines()[-1].startswith("kiln: the packages could not be installed")
+    (checkout / "broken").unlink()
+    assert start(checkout, "x", shell=shell).communicate()[0] == "<x>"
 
 
 def test_it_sets_up_once_and_hands_over(checkout: Path) -> None:
@@ -97,3 +135,57 @@ def test_two_terminals_set_up_once(checkout: Path) -> None:
     both = [start(checkout, name) for name in ("one", "two")]
     assert [process.communicate()[0] for process in both] == ["<one>", "<two>"]
     assert installs(checkout) == 1
+
+
+def test_apples_stub_of_python_is_not_called(checkout: Path) -> None:
+    """Without the command line tools each call of /usr/bin/python3 opens a window; uv alone suffices."""
+    if os.getuid() != 0 or shutil.which("unshare") is None or not Path("/usr/bin/python3").exists():
+        pytest.skip("needs root, unshare and a /usr/bin/python3 to lay a stub over")
+    program(checkout, "uname", "echo Darwin")
+    program(checkout, "sysctl", "echo 0")
+    program(checkout, "xcode-select", "echo asked >>asked; exit 2")
+    program(checkout, "stub", "echo window >>windows; exit 1")
+    for word, installed in (("x", 1), ("y", 1)):
+        inside = (
+            f"mount --bind '{checkout.parent}/bin/stub' /usr/bin/python3 && exec '{checkout}/kiln' {word}"
+        )
+        ran = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", inside],
+            cwd=checkout.parent,
+            env={"PATH": f"{checkout.parent / 'bin'}:/usr/bin:/bin", "HOME": str(checkout.parent)},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.stdout == f"<{word}>", ran.stderr
+        assert "waiting" not in ran.stderr
+        assert installs(checkout) == installed
+    assert (checkout.parent / "asked").exists()
+    assert not (checkout.parent / "windows").exists()
+
+
+def test_a_python_that_cannot_lock_is_no_other_kiln(checkout: Path) -> None:
+    program(checkout, "python3", "exit 1")
+    output, errors = start(checkout, "x").communicate()
+    assert output == "<x>"
+    assert "waiting" not in errors
+
+
+@pytest.mark.parametrize(
+    ("chip", "machine", "refused"),
+    [("1", "x86_64", True), ("1", "arm64", False), ("0", "x86_64", False)],
+    ids=["Rosetta", "Apple silicon", "an Intel Mac"],
+)
+def test_a_python_under_rosetta_is_refused(checkout: Path, chip: str, machine: str, refused: bool) -> None:
+    program(checkout, "uname", "echo Darwin")
+    program(checkout, "xcode-select", "echo /Library/Developer/CommandLineTools")
+    program(checkout, "sysctl", f'[ "$*" = "-n hw.optional.arm64" ] && echo {chip}')
+    says = f'printf \'#!/bin/sh\\necho {machine}\\n\' >"$last/bin/python" && chmod +x "$last/bin/python"'
+    program(checkout, "uv", UV.replace('ln -sf /bin/sh "$last/bin/python"', says))
+    process = start(checkout, "x")
+    output, errors = process.communicate()
+    if refused:
+        assert (process.returncode, output) == (1, "")
+        assert "for Intel Macs and would run under Rosetta" in errors.splitlines()[-1]
+        assert not (checkout / ".venv").exists()
+    else:
+        assert output == "<x>", errors
