@@ -53,7 +53,7 @@ def models_pull(
 ) -> None:
     """Fetch a model's weights from the Hugging Face hub; an interrupted pull goes on where it was."""
     needs_worker()
-    from pixelkiln.worker.engines.hidream.pull import pull
+    from pixelkiln.worker.engines.checkpoints.pull import pull
 
     target = folder or Settings.load().models_dir / f"{model}-bf16"
     with _engine_errors():
@@ -77,8 +77,8 @@ def models_bench(
     from pixelkiln.worker.engines.blas import use_openblas
 
     use_openblas()
+    from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS
     from pixelkiln.worker.engines.hidream.bench import bench, bench_random
-    from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
 
     sizes = [parse_size(text) for text in size or ["1024x1024"]]
     if random == (checkpoint is not None):
@@ -131,7 +131,7 @@ def models_convert(
     needs_worker()
     from rich.progress import Progress
 
-    from pixelkiln.worker.engines.hidream.convert import convert
+    from pixelkiln.worker.engines.checkpoints.convert import convert
 
     if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
         raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")

@@ -15,22 +15,22 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.checkpoints.calibrate import Calibration, choose, measured
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
+from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS, RandomWeights
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import NonFiniteError
-from pixelkiln.worker.engines.hidream.calibrate import Calibration, choose, measured
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Layer
 from pixelkiln.worker.engines.hidream.flops import CEILING_SIDE, ceiling, step_flops
-from pixelkiln.worker.engines.hidream.manifest import Manifest
 from pixelkiln.worker.engines.hidream.model import Model, default_dtype
-from pixelkiln.worker.engines.hidream.noise import seeded
 from pixelkiln.worker.engines.hidream.patches import grid
 from pixelkiln.worker.engines.hidream.pipeline import Branch, Plan, denoise
 from pixelkiln.worker.engines.hidream.positions import patch_positions, text_positions
-from pixelkiln.worker.engines.hidream.quantize import Widths
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS, RandomWeights
 from pixelkiln.worker.engines.hidream.recipes import FAMILIES
 from pixelkiln.worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.mlx.noise import seeded
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -15,15 +15,13 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.checkpoints.calibrate import choose
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
-from pixelkiln.worker.engines.hidream.calibrate import choose
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
-from pixelkiln.worker.engines.hidream.limits import limits
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.noise import seeded
 from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
 from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
@@ -31,6 +29,8 @@ from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
+from pixelkiln.worker.engines.mlx.limits import limits
+from pixelkiln.worker.engines.mlx.noise import seeded
 
 
 class HiDreamEngine:

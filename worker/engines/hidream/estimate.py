@@ -8,10 +8,10 @@ from pathlib import Path
 import mlx.core as mx
 
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.hidream.calibrate import NEVER, Choice, known
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, Choice, known
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.manifest import Manifest
 from pixelkiln.worker.engines.hidream.memory import (
     Backend,
     Load,

@@ -23,7 +23,6 @@ from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.layout import parse_boxes
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.noise import Noise
 from pixelkiln.worker.engines.hidream.patches import grid, to_patches, to_pixels
 from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, predict, prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
@@ -31,6 +30,7 @@ from pixelkiln.worker.engines.hidream.recipes import Recipe
 from pixelkiln.worker.engines.hidream.references import Arranged, arrange
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
+from pixelkiln.worker.engines.mlx.noise import Noise
 
 X_PRED, Z, IMAGE = 1e-4, 5e-4, 1.0  # largest absolute errors that pass; IMAGE in levels of 255
 CACHE_BYTES = 64 * 2**20

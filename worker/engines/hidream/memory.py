@@ -12,9 +12,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Stored
+from pixelkiln.worker.engines.checkpoints.weights import Stored
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
-from pixelkiln.worker.engines.hidream.pacing import AHEAD
+from pixelkiln.worker.engines.mlx.pacing import AHEAD
 
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 GROUP = 64  # weights that share a scale and a bias when quantised

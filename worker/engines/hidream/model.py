@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.decoder import Decoder, KeysValues
 from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder

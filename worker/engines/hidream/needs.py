@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.memory import (
     Backend,
@@ -17,7 +18,6 @@ from pixelkiln.worker.engines.hidream.memory import (
     working_bytes,
 )
 from pixelkiln.worker.engines.hidream.patches import grid
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.references import bounds
 
 Size = tuple[int, int]  # width, height in pixels

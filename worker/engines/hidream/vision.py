@@ -18,8 +18,8 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
 from pixelkiln.worker.engines.hidream.config import Config, read_json
 from pixelkiln.worker.engines.hidream.positions import Grid
 

@@ -20,11 +20,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
+from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS, RandomWeights
+from pixelkiln.worker.engines.checkpoints.shards import Group, Piece, write
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.quantize import Widths
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS, RandomWeights
-from pixelkiln.worker.engines.hidream.shards import Group, Piece, write
 
 BLOCK = 2**24  # values
 

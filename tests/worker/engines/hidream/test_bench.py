@@ -8,20 +8,20 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.checkpoints import calibrate
+from pixelkiln.worker.engines.checkpoints.convert import convert
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
+from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream import bench as benching
-from pixelkiln.worker.engines.hidream import calibrate
 from pixelkiln.worker.engines.hidream.bench import Row, bench, bench_random, random_model
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.flops import step_flops
-from pixelkiln.worker.engines.hidream.layers import Quantized
 from pixelkiln.worker.engines.hidream.memory import weights_at
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.pacing import Pace
 from pixelkiln.worker.engines.hidream.prefixes import size_of
-from pixelkiln.worker.engines.hidream.quantize import Widths
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.mlx.layers import Quantized
+from pixelkiln.worker.engines.mlx.pacing import Pace
 
 SMALL = CONFIGS["small"]
 

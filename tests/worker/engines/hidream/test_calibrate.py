@@ -8,14 +8,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pixelkiln.worker.engines.hidream import calibrate
-from pixelkiln.worker.engines.hidream.calibrate import NEVER, ROWS, choose, measured
+from pixelkiln.worker.engines.checkpoints import calibrate
+from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, ROWS, choose, measured
+from pixelkiln.worker.engines.checkpoints.convert import convert
+from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.layers import Linear, Quantized, stack
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
+from pixelkiln.worker.engines.mlx.layers import Linear, Quantized, stack
 
 QUANTISED_FIRST = [  # seconds by rows: quantised multiply, dequantise and multiply; what follows
     ([1, 1, 1], [2, 2, 2], NEVER, "quantised"),

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image
 
 from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.checkpoints import manifest
+from pixelkiln.worker.engines.checkpoints.convert import convert
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.quantize import quantize
+from pixelkiln.worker.engines.checkpoints.staging import staged
+from pixelkiln.worker.engines.checkpoints.weights import INDEX, Weights, weight_files
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream import manifest
-from pixelkiln.worker.engines.hidream.checkpoint import INDEX, Weights, weight_files
-from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.manifest import Manifest
-from pixelkiln.worker.engines.hidream.quantize import quantize
-from pixelkiln.worker.engines.hidream.staging import staged
 
 
 def picture(folder: Path, *references: Image.Image) -> bytes:
@@ -233,7 +233,7 @@ def test_two_conversions_to_one_folder_do_not_mix(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pixelkiln.worker.engines.hidream import convert
+from pixelkiln.worker.engines.checkpoints import convert
 write_json = convert.write_json
 
 def attempt(at):
@@ -281,7 +281,7 @@ def test_killing_a_conversion_leaves_no_folder_that_loads(
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from pixelkiln.worker.engines.hidream.convert import convert
+from pixelkiln.worker.engines.checkpoints.convert import convert
 import mlx.core as mx
 mx.eval(mx.zeros(1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

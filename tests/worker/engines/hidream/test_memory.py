@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pixelkiln.jobs.spec import Box, RenderSpec
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.engines.hidream.memory import weight_bytes, weights_at

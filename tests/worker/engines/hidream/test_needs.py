@@ -3,11 +3,11 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
 from pixelkiln.worker.engines.hidream import bench
 from pixelkiln.worker.engines.hidream.config import Config, TextConfig
 from pixelkiln.worker.engines.hidream.memory import Backend, weights_at
 from pixelkiln.worker.engines.hidream.needs import JOBS, RELEASE_VISION, Job, needed, table, tower_bytes
-from pixelkiln.worker.engines.hidream.quantize import Widths
 
 GB = 1e9
 

@@ -13,10 +13,10 @@ from urllib.parse import urlparse
 
 import pytest
 
+from pixelkiln.worker.engines.checkpoints import manifest
+from pixelkiln.worker.engines.checkpoints.pull import PullError, pull
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream import manifest
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.pull import PullError, pull
 from pixelkiln.worker.engines.hidream.sources import SOURCES
 
 MODEL = "hidream-o1-dev"

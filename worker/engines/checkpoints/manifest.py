@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pixelkiln.worker.engines.checkpoints.weights import weight_files
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.checkpoint import weight_files
 from pixelkiln.worker.engines.hidream.config import read_json
 
 NAME = "kiln.json"

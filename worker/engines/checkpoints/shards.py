@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from pixelkiln.worker.engines.hidream.checkpoint import INDEX
+from pixelkiln.worker.engines.checkpoints.weights import INDEX
 
 SHARD_BYTES = 2 * 10**9
 ITEM_BYTES = {"BF16": 2, "U32": 4}

@@ -16,16 +16,16 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.checkpoints.headers import Headers
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
+from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
+from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write, write_json
+from pixelkiln.worker.engines.checkpoints.staging import staged
+from pixelkiln.worker.engines.checkpoints.weights import INDEX, Stored
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.checkpoint import INDEX, Stored
 from pixelkiln.worker.engines.hidream.config import Config, read_json
-from pixelkiln.worker.engines.hidream.headers import Headers
-from pixelkiln.worker.engines.hidream.manifest import NAME, Manifest
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.quantize import Widths, quantize
-from pixelkiln.worker.engines.hidream.shards import SHARD_BYTES, Group, Piece, write, write_json
 from pixelkiln.worker.engines.hidream.sources import SOURCES
-from pixelkiln.worker.engines.hidream.staging import staged
 
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
 

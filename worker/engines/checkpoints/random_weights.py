@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.layers import Quantized
-from pixelkiln.worker.engines.hidream.quantize import Widths
+from pixelkiln.worker.engines.mlx.layers import Quantized
 
 CONFIGS = {
     "release": TextConfig(

@@ -19,11 +19,11 @@ from statistics import median
 import mlx.core as mx
 import numpy as np
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.shards import write_json
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import Config, TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Layer
 from pixelkiln.worker.engines.hidream.rope import rotation
-from pixelkiln.worker.engines.hidream.shards import write_json
 
 NEVER = 2**31  # rows that no input has
 ROWS = (64, 256, 1024)  # tokens of a prompt … of a picture; what holds for the last holds for more

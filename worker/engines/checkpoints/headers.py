@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import FLOATS, Stored, Weights, released_name
-from pixelkiln.worker.engines.hidream.layers import Quantized
+from pixelkiln.worker.engines.checkpoints.weights import FLOATS, Stored, Weights, released_name
+from pixelkiln.worker.engines.mlx.layers import Quantized
 
 
 class Headers(Weights):

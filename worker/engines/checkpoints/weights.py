@@ -16,7 +16,7 @@ import mlx.core as mx
 
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.hidream.config import read_json
-from pixelkiln.worker.engines.hidream.layers import (
+from pixelkiln.worker.engines.mlx.layers import (
     Embedding,
     Linear,
     Quantized,

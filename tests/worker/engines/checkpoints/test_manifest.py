@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest, digest
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.manifest import Manifest, digest
 
 
 def test_what_is_written_is_read(copied: Path) -> None:

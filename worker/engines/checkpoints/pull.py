@@ -10,14 +10,14 @@ import mlx.core as mx
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 
+from pixelkiln.worker.engines.checkpoints.headers import Headers
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest, digest
+from pixelkiln.worker.engines.checkpoints.shards import write_json
+from pixelkiln.worker.engines.checkpoints.staging import staged
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.headers import Headers
-from pixelkiln.worker.engines.hidream.manifest import NAME, Manifest, digest
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.shards import write_json
 from pixelkiln.worker.engines.hidream.sources import SOURCES
-from pixelkiln.worker.engines.hidream.staging import staged
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "LICENSE*", "*.safetensors")  # also in folders
 HUB_NOTES = ".cache"  # what the hub's client keeps beside the files, to resume
