@@ -35,3 +35,5 @@ CATALOGUE: dict[str, Model] = {
         Model("demo", size=(256, 256)),
     )
 }
+
+DEFAULT_MODEL = "hidream-o1-dev"  # where a job names none

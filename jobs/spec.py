@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from pixelkiln.jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
+from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
 from pixelkiln.jobs.errors import SpecError
 
 MAX_PROMPT = 4000  # characters
@@ -56,7 +56,7 @@ class RenderSpec(BaseModel):
 
     version: Literal[1] = 1
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-    model: Annotated[str, Field(json_schema_extra={"enum": list(CATALOGUE)})] = "hidream-o1-dev"
+    model: Annotated[str, Field(json_schema_extra={"enum": list(CATALOGUE)})] = DEFAULT_MODEL
     quantization: Quantization = "bf16"
     width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
     height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
@@ -83,7 +83,7 @@ class RenderSpec(BaseModel):
             data = _decode(data)
         if not isinstance(data, Mapping):
             raise SpecError("spec", f"must be an object of fields, not {type(data).__name__}")
-        name = data.get("model", "hidream-o1-dev")
+        name = data.get("model", DEFAULT_MODEL)
         model = CATALOGUE.get(name) if isinstance(name, str) else None
         size = {"width": model.size[0], "height": model.size[1]} if model else {}
         try:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from pixelkiln.worker.engines.checkpoints.manifest import NAME, digest
+from pixelkiln.worker.engines.checkpoints.manifest import NAME
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config
 from pixelkiln.worker.engines.hidream.heads import FREQUENCIES
 from postcards import tokenizer as words

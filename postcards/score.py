@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelkiln.worker.engines.checkpoints.convert import convert
+from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.render.checks import check

@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
-from pixelkiln.worker.engines.checkpoints.manifest import digest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until

@@ -16,8 +16,8 @@ from pixelkiln.jobs import Kiln, RenderSpec, Settings, SpecError
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.storage.pictures import read_picture
 from pixelkiln.worker import engines
-from pixelkiln.worker.engines.checkpoints.convert import convert
 from pixelkiln.worker.engines.checkpoints.installed import Installed
+from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.render.budget import GIB, HANDLED, Budget
 from pixelkiln.worker.render.references import DECODING, KEPT, PIXEL, References
 from tests.tiny import TINY

@@ -18,7 +18,7 @@ from PIL import Image
 from pixelkiln.jobs import Kiln, Settings, SpecError
 from pixelkiln.jobs.storage.bucket import reference_key
 from pixelkiln.jobs.storage.pictures import MAX_DECODED, read_picture
-from pixelkiln.worker.engines.checkpoints.manifest import digest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.service import Service
 
 GOLDEN = Path(__file__).parents[2] / "golden"

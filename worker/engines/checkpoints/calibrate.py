@@ -17,24 +17,20 @@ from pathlib import Path
 from statistics import median
 
 import mlx.core as mx
-import numpy as np
 
-from pixelkiln.worker.engines.checkpoints.shards import write_json
-from pixelkiln.worker.engines.checkpoints.weights import Weights
-from pixelkiln.worker.engines.hidream.config import Config, TextConfig
-from pixelkiln.worker.engines.hidream.decoder import Layer
-from pixelkiln.worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.checkpoints.files import write_json
 
 NEVER = 2**31  # rows that no input has
 ROWS = (64, 256, 1024)  # tokens of a prompt … of a picture; what holds for the last holds for more
 REPEATS = 3
 
+Probe = Callable[[int], Callable[[], mx.array]]  # one layer: rows to the call that runs it, unevaluated
 Choice = tuple[int, str]  # `dequantize_from`, see layers.Quantized, and how a sidecar names it
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was measured on one decoder layer, and the choice that follows."""
+    """What was measured on one layer, and the choice that follows."""
 
     dequantize_from: int  # see layers.Quantized
     seconds: Mapping[str, tuple[float, float]]  # by rows: quantised multiply, dequantise and multiply
@@ -49,14 +45,12 @@ class Calibration:
         return f"dequantised from {self.dequantize_from} rows"
 
 
-def known(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice | None:
+def known(cache: Path | None, quantised: bool, dtype: mx.Dtype, digest: str) -> Choice | None:
     """A checkpoint's `dequantize_from` and how a sidecar names it; None where it is still to be measured.
 
     Without a `cache` nothing is measured: weights are dequantised.
     """
-    stored = Weights(folder, dtype).stored
-    middle = _middle(config)
-    if not any(name.startswith(middle) and name.endswith(".scales") for name in stored):
+    if not quantised:
         return 0, "dense"
     if cache is None:
         return 0, "dequantised"
@@ -64,29 +58,21 @@ def known(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, dig
     return None if kept is None else (kept.dequantize_from, kept.said)
 
 
-def choose(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice:
+def choose(
+    cache: Path | None, quantised: bool, dtype: mx.Dtype, digest: str, probe: Callable[[int], Probe]
+) -> Choice:
     """What is `known`, or measured now and kept in `cache`, as where a file there cannot be read."""
-    choice = known(cache, folder, config, dtype, digest)
+    choice = known(cache, quantised, dtype, digest)
     if choice is not None:
         return choice
     assert cache is not None
-    found = measured(
-        lambda dequantize_from: Layer(
-            Weights(folder, dtype, dequantize_from), _middle(config)[:-1], config.text
-        ),
-        config.text,
-        dtype,
-    )
+    found = measured(probe)
     cache.mkdir(parents=True, exist_ok=True)
     path = _path(cache, dtype, digest)
     partial = path.with_suffix(".partial")
     write_json(partial, {**_key(dtype, digest), **asdict(found)})
     partial.replace(path)
     return found.dequantize_from, found.said
-
-
-def _middle(config: Config) -> str:
-    return f"model.language_model.layers.{config.text.num_hidden_layers // 2}."
 
 
 def _key(dtype: mx.Dtype, digest: str) -> dict[str, str]:
@@ -104,9 +90,9 @@ def _path(cache: Path, dtype: mx.Dtype, digest: str) -> Path:
     return cache / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
 
 
-def measured(layer: Callable[[int], Layer], config: TextConfig, dtype: mx.Dtype) -> Calibration:
-    """Time one layer both ways; `layer` builds it with a `dequantize_from`."""
-    ways = [_timed(layer(dequantize_from), config, dtype) for dequantize_from in (NEVER, 0)]
+def measured(probe: Callable[[int], Probe]) -> Calibration:
+    """Time one layer both ways; `probe` builds it with a `dequantize_from`."""
+    ways = [_timed(probe(dequantize_from)) for dequantize_from in (NEVER, 0)]
     seconds = dict(zip(map(str, ROWS), zip(*ways, strict=True), strict=True))
     found = NEVER
     for rows in reversed(ROWS):
@@ -117,18 +103,16 @@ def measured(layer: Callable[[int], Layer], config: TextConfig, dtype: mx.Dtype)
     return Calibration(found, seconds)
 
 
-def _timed(layer: Layer, config: TextConfig, dtype: mx.Dtype) -> list[float]:
-    return [_seconds(layer, rows, config, dtype) for rows in ROWS]
+def _timed(probe: Probe) -> list[float]:
+    return [_seconds(probe(rows)) for rows in ROWS]
 
 
-def _seconds(layer: Layer, rows: int, config: TextConfig, dtype: mx.Dtype) -> float:
-    x = mx.random.normal((rows, config.hidden_size), dtype, key=mx.random.key(0))
-    turn = rotation(np.tile(np.arange(rows, dtype=np.int32), (3, 1)), config)
-    mx.eval(x, layer(x, turn, None, None)[0])
+def _seconds(run: Callable[[], mx.array]) -> float:
+    mx.eval(run())
     taken = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        mx.eval(layer(x, turn, None, None)[0])
+        mx.eval(run())
         taken.append(time.perf_counter() - started)
     return median(taken)
 

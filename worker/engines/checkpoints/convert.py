@@ -1,4 +1,4 @@
-"""Makes a checkpoint folder of another one: released names, fewer bits, nothing that inference never uses.
+"""Makes a checkpoint folder of another one, of fewer bits.
 
 Tensors stream from file to file in blocks of rows. kiln.json is written last, into a folder that takes its
 name after that: whatever ends a conversion, what carries the target's name is whole.
@@ -6,9 +6,10 @@ name after that: whatever ends a conversion, what carries the target's name is w
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -16,95 +17,83 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from pixelkiln.worker.engines.checkpoints.headers import Headers
+from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
-from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write, write_json
+from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write
 from pixelkiln.worker.engines.checkpoints.staging import staged
-from pixelkiln.worker.engines.checkpoints.weights import INDEX, Stored
+from pixelkiln.worker.engines.checkpoints.stored import INDEX, Stored
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.config import Config, read_json
-from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.sources import SOURCES
 
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
 
 BLOCK_BYTES = 16 * 2**20  # of a tensor, read at once
-UNUSED = ("lm_head.",)  # no part of inference reads it
 BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # small files to take along
 
 _NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One folder of a checkpoint: the tensors to keep, by the names they get, and the rule for them."""
+
+    stored: Mapping[str, Stored]
+    widths: Widths | None = None  # None keeps every value
+    quantised: frozenset[int] = frozenset()  # bits of what is stored quantised already
+    name: str = ""  # of the folder below the checkpoint's; '' is the checkpoint itself
+
+
 def convert(
     source: Path,
     target: Path,
-    bits: int,
-    *,
-    group_size: int = 64,
-    mixed: bool = False,
-    model: str | None = None,
-    revision: str | None = None,
+    manifest: Manifest,
+    parts: Sequence[Part],
     progress: Progress | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
-    """Write `source`, of either layout, as a new folder `target` and return its kiln.json.
+    """Write the parts of `source` as a new folder `target` and return its kiln.json.
 
-    16 bits keep every value, as bfloat16. `model` says whose recipe the weights follow where `source` has no
-    kiln.json. Raises CheckpointError for a source that does not fit its config, a source that is quantised
-    to other bits already, a target that exists and a disk too small; nothing is left of what was begun.
+    That is `manifest` with the digest of what was written. Raises CheckpointError for a source that is
+    quantised to other bits already, a target that exists and a disk too small; nothing is left of what was
+    begun.
     """
-    manifest = _origin(source, model, revision)
-    config = Config.read(source)
-    widths = Widths(bits, config.text.num_hidden_layers, group_size, mixed)
-    headers = Headers(source)
-    Model(source, config, mx.bfloat16, headers)  # tells of a tensor missing, misshapen or too many
-    stored = {name: one for name, one in headers.stored.items() if not name.startswith(UNUSED)}
-    rule = _as_stored(source, headers.widths, widths)
-    # In order of names, so that equal weights give equal bytes however the source orders and divides them.
-    groups = [_group(replace(stored[name], name=name), rule) for name in sorted(stored, key=_order)]
-    total = sum(group.size for group in groups)
-    with staged(target, total) as folder:
+    planned = [_Planned(source, part) for part in sorted(parts, key=lambda part: part.name)]
+    size = sum(group.size for one in planned for group in one.groups)
+    total = hashlib.sha256()
+    with staged(target, size) as folder:
         done = 0
 
-        def report(name: str, size: int) -> None:
+        def report(name: str, written: int) -> None:
             nonlocal done
-            done += size
+            done += written
             if progress is not None:
-                progress(name, done, total)
+                progress(name, done, size)
 
-        made = write(folder, groups, report, shard_bytes)
-        _copy_beside(source, folder, rule, stored)
-        manifest = manifest.model_copy(update={"bits": bits, "mixed": mixed, "digest": made})
+        for one in planned:
+            name = one.part.name
+            (folder / name).mkdir(exist_ok=True)
+            if one.groups:
+                write(folder / name, one.groups, report, total, shard_bytes=shard_bytes, under=name)
+            _copy_beside(source / name, folder / name, one.rule, one.part.stored)
+        manifest = manifest.model_copy(update={"digest": f"sha256:{total.hexdigest()}"})
         write_json(folder / NAME, manifest.model_dump(by_alias=True))
     return manifest
 
 
-def _origin(source: Path, model: str | None, revision: str | None) -> Manifest:
-    if (source / NAME).exists():
-        known = Manifest.read(source)
-        if model not in (None, known.model):
-            raise CheckpointError(f"{source / NAME} says {known.model}, not {model}")
-        return known
-    if model not in SOURCES:
-        raise CheckpointError(
-            f"{source} has no {NAME}, so nothing says which model its weights are: name one of "
-            f"{', '.join(SOURCES)}"
-        )
-    published = SOURCES[model]
-    return Manifest(
-        model=model,
-        recipe=published.recipe,
-        bits=16,
-        source=source.resolve().name if revision is None else published.repo_id,
-        revision=revision or "unknown",
-        digest="sha256:" + "0" * 64,
-    )
+class _Planned:
+    """A part, the rule it is quantised by (None: it is copied as it is), and what will be written of it."""
+
+    def __init__(self, source: Path, part: Part) -> None:
+        self.part = part
+        self.rule = _as_stored(source, part.quantised, part.widths)
+        # In order of names: equal weights give equal bytes however the source orders and divides them.
+        tensors = [replace(part.stored[name], name=name) for name in sorted(part.stored, key=_order)]
+        self.groups = [_group(one, self.rule, part.quantised) for one in tensors]
 
 
-def _as_stored(source: Path, widths: set[int], asked: Widths) -> Widths | None:
-    """The rule to quantise by; None where the source is quantised as asked, and so copied."""
-    if not widths:
+def _as_stored(source: Path, widths: frozenset[int], asked: Widths | None) -> Widths | None:
+    """The rule to quantise by; None where nothing is asked, or the source is quantised so already."""
+    if not widths or asked is None:
         return asked
     if min(widths) != asked.bits or (len(widths) > 1) != asked.mixed:
         stored = " and ".join(map(str, sorted(widths)))
@@ -119,10 +108,10 @@ def _order(name: str) -> tuple[str, int]:
     return stem, ("weight", "scales", "biases", "bias").index(kind)
 
 
-def _group(stored: Stored, widths: Widths | None) -> Group:
+def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int]) -> Group:
     bits = None if widths is None else widths.of(stored.name)
     if stored.dtype not in _NUMPY:
-        if widths is not None or stored.dtype != "U32":
+        if not quantised or stored.dtype != "U32":
             raise CheckpointError(f"{stored.file}: tensor {stored.name} is {stored.dtype}, expected a float")
         return Group((Piece(stored.name, "U32", stored.shape),), partial(_raw, stored))
     if widths is None or bits is None:
@@ -187,7 +176,8 @@ def _copy_beside(source: Path, folder: Path, widths: Widths | None, names: Itera
     for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
         if path.name not in (NAME, INDEX, "config.json"):
             shutil.copyfile(path, folder / path.name)
-    config = read_json(source / "config.json")
-    if widths is not None and widths.bits != 16:
-        config["quantization"] = widths.described(names)
-    write_json(folder / "config.json", config)
+    if (source / "config.json").exists():
+        config = read_json(source / "config.json")
+        if widths is not None and widths.bits != 16:
+            config["quantization"] = widths.described(names)
+        write_json(folder / "config.json", config)

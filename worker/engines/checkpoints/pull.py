@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-import mlx.core as mx
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 
-from pixelkiln.worker.engines.checkpoints.headers import Headers
+from pixelkiln.worker.engines.checkpoints.files import write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest, digest
-from pixelkiln.worker.engines.checkpoints.shards import write_json
+from pixelkiln.worker.engines.checkpoints.sources import Source
 from pixelkiln.worker.engines.checkpoints.staging import staged
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError
-from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.sources import SOURCES
+
+# Checks a folder: the bits of what is stored quantised there, and its weight files.
+Inspect = Callable[[Path], tuple[Collection[int], Iterable[Path]]]
 
 PATTERNS = ("*.json", "*.jinja", "*.txt", "LICENSE*", "*.safetensors")  # also in folders
 HUB_NOTES = ".cache"  # what the hub's client keeps beside the files, to resume
@@ -29,7 +29,9 @@ class PullError(EngineError):
 
 def pull(
     model: str,
+    source: Source,
     target: Path,
+    inspect: Inspect,
     *,
     repo_id: str | None = None,
     revision: str | None = None,
@@ -37,14 +39,11 @@ def pull(
 ) -> Manifest:
     """Fetch `model`'s weights into a new folder `target`, check them, and return its kiln.json.
 
-    Without `repo_id` and `revision` what SOURCES names is fetched; a branch or tag is pinned to the commit it
-    stands for now. What an interrupted pull fetched is kept beside `target`, and the next one goes on from
-    there. Raises PullError, and CheckpointError for an unknown model, weights that do not fit their config, a
-    target that exists and a disk too small.
+    Without `repo_id` and `revision` what `source` names is fetched; a branch or tag is pinned to the commit
+    it stands for now. What an interrupted pull fetched is kept beside `target`, and the next one goes on from
+    there. Raises PullError, CheckpointError for a target that exists and a disk too small, and what `inspect`
+    raises for weights that do not fit their config.
     """
-    if model not in SOURCES:
-        raise CheckpointError(f"{model} has no known weights: choose one of {', '.join(SOURCES)}")
-    source = SOURCES[model]
     if revision is None:
         revision = source.revision if repo_id in (None, source.repo_id) else "main"
     repo_id = repo_id or source.repo_id
@@ -60,17 +59,16 @@ def pull(
                 allow_patterns=list(PATTERNS),
                 endpoint=endpoint,
             )
-            config, headers = Config.read(folder), Headers(folder)
-            Model(folder, config, mx.bfloat16, headers)  # tells of a tensor missing, misshapen or too many
+            widths, files = inspect(folder)
             shutil.rmtree(folder / HUB_NOTES, ignore_errors=True)
             manifest = Manifest(
                 model=model,
                 recipe=source.recipe,
-                bits=min(headers.widths, default=16),  # type: ignore[arg-type]
-                mixed=len(headers.widths) > 1,
+                bits=min(widths, default=16),  # type: ignore[arg-type]
+                mixed=len(widths) > 1,
                 source=repo_id,
                 revision=commit,
-                digest=digest(folder),
+                digest=digest(folder, files),
             )
             write_json(folder / NAME, manifest.model_dump(by_alias=True))
     except (HTTPError, OSError) as error:

@@ -1,14 +1,8 @@
-"""Which weights are quantised, to how many bits, and how.
-
-Only the decoder's linear layers are: heads, embeddings, norms and the vision tower stay in bfloat16.
-`mixed` gives the next wider width to what the picture is most sensitive to: every value and down projection,
-and all linear layers of the first and the last decoder layer.
-"""
+"""Which weights are quantised, to how many bits, and how."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -19,18 +13,15 @@ WIDTHS = (4, 5, 6, 8)
 GROUP_SIZES = (32, 64, 128)
 
 _WIDER = {4: 5, 5: 6, 6: 8}
-_LINEAR = re.compile(
-    r"model\.language_model\.layers\.(\d+)\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.weight"
-)
-_SENSITIVE = (".v_proj.weight", ".down_proj.weight")
 
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """A rule: the bits of each tensor by its released name."""
+    """A rule: the bits of each tensor by its released name. What is not `linear` stays in bfloat16."""
 
     bits: int  # 16 quantises nothing
-    layers: int  # of the decoder
+    linear: Callable[[str], bool]  # whether a tensor of that name is quantised
+    sensitive: Callable[[str], bool]  # whether `mixed` gives it the next wider width
     group_size: int = 64
     mixed: bool = False
 
@@ -45,11 +36,9 @@ class Widths:
 
     def of(self, name: str) -> int | None:
         """The bits of one tensor; None: it stays as it is."""
-        found = _LINEAR.fullmatch(name)
-        if self.bits == 16 or found is None:
+        if self.bits == 16 or not self.linear(name):
             return None
-        sensitive = int(found[1]) in (0, self.layers - 1) or name.endswith(_SENSITIVE)
-        return _WIDER[self.bits] if self.mixed and sensitive else self.bits
+        return _WIDER[self.bits] if self.mixed and self.sensitive(name) else self.bits
 
     def described(self, names: Iterable[str]) -> dict[str, object]:
         """What config.json's `quantization` says of these tensors, as mlx-lm writes it."""

@@ -15,9 +15,9 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.checkpoints.calibrate import choose
-from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
+from pixelkiln.worker.engines.hidream import checkpoint
+from pixelkiln.worker.engines.hidream.calibrate import choose
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
@@ -55,7 +55,7 @@ class HiDreamEngine:
             choice = choose(calibrations, folder, config, dtype, manifest.digest)
             self._estimate.learn(choice)
             dequantize_from, linears = choice
-            weights = Weights(folder, dtype, dequantize_from)
+            weights = checkpoint.weights(folder, dtype, dequantize_from)
             self._model: Model | None = Model(folder, config, dtype, weights)
             self._limits = scope.pop_all()
         self.facts: Mapping[str, str] = {

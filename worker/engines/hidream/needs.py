@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from pixelkiln.worker.engines.checkpoints.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.configs import CONFIGS
 from pixelkiln.worker.engines.hidream.memory import (
-    Backend,
     Load,
     dequantized_bytes,
     prefix_bytes,
@@ -19,6 +18,7 @@ from pixelkiln.worker.engines.hidream.memory import (
 )
 from pixelkiln.worker.engines.hidream.patches import grid
 from pixelkiln.worker.engines.hidream.references import bounds
+from pixelkiln.worker.engines.mlx.memory import Backend
 
 Size = tuple[int, int]  # width, height in pixels
 

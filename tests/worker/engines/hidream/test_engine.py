@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,13 @@ def test_what_the_model_cannot_do_is_a_spec_error(engine: HiDreamEngine) -> None
 def test_a_folder_without_kiln_json_says_what_to_run(tiny: Path) -> None:
     with pytest.raises(CheckpointError, match="kiln models convert"):
         HiDreamEngine.load(tiny)
+
+
+def test_a_recipe_that_is_not_hidreams_is_named(copied: Path) -> None:
+    path = copied / "kiln.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"recipe": "turbo"}))
+    with pytest.raises(CheckpointError, match=r"kiln\.json: recipe: 'turbo'; there are dev, dev-2604, full$"):
+        HiDreamEngine.load(copied)
 
 
 def test_a_closed_engine_says_so(checkpoint: Callable[[str], Path]) -> None:

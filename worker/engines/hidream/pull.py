@@ -1,0 +1,37 @@
+"""Fetches HiDream-O1's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from pixelkiln.worker.engines.checkpoints import pull as shared
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.sources import source_of
+from pixelkiln.worker.engines.hidream.checkpoint import weight_files
+from pixelkiln.worker.engines.hidream.model import checked
+from pixelkiln.worker.engines.hidream.sources import SOURCES
+
+
+def pull(
+    model: str,
+    target: Path,
+    *,
+    repo_id: str | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+) -> Manifest:
+    """See Family.pull; `endpoint` is another hub's address."""
+    return shared.pull(
+        model,
+        source_of(model, SOURCES),
+        target,
+        _inspect,
+        repo_id=repo_id,
+        revision=revision,
+        endpoint=endpoint,
+    )
+
+
+def _inspect(folder: Path) -> tuple[Collection[int], Iterable[Path]]:
+    return checked(folder).widths, weight_files(folder)
