@@ -21,6 +21,7 @@ from pathlib import Path
 
 import redis
 
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Png, Sidecar, Timings
 from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError, png_key, sidecar_key
 from pixelkiln.worker.deliver.commit import Commit, NotOursError
@@ -144,7 +145,7 @@ class Delivery:
     def _encode(self, rendered: Rendered) -> None:
         claim, spec = rendered.claim, rendered.spec
         started = time.perf_counter()
-        checks = check(rendered.pixels)
+        checks = check(rendered.pixels, CATALOGUE[spec.model].grid)
         checked = time.perf_counter()
         png = encode(rendered.pixels, spec, rendered.facts, self._machine.version)
         encoded = time.perf_counter()

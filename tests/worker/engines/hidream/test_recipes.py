@@ -8,7 +8,9 @@ import pytest
 
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.errors import SpecError
+from pixelkiln.worker.engines.hidream.config import PATCH
 from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
+from pixelkiln.worker.engines.hidream.references import KEPT_BUDGET
 
 
 def test_the_table() -> None:
@@ -23,11 +25,15 @@ def test_the_table() -> None:
     assert full.several.shift == 1.0
 
 
-@pytest.mark.parametrize("family", ["dev", "dev-2604", "full"])
-def test_the_catalogue_and_the_recipes_agree(family: str) -> None:
-    model, recipes = CATALOGUE[f"hidream-o1-{family}"], RECIPES[family]
-    assert (model.max_references > 0) == (recipes.several is not None)
-    assert (model.guidance is not None) == recipes.text.guided
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_catalogue_and_the_recipes_agree(recipe: str) -> None:
+    model, recipes = CATALOGUE[f"hidream-o1-{recipe}"], RECIPES[recipe]
+    assert (model.max_references > 0) == model.layout == (recipes.several is not None)
+    assert (model.steps.default, model.guidance.default) == (recipes.text.steps, recipes.text.guidance)
+    assert (model.guidance.range is not None) == (model.steps.range is not None) == recipes.text.guided
+    assert model.grid == PATCH
+    assert model.seams
+    assert model.max_pixels == KEPT_BUDGET**2  # which the budget counts where a reference's aspect is kept
 
 
 def test_fewer_steps_keep_the_first_and_the_last() -> None:
