@@ -76,7 +76,7 @@ class Sidecar(_Record):
     schema_version: Literal[1] = 1
     job: JobFacts
     spec: RenderSpec
-    model: dict[str, str]  # recipe, digest, quantization, source, revision, arithmetic
+    model: dict[str, str]  # quantization, recipe, digest, source, …; steps, guidance and scheduler that ran
     versions: dict[str, str]
     host: dict[str, str]  # name, system, chip, memory
     timings: Timings

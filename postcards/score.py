@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.engines.hidream.seams import blend
@@ -201,8 +202,8 @@ def _report(
     questions: Exam,
     columns: Sequence[tuple[Setting, Sequence[Pixels]]],
 ) -> None:
-    facts = HiDreamEngine.load(folder).facts
-    record = {"model": dict(facts), "scores": [asdict(one) for one in scores]}
+    facts = HiDreamEngine.load(folder).facts(RenderSpec(prompt="a postcard", model="demo"))
+    record = {"model": facts.record(), "scores": [asdict(one) for one in scores]}
     (out / "score.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     (out / "score.md").write_text(table(scores))
     _sheet(questions, columns).save(out / "sheet.png")

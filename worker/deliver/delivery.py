@@ -186,7 +186,7 @@ class Delivery:
                 rendered_at=stamp(),
             ),
             spec=spec,
-            model={"quantization": spec.quantization, **rendered.facts},
+            model={"quantization": spec.quantization, **rendered.facts.record()},
             versions=self._machine.versions,
             host=self._machine.host,
             timings=Timings(

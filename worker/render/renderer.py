@@ -99,7 +99,7 @@ class Renderer:
         events = self._health.rendered(size, steps, memory.swap_ins)
         for event in events:
             log.warning("job %s: %s", claim.job_id, event)
-        if last.pixels is None:
+        if last.pixels is None or last.facts is None:
             raise EngineError("the engine's last step brought no picture")
         return Rendered(
             claim=claim,
@@ -111,7 +111,7 @@ class Renderer:
             steps=steps,
             decode=last.decode_seconds,
             memory=memory,
-            facts=engine.facts,
+            facts=last.facts,
             events=events,
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints import calibrate
 from pixelkiln.worker.engines.hidream.calibrate import choose
 from pixelkiln.worker.engines.hidream.config import Config
@@ -43,15 +44,19 @@ def test_a_choice_is_made_once_and_kept(six: Path, tmp_path: Path, monkeypatch: 
     assert len(list(cache.iterdir())) == 3
 
 
+def linears(engine: HiDreamEngine) -> str:
+    return engine.facts(RenderSpec(prompt="a hen")).linears
+
+
 def test_an_engine_names_how_it_multiplies(
     six: Path, checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert HiDreamEngine.load(checkpoint("dev"), calibrations=tmp_path / "none").facts["linears"] == "dense"
+    assert linears(HiDreamEngine.load(checkpoint("dev"), calibrations=tmp_path / "none")) == "dense"
     assert not (tmp_path / "none").exists()
-    assert HiDreamEngine.load(six).facts["linears"] == "dequantised"
+    assert linears(HiDreamEngine.load(six)) == "dequantised"
     monkeypatch.setattr(calibrate, "_timed", lambda layer, *_: [1.0, 2.0, 3.0])
     chosen = HiDreamEngine.load(six, calibrations=tmp_path / "cache")
-    assert chosen.facts["linears"] == "dequantised"  # of equals, what needs no quantised kernel
+    assert linears(chosen) == "dequantised"  # of equals, what needs no quantised kernel
 
 
 def test_a_model_loads_within_a_tenth_of_its_weights(

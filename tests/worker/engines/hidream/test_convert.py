@@ -113,7 +113,7 @@ def test_mixed_widths_follow_their_rule(checkpoint: Callable[[str], Path], tmp_p
     made = convert(checkpoint("full"), tmp_path / "mixed", 4, mixed=True, group_size=32)
     assert made.mixed
     layers = HiDreamEngine.load(tmp_path / "mixed", dtype=mx.float32)
-    assert layers.facts["bits"] == "4"
+    assert layers.facts(RenderSpec(prompt="a red fox")).bits == 4
     words = {name: one.shape[-1] for name, one in stored(tmp_path / "mixed").items() if one.dtype == "U32"}
     assert words["model.language_model.layers.0.self_attn.q_proj.weight"] == 64 * 5 // 32
     assert words["model.language_model.layers.1.self_attn.q_proj.weight"] == 64 * 4 // 32

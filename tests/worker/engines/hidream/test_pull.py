@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 
 import pytest
 
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.pull import PullError
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.hidream.checkpoint import digest
@@ -102,7 +103,8 @@ def test_a_pull_pins_checks_and_records(hub: Hub, tmp_path: Path) -> None:
     assert made.digest == digest(tmp_path / "dev")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev", "hub"]
     assert not any(path.name in (".cache", "README.md") for path in (tmp_path / "dev").iterdir())
-    assert HiDreamEngine.load(tmp_path / "dev").facts["revision"] == COMMIT
+    facts = HiDreamEngine.load(tmp_path / "dev").facts(RenderSpec(prompt="a hen", model=MODEL))
+    assert (facts.model, facts.revision) == (MODEL, COMMIT)
 
 
 def test_an_interrupted_pull_goes_on(hub: Hub, tmp_path: Path) -> None:
