@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -21,11 +21,10 @@ from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
 from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write
-from pixelkiln.worker.engines.checkpoints.staging import staged
-from pixelkiln.worker.engines.checkpoints.stored import INDEX, Stored
+from pixelkiln.worker.engines.checkpoints.staging import staged, sync_folder
+from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.engine import CheckpointError
-
-Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
+from pixelkiln.worker.engines.family import Progress
 
 BLOCK_BYTES = 16 * 2**20  # of a tensor, read at once
 BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # small files to take along
@@ -71,10 +70,11 @@ def convert(
 
         for one in planned:
             name = one.part.name
-            (folder / name).mkdir(exist_ok=True)
+            (folder / name).mkdir(parents=True, exist_ok=True)
             if one.groups:
                 write(folder / name, one.groups, report, total, shard_bytes=shard_bytes, under=name)
             _copy_beside(source / name, folder / name, one.rule, one.part.stored)
+            sync_folder(folder / name)
         manifest = manifest.model_copy(update={"digest": f"sha256:{total.hexdigest()}"})
         write_json(folder / NAME, manifest.model_dump(by_alias=True))
     return manifest
@@ -174,7 +174,7 @@ def _bytes(array: mx.array) -> memoryview:
 
 def _copy_beside(source: Path, folder: Path, widths: Widths | None, names: Iterable[str]) -> None:
     for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
-        if path.name not in (NAME, INDEX, "config.json"):
+        if path.name not in (NAME, "config.json") and not path.name.endswith(".safetensors.index.json"):
             shutil.copyfile(path, folder / path.name)
     if (source / "config.json").exists():
         config = read_json(source / "config.json")

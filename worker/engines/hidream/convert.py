@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelkiln.worker.engines.checkpoints import convert as shared
-from pixelkiln.worker.engines.checkpoints.convert import Part, Progress
+from pixelkiln.worker.engines.checkpoints.convert import Part
 from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES
 from pixelkiln.worker.engines.checkpoints.sources import origin
+from pixelkiln.worker.engines.family import Progress
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.model import checked
 from pixelkiln.worker.engines.hidream.quantize import widths
