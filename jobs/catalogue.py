@@ -1,37 +1,92 @@
-"""The models a job may name, and what each one's recipe lets a job choose.
+"""The models a job may name, and what each one lets a job choose.
 
-Data only: weights live with the workers, and a model is offered as soon as one of them has it.
+Data only: weights live with the workers, and a model is offered as soon as one of them has it. Whatever
+differs between models stands here, and is a constant nowhere else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-GRID = 32  # pixels: one token covers a GRID × GRID patch, so sizes come in multiples of it
-MIN_SIDE = 64  # pixels
-MAX_SIDE = 4096  # pixels
-MAX_PIXELS = 2048 * 2048  # the area the models were trained up to
+from dataclasses import dataclass, replace
+from math import gcd, isqrt
 
 QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """A number of a model's recipe, and what a job may choose instead."""
+
+    default: float
+    range: tuple[float, float] | None = None  # smallest and largest; None: it is fixed
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """What a job may ask of one model."""
+    """What a job may ask of one model. Sides and sizes are in pixels."""
 
     name: str
-    size: tuple[int, int] = (1024, 1024)  # width, height in pixels where a job names none
-    steps: tuple[int, int] | None = None  # smallest and largest count a job may choose; None: fixed
-    guidance: tuple[float, float] | None = None  # range a job may choose; None: fixed
+    grid: int  # width and height are multiples of it
+    min_side: int
+    max_side: int
+    max_pixels: int  # of width x height
+    size: tuple[int, int]  # width, height where a job names none
+    steps: Setting
+    guidance: Setting  # above 1 a second, unconditional branch runs
     max_references: int = 0  # pictures a job may refer to
+    layout: bool = False  # whether boxes may say where references go
+    seams: bool = False  # whether pictures have seams along the grid, which blend_seams can blend
+    quantizations: tuple[str, ...] = QUANTIZATIONS
 
+    def fits(self, width: int, height: int) -> bool:
+        """Whether a picture may have this size."""
+        on_grid = width % self.grid == height % self.grid == 0
+        in_range = self.min_side <= min(width, height) <= max(width, height) <= self.max_side
+        return on_grid and in_range and width * height <= self.max_pixels
+
+    @property
+    def largest_square(self) -> int:
+        """Its side."""
+        return min(isqrt(self.max_pixels), self.max_side) // self.grid * self.grid
+
+    def nearest(self, side: int) -> int:
+        """The side nearest to this one that a square picture may have."""
+        smallest = -(-self.min_side // self.grid) * self.grid
+        return min(max(round(side / self.grid) * self.grid, smallest), self.largest_square)
+
+
+_DEV = Model(
+    "hidream-o1-dev",
+    grid=32,  # one token covers a patch of 32 x 32
+    min_side=64,
+    max_side=4096,
+    max_pixels=2048 * 2048,  # the area it was trained up to
+    size=(1024, 1024),
+    steps=Setting(28),
+    guidance=Setting(0.0),
+    max_references=10,
+    layout=True,
+    seams=True,
+)
 
 CATALOGUE: dict[str, Model] = {
     model.name: model
     for model in (
-        Model("hidream-o1-dev", max_references=10),
-        Model("hidream-o1-dev-2604"),
-        Model("hidream-o1-full", steps=(4, 100), guidance=(0.0, 20.0), max_references=10),
-        Model("demo", size=(256, 256)),
+        _DEV,
+        replace(_DEV, name="hidream-o1-dev-2604", max_references=0, layout=False),
+        replace(
+            _DEV,
+            name="hidream-o1-full",
+            steps=Setting(50, (4, 100)),
+            guidance=Setting(5.0, (0.0, 20.0)),
+        ),
+        replace(_DEV, name="demo", size=(256, 256), max_references=0, layout=False),
     )
 }
+
+DEFAULT_MODEL = "hidream-o1-dev"  # where a job names none
+
+# What holds for all models, as the JSON Schema states it.
+COMMON_GRID = gcd(*(model.grid for model in CATALOGUE.values()))
+MIN_SIDE = min(model.min_side for model in CATALOGUE.values())
+MAX_SIDE = max(model.max_side for model in CATALOGUE.values())
+MAX_REFERENCES = max(model.max_references for model in CATALOGUE.values())

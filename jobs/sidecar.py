@@ -66,7 +66,7 @@ class Checks(_Record):
 
     luma_mean: float
     luma_spread: float  # standard deviation
-    seam_score: float  # mean step across 32-pixel boundaries over the mean step beside them; 1 is seamless
+    seam_score: float  # mean step across the model's grid over the mean step beside it; 1 is seamless
     warnings: list[str] = []  # black, flat, dark
 
 
@@ -76,7 +76,7 @@ class Sidecar(_Record):
     schema_version: Literal[1] = 1
     job: JobFacts
     spec: RenderSpec
-    model: dict[str, str]  # recipe, digest, quantization, source, revision, arithmetic
+    model: dict[str, str]  # quantization, recipe, digest, source, …; steps, guidance and scheduler that ran
     versions: dict[str, str]
     host: dict[str, str]  # name, system, chip, memory
     timings: Timings

@@ -14,14 +14,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from pixelkiln.jobs.catalogue import CATALOGUE, GRID, MAX_PIXELS, MAX_SIDE, MIN_SIDE, Model
+from pixelkiln.jobs.catalogue import (
+    CATALOGUE,
+    COMMON_GRID,
+    DEFAULT_MODEL,
+    MAX_REFERENCES,
+    MAX_SIDE,
+    MIN_SIDE,
+    Model,
+    Setting,
+)
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.lanes import Lane
 
 MAX_PROMPT = 4000  # characters
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
-MAX_REFERENCES = 10
-MAX_BOXES = 10
 MAX_LABELS = 16
 MAX_BLEND = 8  # pixels on each side of a seam
 MAX_WIRE = 128 * 1024  # bytes of JSON, which may write a character in twelve
@@ -35,6 +42,7 @@ SHA256_PATTERN = r"^[0-9a-f]{64}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=200)]
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": COMMON_GRID})]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -57,10 +65,10 @@ class RenderSpec(BaseModel):
 
     version: Literal[1] = 1
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-    model: Annotated[str, Field(json_schema_extra={"enum": list(CATALOGUE)})] = "hidream-o1-dev"
+    model: Annotated[str, Field(json_schema_extra={"enum": list(CATALOGUE)})] = DEFAULT_MODEL
     quantization: Quantization = "bf16"
-    width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
-    height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, json_schema_extra={"multipleOf": GRID})] = 1024
+    width: Side = 1024
+    height: Side = 1024
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = (
         None  # absent: drawn at submit, or from the job's id
     )
@@ -68,7 +76,7 @@ class RenderSpec(BaseModel):
     guidance: float | None = None  # absent: the recipe's own
     references: Annotated[tuple[Sha256, ...], Field(strict=False, max_length=MAX_REFERENCES)] = ()
     keep_aspect: bool = False  # the picture takes the one reference's proportions
-    layout: Annotated[tuple[Box, ...], Field(strict=False, max_length=MAX_BOXES)] = ()
+    layout: Annotated[tuple[Box, ...], Field(strict=False, max_length=MAX_REFERENCES)] = ()
     priority: Priority = "normal"
     client: Name = "default"
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = {}
@@ -84,7 +92,7 @@ class RenderSpec(BaseModel):
             data = _decode(data)
         if not isinstance(data, Mapping):
             raise SpecError("spec", f"must be an object of fields, not {type(data).__name__}")
-        name = data.get("model", "hidream-o1-dev")
+        name = data.get("model", DEFAULT_MODEL)
         model = CATALOGUE.get(name) if isinstance(name, str) else None
         size = {"width": model.size[0], "height": model.size[1]} if model else {}
         try:
@@ -124,17 +132,24 @@ class RenderSpec(BaseModel):
             raise SpecError("prompt", "is empty")
         for name, value in self.labels.items():
             _check_text(f"labels.{name}", value)
-        _check_side("width", self.width)
-        _check_side("height", self.height)
-        if self.width * self.height > MAX_PIXELS:
-            limit = f"the limit is {MAX_PIXELS:,} (2048 x 2048)"
+        if self.quantization not in model.quantizations:
+            raise SpecError(
+                "quantization", f"{model.name} has {', '.join(model.quantizations)}, not {self.quantization}"
+            )
+        _check_side("width", self.width, model)
+        _check_side("height", self.height, model)
+        if self.width * self.height > model.max_pixels:
+            square = f"{model.largest_square} x {model.largest_square}"
             raise SpecError(
                 "width, height",
-                f"{self.width} x {self.height} is {self.width * self.height:,} pixels; {limit}",
+                f"{self.width} x {self.height} is {self.width * self.height:,} pixels; "
+                f"the limit is {model.max_pixels:,} ({square})",
             )
-        _check_choice("steps", self.steps, model.steps, model)
-        _check_choice("guidance", self.guidance, model.guidance, model)
+        _check_setting("steps", self.steps, model.steps, model)
+        _check_setting("guidance", self.guidance, model.guidance, model)
         self._check_references(model)
+        if self.blend_seams and not model.seams:
+            raise SpecError("blend_seams", f"{model.name} leaves no seams; leave it out")
 
     def _check_references(self, model: Model) -> None:
         if len(self.references) > model.max_references:
@@ -146,6 +161,8 @@ class RenderSpec(BaseModel):
             raise SpecError(
                 "layout", f"{len(self.layout)} boxes for {len(self.references)} reference pictures"
             )
+        if self.layout and not model.layout:
+            raise SpecError("layout", f"{model.name} takes no boxes; leave it out")
         for index, box in enumerate(self.layout):
             _check_text(f"layout.{index}.text", box.text)
             if box.x1 >= box.x2 or box.y1 >= box.y2:
@@ -169,20 +186,24 @@ def _check_text(field: str, text: str) -> None:
         )
 
 
-def _check_side(field: str, side: int) -> None:
-    if side % GRID:
-        below = side - side % GRID
-        raise SpecError(
-            field, f"{side} is not a multiple of {GRID}; the nearest are {below} and {below + GRID}"
-        )
+def _check_side(field: str, side: int, model: Model) -> None:
+    if side < model.min_side:
+        raise SpecError(field, f"must be greater than or equal to {model.min_side}, not {side}")
+    if side > model.max_side:
+        raise SpecError(field, f"must be less than or equal to {model.max_side}, not {side}")
+    if side % model.grid:
+        below = side - side % model.grid
+        near = [str(one) for one in (below, below + model.grid) if model.min_side <= one <= model.max_side]
+        nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}"
+        raise SpecError(field, f"{side} is not a multiple of {model.grid}; {nearest}")
 
 
-def _check_choice(field: str, value: float | None, allowed: tuple[float, float] | None, model: Model) -> None:
+def _check_setting(field: str, value: float | None, setting: Setting, model: Model) -> None:
     if value is None:
         return
-    if allowed is None:
+    if setting.range is None:
         raise SpecError(field, f"{model.name} has its own, fixed by its recipe; leave it out")
-    low, high = allowed
+    low, high = setting.range
     if not low <= value <= high:
         raise SpecError(field, f"{_glimpse(value)} is out of range; {model.name} takes {low} to {high}")
 

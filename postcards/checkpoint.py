@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from pixelkiln.worker.engines.checkpoints.manifest import NAME
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config
 from pixelkiln.worker.engines.hidream.heads import FREQUENCIES
-from pixelkiln.worker.engines.hidream.manifest import NAME, digest
 from postcards import tokenizer as words
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training

@@ -11,10 +11,10 @@ import numpy as np
 from pixelkiln.worker.engines.hidream.config import TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Attention, Decoder, KeysValues, Mask
 from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
-from pixelkiln.worker.engines.hidream.layers import Embedding, Linear, RMSNorm, Stacked, stack
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions
 from pixelkiln.worker.engines.hidream.rope import Rotation
 from pixelkiln.worker.engines.hidream.rope import rotation as rotation_at
+from pixelkiln.worker.engines.mlx.layers import Embedding, Linear, RMSNorm, Stacked, stack
 
 
 @dataclass(frozen=True, slots=True)

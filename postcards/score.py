@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.engines.hidream.seams import blend
@@ -28,6 +30,7 @@ from postcards.sheet import contact_sheet
 RESAMPLES = 2000
 BLEND = 2  # pixels, the radius that seams are blended over
 SHOWN = 8  # captions on the sheet
+GRID = CATALOGUE["demo"].grid
 
 Pixels = NDArray[np.uint8]
 
@@ -113,11 +116,11 @@ def judge(
             held[i] += holds
             stated[i] += 1
     low, high = _interval(held, stated)
-    looks = [check(picture) for picture in pictures]
+    looks = [check(picture, GRID) for picture in pictures]
     luma = float(np.mean([look.luma_mean for look in looks]))
     spread = float(np.mean([look.luma_spread for look in looks]))
     ratios = [psnr(a, b) for a, b in zip(pictures, equal or (), strict=False) if not np.array_equal(a, b)]
-    others = [check(picture) for picture in against or ()]
+    others = [check(picture, GRID) for picture in against or ()]
     return Score(
         setting=name,
         pictures=len(pictures),
@@ -131,7 +134,7 @@ def judge(
         spread_shift=spread - float(np.mean([look.luma_spread for look in others])) if others else None,
         psnr=float(np.mean(ratios)) if ratios else None,
         seams=float(np.mean([look.seam_score for look in looks])),
-        blended=float(np.mean([check(blend(picture, BLEND)).seam_score for picture in pictures])),
+        blended=float(np.mean([check(blend(picture, BLEND), GRID).seam_score for picture in pictures])),
         seconds=float(np.median(seconds)) if len(seconds) else None,
         by_sort=dict(sorted(by_sort.items())),
     )
@@ -199,8 +202,8 @@ def _report(
     questions: Exam,
     columns: Sequence[tuple[Setting, Sequence[Pixels]]],
 ) -> None:
-    facts = HiDreamEngine.load(folder).facts
-    record = {"model": dict(facts), "scores": [asdict(one) for one in scores]}
+    facts = HiDreamEngine.load(folder).facts(RenderSpec(prompt="a postcard", model="demo"))
+    record = {"model": facts.record(), "scores": [asdict(one) for one in scores]}
     (out / "score.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     (out / "score.md").write_text(table(scores))
     _sheet(questions, columns).save(out / "sheet.png")

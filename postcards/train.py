@@ -24,7 +24,7 @@ import mlx.core as mx
 import numpy as np
 
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
+from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
 from postcards import tokenizer as words
 from postcards.checkpoint import (
     Components,
@@ -42,8 +42,8 @@ from postcards.grammar import captioned
 from postcards.pool import ROOM, WORDINGS, to_patches
 from postcards.scene import FORMATS, sample
 
-NOISE = FAMILIES["dev"].text.noise_start
-CLIP = FAMILIES[
+NOISE = RECIPES["dev"].text.noise_start
+CLIP = RECIPES[
     "dev"
 ].text.noise_clip  # of step noise; the first noise is not clipped, but there z is noise alone
 FLOOR = 0.15  # the smallest σ for an error's weight

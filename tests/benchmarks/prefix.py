@@ -27,7 +27,7 @@ def main(checkpoint: Path) -> None:
     from pixelkiln.worker.engines.hidream.model import Model
     from pixelkiln.worker.engines.hidream.pipeline import predict, prepare
     from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
-    from pixelkiln.worker.engines.hidream.recipes import FAMILIES
+    from pixelkiln.worker.engines.hidream.recipes import RECIPES
     from pixelkiln.worker.engines.hidream.tokens import Prompts
     from tests.worker.engines.hidream.test_exactness import full_forward
 
@@ -36,7 +36,7 @@ def main(checkpoint: Path) -> None:
     text = "x" * PROMPT
     while len(prompts.encode(text)) > PROMPT:
         text = text[:-1]
-    plan = prepare(model, prompts, PrefixCache(2**26), FAMILIES["dev"].text, text, GRID)
+    plan = prepare(model, prompts, PrefixCache(2**26), RECIPES["dev"].text, text, GRID)
     z = 7.5 * mx.random.normal((GRID[0] * GRID[1], 3072), key=mx.random.key(0))
     mx.eval(z, plan.times, plan.branches[0].prefix)
 

@@ -14,7 +14,7 @@ from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.pipeline import predict as engine_predict
 from pixelkiln.worker.engines.hidream.pipeline import prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
-from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, FAMILIES
+from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards import tokenizer as words
 from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
@@ -74,7 +74,7 @@ def test_a_batch_predicts_what_the_engine_predicts_alone(folder, captions):
     config = write_frame(folder, TINY, words.train(captions))
     model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
     parameters = {name: value.astype(mx.bfloat16) for name, value in initial(TINY, None).items()}
-    recipe, step, grid = FAMILIES["dev"].text, 9, (2, 3)
+    recipe, step, grid = RECIPES["dev"].text, 9, (2, 3)
     rows = [prompts.encode(text)[:-1] for text in captions[:3]]
     ids = mx.array([[*row, *[0] * (ROOM - len(row))] for row in rows])
     z = 3 * mx.random.normal((3, 6, 3072), key=mx.random.key(1))

@@ -21,8 +21,8 @@ from PIL import Image
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.convert import convert
-from pixelkiln.worker.engines.hidream.manifest import digest
 from tests.tiny import TINY
 from tests.waiting import until
 

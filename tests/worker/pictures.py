@@ -8,11 +8,26 @@ import numpy as np
 
 from pixelkiln.jobs import RenderSpec
 from pixelkiln.jobs.sidecar import Memory
-from pixelkiln.worker.engines.engine import Pixels
+from pixelkiln.worker.engines.engine import Facts, Pixels
 from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.render.rendered import Rendered
 
-FACTS = {"engine": "test", "recipe": "dev", "steps": "28", "scheduler": "flash", "digest": "sha256:0"}
+FACTS = Facts(
+    engine="test",
+    model="demo",
+    recipe="dev",
+    bits=16,
+    source="test",
+    revision="0",
+    digest="sha256:0",
+    versions={},
+    device="none",
+    arithmetic="none",
+    linears="dense",
+    steps=2,
+    guidance=0.0,
+    scheduler="none",
+)
 
 
 def noise(width: int = 64, height: int = 64, seed: int = 0) -> Pixels:

@@ -24,7 +24,7 @@ from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
-from pixelkiln.worker.engines.hidream.manifest import digest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
@@ -85,6 +85,8 @@ def test_the_sidecar_tells_all(submit: Callable[..., str], work: Work, kiln: Kil
     assert sidecar.model["digest"].startswith("sha256:")
     assert sidecar.model["quantization"] == "bf16"
     assert sidecar.model["recipe"] == "dev"
+    ran = {name: sidecar.model[name] for name in ("steps", "guidance", "scheduler")}
+    assert ran == {"steps": "28", "guidance": "0.0", "scheduler": "flash"}
     assert {"pixelkiln", "mlx", "python"} <= sidecar.versions.keys()
     assert all(sidecar.host[key] for key in ("name", "worker", "system", "chip", "memory"))
     assert sidecar.memory.peak_mlx > 100_000

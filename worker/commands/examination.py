@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import redis
 
+from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
 from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.queue.connection import connect, explained, redis_url
@@ -152,7 +153,9 @@ def _models(settings: Settings) -> list[Finding]:
         mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
         return [Finding("problem", "models", names, mend)]
     if set(largest) == {"demo:bf16"}:
-        return [Finding("warning", "models", f"only the demo's, {names}", "kiln models pull hidream-o1-dev")]
+        return [
+            Finding("warning", "models", f"only the demo's, {names}", f"kiln models pull {DEFAULT_MODEL}")
+        ]
     return [Finding("ok", "models", names)]
 
 

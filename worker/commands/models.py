@@ -6,13 +6,13 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out, parse_size
 from pixelkiln.jobs.errors import KilnError, UsageError
@@ -20,7 +20,8 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
 
 if TYPE_CHECKING:
-    from pixelkiln.worker.engines.hidream.golden import CaseResult
+    from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+    from pixelkiln.worker.engines.family import Bench, Case
 
 models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
 app.add_typer(models_app, name="models", no_args_is_help=True)
@@ -45,7 +46,7 @@ def models_list(as_json: JSON = False) -> None:
 
 @models_app.command(name="pull")
 def models_pull(
-    model: Annotated[str, typer.Argument(help="As jobs name it, for instance hidream-o1-dev.")],
+    model: Annotated[str, typer.Argument(help=f"As jobs name it, for instance {DEFAULT_MODEL}.")],
     folder: Annotated[Path | None, typer.Option("--to", help="By default in KILN_MODELS_DIR.")] = None,
     repo: Annotated[str | None, typer.Option(help="Another repository of the hub.")] = None,
     revision: Annotated[str | None, typer.Option(help="A commit, branch or tag; the commit is kept.")] = None,
@@ -53,11 +54,12 @@ def models_pull(
 ) -> None:
     """Fetch a model's weights from the Hugging Face hub; an interrupted pull goes on where it was."""
     needs_worker()
-    from pixelkiln.worker.engines.hidream.pull import pull
+    from pixelkiln.worker.engines.families import family_of
 
     target = folder or Settings.load().models_dir / f"{model}-bf16"
     with _engine_errors():
-        _told(pull(model, target, repo_id=repo, revision=revision).model_dump(by_alias=True), target, as_json)
+        made = family_of(model).pull(model, target, repo, revision)
+    _told(made, target, as_json)
 
 
 @models_app.command(name="bench")
@@ -67,6 +69,7 @@ def models_bench(
     ] = None,
     size: Annotated[list[str] | None, typer.Option("--size", "-s", help="WIDTHxHEIGHT, several.")] = None,
     random: Annotated[bool, typer.Option("--random", help="Random weights, where no checkpoint is.")] = False,
+    model: Annotated[str, typer.Option(help="With --random: whose sizes.")] = DEFAULT_MODEL,
     config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
     bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
     steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
@@ -75,27 +78,31 @@ def models_bench(
     """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
     needs_worker()
     from pixelkiln.worker.engines.blas import use_openblas
+    from pixelkiln.worker.engines.families import family_in, family_of
 
     use_openblas()
-    from pixelkiln.worker.engines.hidream.bench import bench, bench_random
-    from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
-
     sizes = [parse_size(text) for text in size or ["1024x1024"]]
     if random == (checkpoint is not None):
         raise UsageError("name a checkpoint folder, or give --random")
-    if random and config not in CONFIGS:
-        raise UsageError(f"--config: {config!r}; there are {', '.join(CONFIGS)}")
     widths = [int(part) for part in bits.split(",") if part in {"16", "8", "6", "5", "4"}]
     if not widths:
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
     with _engine_errors():
-        if checkpoint is None:
-            found = bench_random(config, sizes, widths, steps=steps)
+        if checkpoint is not None:
+            found = family_in(checkpoint).bench(checkpoint, sizes, steps, Settings.load().cache_dir)
         else:
-            found = bench(checkpoint, sizes, calibrations=Settings.load().cache_dir, steps=steps)
+            family = family_of(model)
+            if config not in family.configs:
+                raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
+            found = family.bench_random(config, sizes, widths, steps)
     if as_json:
         print(json.dumps(found.facts(), indent=1))
-        return
+    else:
+        _show(found)
+
+
+def _show(found: Bench) -> None:
+    """Print a table of what was measured."""
     out.print(f"{found.device}, MLX {found.mlx}, {found.arithmetic}", markup=False)
     out.print(f"ceiling of a large matrix product: {found.ceiling / 1e12:.2f} TFLOP/s")
     table = Table("bits", "size", "s/step", "min-max", "TFLOP/s", "of ceiling", "weights GB", "peak GB")
@@ -131,13 +138,13 @@ def models_convert(
     needs_worker()
     from rich.progress import Progress
 
-    from pixelkiln.worker.engines.hidream.convert import convert
+    from pixelkiln.worker.engines.families import family_in
 
     if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
         raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")
     with _engine_errors(), Progress(console=err, transient=True) as bar:
         task = bar.add_task("converting", total=None)
-        manifest = convert(
+        manifest = family_in(source, model).convert(
             source,
             target,
             bits,
@@ -146,7 +153,7 @@ def models_convert(
             model=model,
             progress=lambda name, done, total: bar.update(task, completed=done, total=total),
         )
-    _told(manifest.model_dump(by_alias=True), target, as_json)
+    _told(manifest, target, as_json)
 
 
 @models_app.command(name="verify")
@@ -154,28 +161,28 @@ def models_verify(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="CHECKPOINT")],
     golden: Annotated[Path, typer.Argument(help="A folder of recorded cases.", metavar="GOLDEN_FOLDER")],
     case: Annotated[list[str] | None, typer.Option("--case", help="Only these.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     needs_worker()
     from pixelkiln.worker.engines.blas import use_openblas
+    from pixelkiln.worker.engines.families import family_in
 
     use_openblas()
-    from pixelkiln.worker.engines.hidream.golden import replay
-
     with _engine_errors():
-        results = replay(checkpoint, golden, case)
-    records = [_case_record(one) for one in results]
-    fine = bool(results) and all(result.ok for result in results)
+        cases = family_in(checkpoint, model).verify(checkpoint, golden, case)
+    fine = bool(cases) and all(one.ok for one in cases)
     if as_json:
-        print(json.dumps({"cases": records, "ok": fine}, indent=1))
+        print(json.dumps({"cases": [_case_record(one) for one in cases], "ok": fine}, indent=1))
     else:
-        table = Table("case", "x_pred", "z", "image", "")
-        for record in records:
-            errors = [record.get(key) for key in ("x_pred", "z", "image")]
-            numbers = ["" if error is None else f"{error:.2g}" for error in errors]
-            said = record.get("skipped") or record.get("error") or "differs"
-            table.add_row(record["name"], *numbers, "ok" if record["ok"] else said)
+        compared = list(dict.fromkeys(name for one in cases for name in one.errors))
+        table = Table("case", *compared, "")
+        for one in cases:
+            numbers = [f"{one.errors[name]:.2g}" if name in one.errors else "" for name in compared]
+            table.add_row(one.name, *numbers, "ok" if one.ok else one.fault or "differs")
         out.print(table)
     if not fine:
         raise typer.Exit(1)
@@ -192,19 +199,17 @@ def _engine_errors() -> Iterator[None]:
         raise KilnError(str(error)) from None
 
 
-def _told(manifest: dict[str, Any], folder: Path, as_json: bool) -> None:
+def _told(manifest: Manifest, folder: Path, as_json: bool) -> None:
     """Print what a folder holds now."""
     if as_json:
-        print(json.dumps(manifest, indent=1))
+        print(json.dumps(manifest.model_dump(by_alias=True), indent=1))
     else:
-        words = f"{folder}: {manifest['model']}, {manifest['bits']} bits, {manifest['digest']}"
+        words = f"{folder}: {manifest.model}, {manifest.bits} bits, {manifest.digest}"
         out.print(words, markup=False, soft_wrap=True)
 
 
-def _case_record(result: CaseResult) -> dict[str, Any]:
-    """One case as JSON: what it has, and null where a broken model gave no number."""
-    record: dict[str, Any] = {}
-    for name, value in asdict(result).items():
-        if value is not None:
-            record[name] = None if isinstance(value, float) and not math.isfinite(value) else value
-    return record | {"ok": result.ok}
+def _case_record(case: Case) -> dict[str, Any]:
+    """One case as JSON: its errors by name, null where a broken model gave no number."""
+    errors = {name: value if math.isfinite(value) else None for name, value in case.errors.items()}
+    fault = {} if case.fault is None else {"error": case.fault}
+    return {"name": case.name, **errors, **fault, "ok": case.ok}

@@ -22,6 +22,7 @@ from pathlib import Path
 import redis
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Png, Sidecar, Timings
 from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
 from pixelkiln.worker.deliver.commit import Commit, NotOursError
@@ -145,7 +146,7 @@ class Delivery:
     def _encode(self, rendered: Rendered) -> None:
         claim, spec = rendered.claim, rendered.spec
         started = time.perf_counter()
-        checks = check(rendered.pixels)
+        checks = check(rendered.pixels, CATALOGUE[spec.model].grid)
         checked = time.perf_counter()
         png = encode(rendered.pixels, spec, rendered.facts, self._machine.version)
         encoded = time.perf_counter()
@@ -186,7 +187,7 @@ class Delivery:
                 rendered_at=stamp(),
             ),
             spec=spec,
-            model={"quantization": spec.quantization, **rendered.facts},
+            model={"quantization": spec.quantization, **rendered.facts.record()},
             versions=self._machine.versions,
             host=self._machine.host,
             timings=Timings(

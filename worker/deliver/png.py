@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import Pixels
+from pixelkiln.worker.engines.engine import Facts, Pixels
 
 COMPRESSION = 4  # zlib level; 6 takes twice as long here for 2% fewer bytes
 
@@ -29,32 +28,40 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 
 
-def encode(pixels: Pixels, spec: RenderSpec, facts: Mapping[str, str], version: str) -> bytes:
+def encode(pixels: Pixels, spec: RenderSpec, facts: Facts, version: str) -> bytes:
     """PNG bytes of `pixels`, (height, width, 3).
 
     Three text blocks: `parameters`, which picture tools read; `pixelkiln`, the spec and what ran it, as JSON;
     and XMP with the digital source type.
     """
     tool = f"pixelkiln {version}"
+    image = Image.fromarray(pixels)
     info = PngInfo()
-    info.add_itxt("parameters", _parameters(spec, facts, tool))
-    about = {"spec": spec.wire(), "engine": dict(facts), "version": version}
+    info.add_itxt("parameters", _parameters(spec, image.size, facts, tool))
+    about = {"spec": spec.wire(), "engine": facts.record(), "version": version}
     info.add_itxt("pixelkiln", json.dumps(about, ensure_ascii=False, sort_keys=True))
     info.add_itxt("XML:com.adobe.xmp", _XMP.format(tool=quoteattr(tool)))
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", pnginfo=info, compress_level=COMPRESSION)
+    image.save(out, "PNG", pnginfo=info, compress_level=COMPRESSION)
     return out.getvalue()
 
 
-def _parameters(spec: RenderSpec, facts: Mapping[str, str], tool: str) -> str:
-    """The line that image managers parse: the prompt, then comma-separated settings."""
+def _parameters(spec: RenderSpec, size: tuple[int, int], facts: Facts, tool: str) -> str:
+    """The prompt, then one line of settings, as AUTOMATIC1111's web UI writes them and others read them."""
+    guided = {"CFG scale": f"{facts.guidance:g}"} if facts.guidance > 1 else {}
     settings = {
-        "Steps": facts.get("steps", spec.steps),
-        "Sampler": facts.get("scheduler", "default"),
-        "CFG scale": spec.guidance,
+        "Steps": facts.steps,
+        "Sampler": facts.scheduler,
+        **guided,
         "Seed": spec.seed,
-        "Size": f"{spec.width}x{spec.height}",
+        "Size": f"{size[0]}x{size[1]}",
         "Model": f"{spec.model} {spec.quantization}",
         "Version": tool,
     }
-    return f"{spec.prompt}\n" + ", ".join(f"{k}: {v}" for k, v in settings.items() if v is not None)
+    return f"{spec.prompt}\n" + ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items())
+
+
+def _quoted(value: object) -> str:
+    """A value as JSON where it holds what separates settings."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(",:\n") else text

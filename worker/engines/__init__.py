@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from pixelkiln.worker.engines.blas import use_openblas
 from pixelkiln.worker.engines.engine import Engine, Estimate
+from pixelkiln.worker.engines.families import family_in
 
 
 def device() -> str:
@@ -26,25 +26,14 @@ def load(
 ) -> Engine:
     """The engine for a checkpoint folder, its weights in memory.
 
-    `budget` bounds what it may hold, in bytes. `arithmetic` is bfloat16, float16 or float32, by default what
-    suits the device. `calibrations` is a folder that keeps what was measured of this machine. Raises
-    CheckpointError. MLX is imported here, so the caller's thread must be the one that renders.
+    `budget` bounds what it may hold, in bytes; the rest as of Family. Raises CheckpointError. MLX is imported
+    here, so the caller's thread must be the one that renders.
     """
     use_openblas()
-    from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-
-    return HiDreamEngine.load(folder, budget, _dtype(arithmetic), calibrations=calibrations)
+    return family_in(folder).load(folder, budget, arithmetic, calibrations)
 
 
 def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | None = None) -> Estimate:
     """What renders with a checkpoint folder need, told without loading it; arguments as of `load`."""
     use_openblas()
-    from pixelkiln.worker.engines.hidream.estimate import Estimate as HiDreamEstimate
-
-    return HiDreamEstimate(folder, _dtype(arithmetic), calibrations=calibrations)
-
-
-def _dtype(arithmetic: str | None) -> Any:
-    import mlx.core as mx
-
-    return {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32, None: None}[arithmetic]
+    return family_in(folder).estimate(folder, arithmetic, calibrations)

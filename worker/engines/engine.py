@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -16,12 +16,37 @@ Pixels = NDArray[np.uint8]  # (height, width, 3), RGB
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What made one picture: the model in memory, and how it was sampled."""
+
+    engine: str  # the family
+    model: str
+    recipe: str
+    bits: int  # of quantised weights; 16: none are
+    source: str
+    revision: str
+    digest: str  # of the weights
+    versions: Mapping[str, str]  # of the packages that computed
+    device: str
+    arithmetic: str
+    linears: str  # how quantised weights were multiplied
+    steps: int
+    guidance: float  # above 1 a second, unconditional branch ran
+    scheduler: str
+
+    def record(self) -> dict[str, str]:
+        """As PNG and sidecar hold it: flat, and text throughout."""
+        names = [one.name for one in fields(self) if one.name != "versions"]
+        return {**{name: str(getattr(self, name)) for name in names}, **self.versions}
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One finished part of a render: index 0 is the prompt's prefix, 1 … total are denoising steps.
 
     `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call
-    it on the render thread, before asking for the next step. The last step carries the `pixels`, and the
-    seconds its decoding took beyond the step itself.
+    it on the render thread, before asking for the next step. The last step carries the `pixels`, the `facts`
+    of what made them, and the seconds its decoding took beyond the step itself.
     """
 
     index: int
@@ -29,6 +54,7 @@ class Step:
     seconds: float
     preview: Callable[[], Pixels] | None = None
     pixels: Pixels | None = None
+    facts: Facts | None = None
     decode_seconds: float = 0.0
 
 
@@ -42,8 +68,6 @@ class Estimate(Protocol):
 
 class Engine(Protocol):
     """A model in memory. Load, render and close it on one thread."""
-
-    facts: Mapping[str, str]  # what a sidecar records: recipe, digest, versions, device, arithmetic
 
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
         """Yield one Step per finished part; closing the iterator stops the render.

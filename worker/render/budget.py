@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
@@ -16,7 +17,6 @@ from pixelkiln.worker.host import machine
 GIB = 2**30
 OWN = 160 * 2**20  # bytes the process grows by beside models and pictures: mlx-vlm, connections, fragments
 HANDLED = 52  # bytes a pixel while pictures are checked, encoded, stored and wait for that: worker.delivery
-KEPT_ASPECT = 2048 * 2048  # pixels, at most, of a picture that takes its reference's proportions
 SIDES = (2048, 1792, 1536, 1280, 1024, 768, 512, 384, 256, 128, 64)  # pixels, of squares offered instead
 
 
@@ -48,7 +48,7 @@ class Budget:
 
         Raises CheckpointError.
         """
-        pixels = KEPT_ASPECT if spec.keep_aspect else spec.width * spec.height
+        pixels = CATALOGUE[spec.model].max_pixels if spec.keep_aspect else spec.width * spec.height
         model = (engine or self._estimate(f"{spec.model}:{spec.quantization}")).bytes_needed(spec)
         return self._own + HANDLED * pixels + model
 
@@ -57,14 +57,14 @@ class Budget:
         needed = self.needed(spec, engine)
         if needed <= self.total:
             return
-        sides = [side for side in SIDES if side < max(spec.width, spec.height)]
-        squares = [f"{side} x {side}" for side in sides if self._fits(spec, engine, width=side, height=side)]
+        sides = [side for side in squares(spec.model) if side < max(spec.width, spec.height)]
+        fitting = [f"{side} x {side}" for side in sides if self._fits(spec, engine, width=side, height=side)]
         lighter = [
             one.quantization
             for one in self._served.values()
             if one.model == spec.model and self._fits(spec, None, quantization=one.quantization)
         ]
-        offers = [", ".join(squares[:3]), lighter and f"{', '.join(lighter)} weights"]
+        offers = [", ".join(fitting[:3]), lighter and f"{', '.join(lighter)} weights"]
         raise TooLargeError(
             needed,
             f"{spec.width} x {spec.height} at {spec.quantization} needs {needed / GIB:.2f} GiB; this worker"
@@ -85,7 +85,7 @@ class Budget:
         found = {}
         for kind, one in self._served.items():
             spec = RenderSpec.parse({"prompt": "x", "model": one.model, "quantization": one.quantization})
-            fitting = (side for side in SIDES if self._fits(spec, None, width=side, height=side))
+            fitting = (side for side in squares(one.model) if self._fits(spec, None, width=side, height=side))
             found[kind] = next(fitting, 0)
         return found
 
@@ -110,3 +110,8 @@ class Budget:
                 raise CheckpointError(f"{folder}: {type(error).__name__}: {error}") from error
             self._estimates[kind] = found
         return self._estimates[kind]
+
+
+def squares(model: str) -> list[int]:
+    """Sides of the squares that are offered of a model, largest first."""
+    return [side for side in SIDES if CATALOGUE[model].fits(side, side)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import Pixels
+from pixelkiln.worker.engines.engine import Facts, Pixels
 from pixelkiln.worker.queue.claims import Claim
 
 
@@ -25,5 +24,5 @@ class Rendered:
     steps: list[float]
     decode: float
     memory: Memory
-    facts: Mapping[str, str]
+    facts: Facts
     events: list[dict[str, Any]]

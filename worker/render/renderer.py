@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
@@ -98,7 +99,7 @@ class Renderer:
         events = self._health.rendered(size, steps, memory.swap_ins)
         for event in events:
             log.warning("job %s: %s", claim.job_id, event)
-        if last.pixels is None:
+        if last.pixels is None or last.facts is None:
             raise EngineError("the engine's last step brought no picture")
         return Rendered(
             claim=claim,
@@ -110,7 +111,7 @@ class Renderer:
             steps=steps,
             decode=last.decode_seconds,
             memory=memory,
-            facts=engine.facts,
+            facts=last.facts,
             events=events,
         )
 
@@ -168,12 +169,14 @@ class Renderer:
             )
             return
         log.warning("%d jobs failed in a row; rendering a canary", FAILURES)
-        model = self._resident.model
-        spec = RenderSpec(prompt="a canary", model=model, width=CANARY_SIDE, height=CANARY_SIDE, seed=1)
+        model = CATALOGUE[self._resident.model]
+        side = model.nearest(CANARY_SIDE)
+        spec = RenderSpec(prompt="a canary", model=model.name, width=side, height=side, seed=1)
         try:
             with self._watched("a canary"):
                 pixels = [step.pixels for step in self._engine.render(spec)][-1]
-            found = "" if pixels is not None and not check(pixels).warnings else "its picture shows nothing"
+            shows = pixels is not None and not check(pixels, model.grid).warnings
+            found = "" if shows else "its picture shows nothing"
         except Exception as error:  # whatever it is, it is the answer
             found = f"{type(error).__name__}: {error}"
         if found:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pixelkiln.jobs import Kiln, Settings, SpecError, keys
 from pixelkiln.jobs.storage.pictures import MAX_DECODED, read_picture
-from pixelkiln.worker.engines.hidream.manifest import digest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.service import Service
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -1,142 +1,55 @@
-"""Measures from how many rows of input on it is faster to dequantise a weight and multiply than to multiply
-by the quantised one.
-
-The two round differently, so the choice is made once per chip, MLX version, weights and arithmetic, and kept:
-a job then repeats to the byte.
-"""
+"""Which layer of HiDream-O1 tells how quantised weights multiply faster, see checkpoints.calibrate."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 
 import mlx.core as mx
 import numpy as np
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints import calibrate as shared
+from pixelkiln.worker.engines.checkpoints.calibrate import Choice, Probe
+from pixelkiln.worker.engines.checkpoints.stored import Stored
+from pixelkiln.worker.engines.checkpoints.weights import Weights
+from pixelkiln.worker.engines.hidream.checkpoint import tensors
 from pixelkiln.worker.engines.hidream.config import Config, TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Layer
 from pixelkiln.worker.engines.hidream.rope import rotation
-from pixelkiln.worker.engines.hidream.shards import write_json
-
-NEVER = 2**31  # rows that no input has
-ROWS = (64, 256, 1024)  # tokens of a prompt … of a picture; what holds for the last holds for more
-REPEATS = 3
-
-Choice = tuple[int, str]  # `dequantize_from`, see layers.Quantized, and how a sidecar names it
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What was measured on one decoder layer, and the choice that follows."""
-
-    dequantize_from: int  # see layers.Quantized
-    seconds: Mapping[str, tuple[float, float]]  # by rows: quantised multiply, dequantise and multiply
-
-    @property
-    def said(self) -> str:
-        """The choice, as a sidecar names it."""
-        if self.dequantize_from == 0:
-            return "dequantised"
-        if self.dequantize_from == NEVER:
-            return "quantised"
-        return f"dequantised from {self.dequantize_from} rows"
 
 
 def known(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice | None:
-    """A checkpoint's `dequantize_from` and how a sidecar names it; None where it is still to be measured.
-
-    Without a `cache` nothing is measured: weights are dequantised.
-    """
-    stored = Weights(folder, dtype).stored
-    middle = _middle(config)
-    if not any(name.startswith(middle) and name.endswith(".scales") for name in stored):
-        return 0, "dense"
-    if cache is None:
-        return 0, "dequantised"
-    kept = _kept(_path(cache, dtype, digest))
-    return None if kept is None else (kept.dequantize_from, kept.said)
+    """See checkpoints.calibrate.known."""
+    return shared.known(cache, _quantised(tensors(folder), config), dtype, digest)
 
 
 def choose(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice:
-    """What is `known`, or measured now and kept in `cache`, as where a file there cannot be read."""
-    choice = known(cache, folder, config, dtype, digest)
-    if choice is not None:
-        return choice
-    assert cache is not None
-    found = measured(
-        lambda dequantize_from: Layer(
-            Weights(folder, dtype, dequantize_from), _middle(config)[:-1], config.text
-        ),
-        config.text,
-        dtype,
-    )
-    cache.mkdir(parents=True, exist_ok=True)
-    path = _path(cache, dtype, digest)
-    partial = path.with_suffix(".partial")
-    write_json(partial, {**_key(dtype, digest), **asdict(found)})
-    partial.replace(path)
-    return found.dequantize_from, found.said
+    """See checkpoints.calibrate.choose; the decoder's middle layer is measured."""
+    stored = tensors(folder)
+
+    def probe(dequantize_from: int) -> Probe:
+        weights = Weights(folder, stored, dtype, dequantize_from)
+        return run(Layer(weights, _middle(config)[:-1], config.text), config.text, dtype)
+
+    return shared.choose(cache, _quantised(stored, config), dtype, digest, probe)
+
+
+def run(layer: Layer, config: TextConfig, dtype: mx.Dtype) -> Probe:
+    """A decoder layer, to be run on random rows."""
+
+    def prepared(rows: int) -> Callable[[], mx.array]:
+        x = mx.random.normal((rows, config.hidden_size), dtype, key=mx.random.key(0))
+        turn = rotation(np.tile(np.arange(rows, dtype=np.int32), (3, 1)), config)
+        mx.eval(x)
+        return lambda: layer(x, turn, None, None)[0]
+
+    return prepared
+
+
+def _quantised(stored: Mapping[str, Stored], config: Config) -> bool:
+    middle = _middle(config)
+    return any(name.startswith(middle) and name.endswith(".scales") for name in stored)
 
 
 def _middle(config: Config) -> str:
     return f"model.language_model.layers.{config.text.num_hidden_layers // 2}."
-
-
-def _key(dtype: mx.Dtype, digest: str) -> dict[str, str]:
-    return {
-        "chip": str(mx.device_info()["device_name"]),
-        "device": str(mx.default_device()),
-        "mlx": version("mlx"),
-        "arithmetic": str(dtype),
-        "digest": digest,
-    }
-
-
-def _path(cache: Path, dtype: mx.Dtype, digest: str) -> Path:
-    key = json.dumps(_key(dtype, digest)).encode()
-    return cache / f"{hashlib.sha256(key).hexdigest()[:16]}.json"
-
-
-def measured(layer: Callable[[int], Layer], config: TextConfig, dtype: mx.Dtype) -> Calibration:
-    """Time one layer both ways; `layer` builds it with a `dequantize_from`."""
-    ways = [_timed(layer(dequantize_from), config, dtype) for dequantize_from in (NEVER, 0)]
-    seconds = dict(zip(map(str, ROWS), zip(*ways, strict=True), strict=True))
-    found = NEVER
-    for rows in reversed(ROWS):
-        quantised, dequantised = seconds[str(rows)]
-        if quantised < dequantised:
-            break
-        found = rows if rows > ROWS[0] else 0
-    return Calibration(found, seconds)
-
-
-def _timed(layer: Layer, config: TextConfig, dtype: mx.Dtype) -> list[float]:
-    return [_seconds(layer, rows, config, dtype) for rows in ROWS]
-
-
-def _seconds(layer: Layer, rows: int, config: TextConfig, dtype: mx.Dtype) -> float:
-    x = mx.random.normal((rows, config.hidden_size), dtype, key=mx.random.key(0))
-    turn = rotation(np.tile(np.arange(rows, dtype=np.int32), (3, 1)), config)
-    mx.eval(x, layer(x, turn, None, None)[0])
-    taken = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        mx.eval(layer(x, turn, None, None)[0])
-        taken.append(time.perf_counter() - started)
-    return median(taken)
-
-
-def _kept(path: Path) -> Calibration | None:
-    try:
-        data = json.loads(path.read_bytes())
-        seconds = {rows: (float(one), float(other)) for rows, (one, other) in data["seconds"].items()}
-        return Calibration(int(data["dequantize_from"]), seconds)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixelkiln.worker.engines.checkpoints.files import read_json
 from pixelkiln.worker.engines.engine import CheckpointError
 
 PATCH = 32  # pixels: the side of the square that one generated token stands for
@@ -88,16 +88,3 @@ def _text(data: Mapping[str, Any]) -> TextConfig:
 def _section(values: Any) -> tuple[int, int, int]:
     t, h, w = (int(value) for value in values)
     return t, h, w
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON object of a checkpoint folder. Raises CheckpointError that names the file."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return data

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.elementwise import fused
-from pixelkiln.worker.engines.hidream.layers import RMSNorm
-from pixelkiln.worker.engines.hidream.pacing import AHEAD, Pace
 from pixelkiln.worker.engines.hidream.rope import Rotation
+from pixelkiln.worker.engines.mlx.elementwise import fused
+from pixelkiln.worker.engines.mlx.layers import RMSNorm
+from pixelkiln.worker.engines.mlx.pacing import AHEAD, Pace
 
 Mask = mx.array | str | None  # (tokens, keys) True where attended, or 'causal', or all
 KeysValues = tuple[mx.array, mx.array]  # each (1, key-value heads, tokens, head_dim), keys already rotated

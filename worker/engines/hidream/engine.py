@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,15 +15,13 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Step
+from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.calibrate import choose
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
-from pixelkiln.worker.engines.hidream.limits import limits
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.noise import seeded
 from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
 from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
@@ -31,6 +29,8 @@ from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
+from pixelkiln.worker.engines.mlx.limits import limits
+from pixelkiln.worker.engines.mlx.noise import seeded
 
 
 class HiDreamEngine:
@@ -55,23 +55,10 @@ class HiDreamEngine:
             choice = choose(calibrations, folder, config, dtype, manifest.digest)
             self._estimate.learn(choice)
             dequantize_from, linears = choice
-            weights = Weights(folder, dtype, dequantize_from)
+            weights = checkpoint.weights(folder, dtype, dequantize_from)
             self._model: Model | None = Model(folder, config, dtype, weights)
             self._limits = scope.pop_all()
-        self.facts: Mapping[str, str] = {
-            "engine": "hidream",
-            "model": manifest.model,
-            "recipe": manifest.recipe,
-            "bits": str(manifest.bits),
-            "source": manifest.source,
-            "revision": manifest.revision,
-            "digest": manifest.digest,
-            "mlx": version("mlx"),
-            "tokenizers": version("tokenizers"),
-            "device": str(mx.device_info()["device_name"]),
-            "arithmetic": str(dtype).removeprefix("mlx.core."),
-            "linears": linears,
-        }
+        self._linears = linears
 
     @classmethod
     def load(
@@ -95,6 +82,26 @@ class HiDreamEngine:
         """How many prompt prefixes were computed since loading, rather than reused."""
         return self._prefixes.runs
 
+    def facts(self, spec: RenderSpec) -> Facts:
+        """What makes the picture of `spec`."""
+        manifest, recipe = self._estimate.manifest, self._estimate.recipe(spec)
+        return Facts(
+            engine="hidream",
+            model=manifest.model,
+            recipe=manifest.recipe,
+            bits=manifest.bits,
+            source=manifest.source,
+            revision=manifest.revision,
+            digest=manifest.digest,
+            versions={name: version(name) for name in ("mlx", "tokenizers")},
+            device=str(mx.device_info()["device_name"]),
+            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
+            linears=self._linears,
+            steps=recipe.steps,
+            guidance=recipe.guidance,
+            scheduler=recipe.scheduler,
+        )
+
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
         """See Engine.render."""
         if spec.seed is None:
@@ -117,7 +124,8 @@ class HiDreamEngine:
             if index == total:
                 started = time.perf_counter()
                 pixels = blend(to_pixels(state.z, *plan.grid), spec.blend_seams)
-                step = replace(step, pixels=pixels, decode_seconds=time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                step = replace(step, pixels=pixels, facts=self.facts(spec), decode_seconds=seconds)
             yield step
             started = time.perf_counter()
 

@@ -8,23 +8,25 @@ from pathlib import Path
 import mlx.core as mx
 
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.hidream.calibrate import NEVER, Choice, known
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, Choice
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.hidream.calibrate import known
+from pixelkiln.worker.engines.hidream.checkpoint import tensors
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.manifest import Manifest
 from pixelkiln.worker.engines.hidream.memory import (
-    Backend,
     Load,
     dequantized_bytes,
     prefix_bytes,
-    weight_bytes,
     working_bytes,
 )
-from pixelkiln.worker.engines.hidream.model import UNUSED, default_dtype
+from pixelkiln.worker.engines.hidream.model import UNUSED
 from pixelkiln.worker.engines.hidream.patches import grid
-from pixelkiln.worker.engines.hidream.recipes import FAMILIES, Recipe
+from pixelkiln.worker.engines.hidream.recipes import RECIPES, Recipe
 from pixelkiln.worker.engines.hidream.references import bounds
 from pixelkiln.worker.engines.hidream.vision import TOWER
+from pixelkiln.worker.engines.mlx.arithmetic import default_dtype
+from pixelkiln.worker.engines.mlx.memory import Backend, weight_bytes
 
 PREFIX_CACHE_BYTES = 256 * 2**20  # some 1,800 prompt tokens of the released model in bfloat16
 
@@ -40,10 +42,14 @@ class Estimate:
         calibrations: Path | None = None,
     ) -> None:
         self.manifest = Manifest.read(folder)
+        if self.manifest.recipe not in RECIPES:
+            raise CheckpointError(
+                f"{folder / NAME}: recipe: {self.manifest.recipe!r}; there are {', '.join(RECIPES)}"
+            )
         self.config = Config.read(folder)
         self.dtype = dtype or default_dtype()
         self._prefix_cache_bytes = prefix_cache_bytes
-        stored = Weights(folder, self.dtype).stored
+        stored = tensors(folder)
         self.weights, self._tower = (  # bytes
             weight_bytes([one for name, one in stored.items() if wanted(name)], self.dtype.size)
             for wanted in (lambda name: not name.startswith(UNUSED), lambda name: name.startswith(TOWER))
@@ -85,7 +91,7 @@ class Estimate:
 
     def recipe(self, spec: RenderSpec) -> Recipe:
         """How `spec` is rendered."""
-        recipe = FAMILIES[self.manifest.recipe].choose(len(spec.references))
+        recipe = RECIPES[self.manifest.recipe].choose(len(spec.references))
         if spec.steps is not None:
             recipe = recipe.with_steps(spec.steps)
         if spec.guidance is not None:

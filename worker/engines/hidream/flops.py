@@ -1,14 +1,8 @@
-"""What a step costs in floating-point operations, and how many of them a second this chip can do."""
+"""What a step costs in floating-point operations."""
 
 from __future__ import annotations
 
-import time
-
-import mlx.core as mx
-
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, TextConfig
-
-CEILING_SIDE = 8192
 
 
 def step_flops(config: TextConfig, prompt: int, patches: int, references: int = 0) -> int:
@@ -24,15 +18,3 @@ def step_flops(config: TextConfig, prompt: int, patches: int, references: int = 
     attention = 4 * n * (prompt + n) * queries
     heads = 2 * patches * (hidden // 4) * (PATCH_VALUES + hidden) + 2 * n * hidden * PATCH_VALUES
     return config.num_hidden_layers * (2 * n * layer + attention) + heads
-
-
-def ceiling(dtype: mx.Dtype, side: int = CEILING_SIDE) -> float:
-    """FLOP/s of the fastest of some products of random square matrices."""
-    a, b = (mx.random.normal((side, side), dtype, key=mx.random.key(i)) for i in (0, 1))
-    mx.eval(a, b, a @ b)
-    taken = []
-    for _ in range(5):
-        started = time.perf_counter()
-        mx.eval([a @ b for _ in range(4)])
-        taken.append((time.perf_counter() - started) / 4)
-    return 2 * side**3 / min(taken)

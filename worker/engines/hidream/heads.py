@@ -6,7 +6,7 @@ import math
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 
 FREQUENCIES = 128

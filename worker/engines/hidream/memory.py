@@ -5,37 +5,17 @@ The counts follow the code: what is alive at the widest point of a layer, of a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
-import mlx.core as mx
-
-from pixelkiln.worker.engines.hidream.checkpoint import Stored
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
-from pixelkiln.worker.engines.hidream.pacing import AHEAD
+from pixelkiln.worker.engines.mlx.memory import Backend
+from pixelkiln.worker.engines.mlx.pacing import AHEAD
 
-FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 GROUP = 64  # weights that share a scale and a bias when quantised
 SLACK = 1.1  # over what is counted: small arrays, and what an allocator rounds up
 ALIVE = AHEAD + 4  # layers: those submitted, and what the device has not given back; measured on a GPU
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """What the device adds: an unfused attention's score matrix, and buffers not yet given back.
-
-    A GPU frees an operation's buffers when its command buffer ends: as many as were measured may wait.
-    """
-
-    fused: bool
-    waiting: int  # widest buffers that may be waiting
-
-    @classmethod
-    def current(cls) -> Backend:
-        """Of MLX's default device."""
-        return cls(True, 16) if mx.default_device() == mx.Device(mx.gpu) else cls(False, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +27,6 @@ class Load:
     references: int = 0  # patches of all references
     pads: tuple[int, ...] = ()  # tokens of each reference's vision features
     branches: int = 1  # 2 with guidance
-
-
-def weight_bytes(stored: Iterable[Stored], itemsize: int) -> int:
-    """Bytes of tensors once in memory, floating-point ones at `itemsize`."""
-    return sum(prod(one.shape) * itemsize if one.dtype in FLOATS else one.size for one in stored)
 
 
 def weights_at(config: TextConfig, bits: int) -> int:

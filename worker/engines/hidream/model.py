@@ -7,18 +7,15 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.checkpoints.headers import Headers
+from pixelkiln.worker.engines.checkpoints.weights import Weights
+from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.decoder import Decoder, KeysValues
 from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
 from pixelkiln.worker.engines.hidream.rope import Rotation
 
 UNUSED = ("lm_head.", "model.visual.")  # never run; and read by whoever needs the vision tower
-
-
-def default_dtype() -> mx.Dtype:
-    """Weights and activations are bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slow."""
-    return mx.bfloat16 if mx.default_device() == mx.Device(mx.gpu) else mx.float32
 
 
 class Model:
@@ -31,7 +28,7 @@ class Model:
     def __init__(self, folder: Path, config: Config, dtype: mx.Dtype, weights: Weights | None = None) -> None:
         self.config = config
         self.dtype = dtype
-        weights = weights or Weights(folder, dtype)
+        weights = weights or checkpoint.weights(folder, dtype)
         hidden = config.text.hidden_size
         self.decoder = Decoder(weights, config.text)
         self.timestep = TimestepEmbedder(weights, hidden)
@@ -47,3 +44,13 @@ class Model:
         `tokens` are embeddings in sequence order: the timestep's, the target's patches, the references'.
         """
         return self.pixels_out(self.decoder.step(mx.concatenate(list(tokens)), rotation, prefix))
+
+
+def checked(folder: Path) -> Headers:
+    """A folder's headers, held against its config.
+
+    Raises CheckpointError for a tensor that is missing, misshapen or no part of the model.
+    """
+    headers = Headers(folder, checkpoint.tensors(folder))
+    Model(folder, Config.read(folder), mx.bfloat16, headers)
+    return headers

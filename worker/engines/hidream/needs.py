@@ -8,8 +8,8 @@ from math import prod
 from typing import Any
 
 from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.configs import CONFIGS
 from pixelkiln.worker.engines.hidream.memory import (
-    Backend,
     Load,
     dequantized_bytes,
     prefix_bytes,
@@ -17,8 +17,8 @@ from pixelkiln.worker.engines.hidream.memory import (
     working_bytes,
 )
 from pixelkiln.worker.engines.hidream.patches import grid
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
 from pixelkiln.worker.engines.hidream.references import bounds
+from pixelkiln.worker.engines.mlx.memory import Backend
 
 Size = tuple[int, int]  # width, height in pixels
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from pixelkiln.worker.engines.hidream.decoder import Added
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.noise import Noise
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
 from pixelkiln.worker.engines.hidream.prefixes import Prefix, PrefixCache
 from pixelkiln.worker.engines.hidream.recipes import Recipe
 from pixelkiln.worker.engines.hidream.rope import Positions, Rotation, rotation
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import Features
+from pixelkiln.worker.engines.mlx.noise import Noise
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
 MIN_SIGMA = 0.001

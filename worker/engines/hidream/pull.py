@@ -1,30 +1,16 @@
-"""Fetches a model's weights from the Hugging Face hub, at one commit, resumably."""
+"""Fetches HiDream-O1's weights."""
 
 from __future__ import annotations
 
-import shutil
-from fnmatch import fnmatch
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-import mlx.core as mx
-from httpx2 import HTTPError
-from huggingface_hub import HfApi, snapshot_download
-
-from pixelkiln.worker.engines.engine import CheckpointError, EngineError
-from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.headers import Headers
-from pixelkiln.worker.engines.hidream.manifest import NAME, Manifest, digest
-from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.shards import write_json
+from pixelkiln.worker.engines.checkpoints import pull as shared
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.sources import source_of
+from pixelkiln.worker.engines.hidream.checkpoint import weight_files
+from pixelkiln.worker.engines.hidream.model import checked
 from pixelkiln.worker.engines.hidream.sources import SOURCES
-from pixelkiln.worker.engines.hidream.staging import staged
-
-PATTERNS = ("*.json", "*.jinja", "*.txt", "LICENSE*", "*.safetensors")  # also in folders
-HUB_NOTES = ".cache"  # what the hub's client keeps beside the files, to resume
-
-
-class PullError(EngineError):
-    """The hub could not be reached, or it has no such repository or revision."""
 
 
 def pull(
@@ -35,58 +21,17 @@ def pull(
     revision: str | None = None,
     endpoint: str | None = None,
 ) -> Manifest:
-    """Fetch `model`'s weights into a new folder `target`, check them, and return its kiln.json.
-
-    Without `repo_id` and `revision` what SOURCES names is fetched; a branch or tag is pinned to the commit it
-    stands for now. What an interrupted pull fetched is kept beside `target`, and the next one goes on from
-    there. Raises PullError, and CheckpointError for an unknown model, weights that do not fit their config, a
-    target that exists and a disk too small.
-    """
-    if model not in SOURCES:
-        raise CheckpointError(f"{model} has no known weights: choose one of {', '.join(SOURCES)}")
-    source = SOURCES[model]
-    if revision is None:
-        revision = source.revision if repo_id in (None, source.repo_id) else "main"
-    repo_id = repo_id or source.repo_id
-    if target.exists():
-        raise CheckpointError(f"{target} exists: choose another folder or remove it")
-    try:
-        commit, size = _look_up(repo_id, revision, endpoint)
-        with staged(target, size, keep=True) as folder:
-            snapshot_download(
-                repo_id,
-                revision=commit,
-                local_dir=folder,
-                allow_patterns=list(PATTERNS),
-                endpoint=endpoint,
-            )
-            config, headers = Config.read(folder), Headers(folder)
-            Model(folder, config, mx.bfloat16, headers)  # tells of a tensor missing, misshapen or too many
-            shutil.rmtree(folder / HUB_NOTES, ignore_errors=True)
-            manifest = Manifest(
-                model=model,
-                recipe=source.recipe,
-                bits=min(headers.widths, default=16),  # type: ignore[arg-type]
-                mixed=len(headers.widths) > 1,
-                source=repo_id,
-                revision=commit,
-                digest=digest(folder),
-            )
-            write_json(folder / NAME, manifest.model_dump(by_alias=True))
-    except (HTTPError, OSError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise PullError(
-            f"{repo_id} at {revision}: {said[0]} "
-            "(what was fetched is kept: the same command goes on from there)"
-        ) from error
-    return manifest
+    """See Family.pull; `endpoint` is another hub's address."""
+    return shared.pull(
+        model,
+        source_of(model, SOURCES),
+        target,
+        _inspect,
+        repo_id=repo_id,
+        revision=revision,
+        endpoint=endpoint,
+    )
 
 
-def _look_up(repo_id: str, revision: str, endpoint: str | None) -> tuple[str, int]:
-    """The commit a revision stands for, and the bytes of what would be fetched."""
-    info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision, files_metadata=True)
-    if info.sha is None:
-        raise PullError(f"{repo_id} at {revision}: the hub names no commit")
-    files = info.siblings or []
-    wanted = (one for one in files if any(fnmatch(one.rfilename, pattern) for pattern in PATTERNS))
-    return info.sha, sum(one.size or 0 for one in wanted)
+def _inspect(folder: Path) -> tuple[Collection[int], Iterable[Path]]:
+    return checked(folder).widths, weight_files(folder)

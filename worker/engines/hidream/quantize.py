@@ -1,77 +1,27 @@
-"""Which weights are quantised, to how many bits, and how.
+"""Which of HiDream-O1's weights are quantised.
 
-Only the decoder's linear layers are: heads, embeddings, norms and the vision tower stay in bfloat16.
-`mixed` gives the next wider width to what the picture is most sensitive to: every value and down projection,
-and all linear layers of the first and the last decoder layer.
+Only the decoder's linear layers are: heads, embeddings, norms and the vision tower stay in bfloat16. Mixed
+widths favour what the picture is most sensitive to: every value and down projection, and all linear layers of
+the first and the last decoder layer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 
-import mlx.core as mx
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
 
-from pixelkiln.worker.engines.engine import CheckpointError
-
-WIDTHS = (4, 5, 6, 8)
-GROUP_SIZES = (32, 64, 128)
-
-_WIDER = {4: 5, 5: 6, 6: 8}
 _LINEAR = re.compile(
     r"model\.language_model\.layers\.(\d+)\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.weight"
 )
 _SENSITIVE = (".v_proj.weight", ".down_proj.weight")
 
 
-@dataclass(frozen=True, slots=True)
-class Widths:
-    """A rule: the bits of each tensor by its released name."""
+def widths(bits: int, layers: int, group_size: int = 64, mixed: bool = False) -> Widths:
+    """The rule for a decoder of so many layers. Raises CheckpointError, see Widths."""
 
-    bits: int  # 16 quantises nothing
-    layers: int  # of the decoder
-    group_size: int = 64
-    mixed: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise CheckpointError for a width or a group size that is none of MLX's."""
-        if self.bits not in (*WIDTHS, 16):
-            raise CheckpointError(f"{self.bits} bits: use one of 4, 5, 6, 8, 16")
-        if self.group_size not in GROUP_SIZES:
-            raise CheckpointError(f"groups of {self.group_size}: use one of 32, 64, 128")
-        if self.mixed and self.bits not in _WIDER:
-            raise CheckpointError(f"mixed widths need 4, 5 or 6 bits, not {self.bits}")
-
-    def of(self, name: str) -> int | None:
-        """The bits of one tensor; None: it stays as it is."""
+    def sensitive(name: str) -> bool:
         found = _LINEAR.fullmatch(name)
-        if self.bits == 16 or found is None:
-            return None
-        sensitive = int(found[1]) in (0, self.layers - 1) or name.endswith(_SENSITIVE)
-        return _WIDER[self.bits] if self.mixed and sensitive else self.bits
+        return found is not None and (int(found[1]) in (0, layers - 1) or name.endswith(_SENSITIVE))
 
-    def described(self, names: Iterable[str]) -> dict[str, object]:
-        """What config.json's `quantization` says of these tensors, as mlx-lm writes it."""
-        general: dict[str, object] = {"group_size": self.group_size, "bits": self.bits, "mode": "affine"}
-        others = {name: bits for name in names if (bits := self.of(name)) not in (None, self.bits)}
-        return general | {
-            name.removesuffix(".weight"): {**general, "bits": bits} for name, bits in sorted(others.items())
-        }
-
-
-def quantize(weight: mx.array, group_size: int, bits: int) -> tuple[mx.array, mx.array, mx.array]:
-    """Packed (rows, columns · bits / 32) uint32, and scales and biases (rows, columns / group_size).
-
-    At 8 bits, the rounding of scales and biases to bfloat16 is as large as the quantisation's own: there the
-    integers are chosen anew for the scales and biases as stored, which takes 38% off the error. Below 8 bits
-    it would take off 4% or less.
-    """
-    packed, scales, biases = mx.quantize(weight, group_size, bits)
-    if bits != 8:
-        return packed, scales, biases
-    groups = weight.astype(mx.float32).reshape(*scales.shape, group_size)
-    step, zero = (one.astype(mx.float32)[..., None] for one in (scales, biases))
-    # A group of equal values has no step.
-    levels = mx.round((groups - zero) / mx.where(step == 0, 1.0, step))
-    return mx.clip(levels, 0, 255).astype(mx.uint8).reshape(weight.shape).view(mx.uint32), scales, biases
+    return Widths(bits, lambda name: _LINEAR.fullmatch(name) is not None, sensitive, group_size, mixed)

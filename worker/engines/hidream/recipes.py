@@ -1,4 +1,4 @@
-"""How each model is sampled: a recipe is data, and a family says which recipe a job gets."""
+"""How each model is sampled: a recipe is data, and Recipes say which one a job gets."""
 
 from __future__ import annotations
 
@@ -6,16 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pixelkiln.jobs.errors import SpecError
-from pixelkiln.worker.engines.hidream.schedulers import (
-    Flash,
-    FlowMatch,
-    Schedule,
-    Scheduler,
-    UniPC,
-    euler_schedule,
-    listed,
-    unipc_schedule,
-)
+from pixelkiln.worker.engines.hidream.schedulers import Flash, UniPC, euler_schedule, unipc_schedule
+from pixelkiln.worker.engines.mlx.schedulers import FlowMatch, Schedule, Scheduler, listed
 
 DEV_TIMESTEPS = (
     *(999, 987, 974, 960, 945, 929, 913, 895, 877, 857, 836, 814, 790, 764),
@@ -88,7 +80,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class Recipes:
     """A model's recipes by the number of its references; None: it takes no such job."""
 
     text: Recipe
@@ -106,8 +98,8 @@ class Family:
 _DEV = Recipe("flash", 28, DEV_TIMESTEPS, noise_start=7.5, noise_end=7.5, noise_clip=2.5)
 _FULL = Recipe("unipc", 50, shift=3.0, guidance=5.0)
 
-FAMILIES = {
-    "dev": Family(_DEV, one=Recipe("flow_match", 28, DEV_TIMESTEPS), several=_DEV),
-    "dev-2604": Family(Recipe("flash", 28, DEV_TIMESTEPS, noise_clip=8.0)),
-    "full": Family(_FULL, one=_FULL, several=replace(_FULL, shift=1.0)),
+RECIPES = {
+    "dev": Recipes(_DEV, one=Recipe("flow_match", 28, DEV_TIMESTEPS), several=_DEV),
+    "dev-2604": Recipes(Recipe("flash", 28, DEV_TIMESTEPS, noise_clip=8.0)),
+    "full": Recipes(_FULL, one=_FULL, several=replace(_FULL, shift=1.0)),
 }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.elementwise import fused
+from pixelkiln.worker.engines.mlx.elementwise import fused
 
 Positions = NDArray[np.int32]  # (3, tokens): t, h, w
 

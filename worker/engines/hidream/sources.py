@@ -1,21 +1,8 @@
-"""Where each model's weights are published, at a revision that is known to be what it says."""
+"""Where HiDream-O1's weights are published, at a revision that is known to be what it says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-RecipeName = Literal["dev", "dev-2604", "full"]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A repository on the Hugging Face hub."""
-
-    repo_id: str
-    revision: str  # commit
-    recipe: RecipeName
-
+from pixelkiln.worker.engines.checkpoints.sources import Source
 
 # The authors' own releases, as the model's README names them.
 SOURCES: dict[str, Source] = {

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from pixelkiln.worker.engines.checkpoints.files import read_json
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.config import Config, read_json
+from pixelkiln.worker.engines.hidream.config import Config
 
 
 class Prompts:

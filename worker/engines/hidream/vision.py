@@ -18,9 +18,11 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelkiln.worker.engines.checkpoints.files import read_json
+from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
-from pixelkiln.worker.engines.hidream.config import Config, read_json
+from pixelkiln.worker.engines.hidream import checkpoint
+from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.positions import Grid
 
 TOWER = "model.visual."
@@ -123,7 +125,7 @@ class VisionTower:
                 f"the decoder's hidden_size {self.config.text.hidden_size}"
             )
         tower = import_module(f"{package}.vision").VisionModel(settings)
-        weights = Weights(self.folder, self.dtype)
+        weights = checkpoint.weights(self.folder, self.dtype)
         shapes = {name: array.shape for name, array in dict(tree_flatten(tower.parameters())).items()}
         loaded = [(name, _read(weights, TOWER + name, shape)) for name, shape in shapes.items()]
         tower.load_weights(loaded)

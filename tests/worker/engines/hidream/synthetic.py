@@ -9,6 +9,7 @@ block of one tensor is ever in memory.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -20,11 +21,12 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.checkpoints.random_weights import RandomWeights
+from pixelkiln.worker.engines.checkpoints.shards import Group, Piece, write
 from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.configs import CONFIGS
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.quantize import Widths
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS, RandomWeights
-from pixelkiln.worker.engines.hidream.shards import Group, Piece, write
+from pixelkiln.worker.engines.hidream.quantize import widths
 
 BLOCK = 2**24  # values
 
@@ -33,7 +35,7 @@ class Asked(RandomWeights):
     """Notes what a model asks for, and makes none of it."""
 
     def __init__(self) -> None:
-        super().__init__(Widths(16, 0), mx.bfloat16)
+        super().__init__(widths(16, 0), mx.bfloat16)
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def tensor(self, name: str, shape: Sequence[int]) -> mx.array:
@@ -80,6 +82,7 @@ def main(tiny: Path, target: Path, entries: Sequence[str]) -> None:
         target,
         [Group((piece,), partial(values, piece, i)) for i, piece in enumerate(pieces)],
         lambda *_: None,
+        hashlib.sha256(),
     )
     facts = {"schema": 1, "model": "hidream-o1-dev", "recipe": "dev", "bits": 16, "source": "random"}
     (target / "kiln.json").write_text(json.dumps({**facts, "revision": "0", "digest": "sha256:" + "0" * 64}))

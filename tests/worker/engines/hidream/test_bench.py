@@ -8,20 +8,20 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.checkpoints import calibrate
 from pixelkiln.worker.engines.hidream import bench as benching
-from pixelkiln.worker.engines.hidream import calibrate
-from pixelkiln.worker.engines.hidream.bench import Row, bench, bench_random, random_model
+from pixelkiln.worker.engines.hidream.bench import bench, bench_random, random_model
 from pixelkiln.worker.engines.hidream.config import TextConfig
+from pixelkiln.worker.engines.hidream.configs import CONFIGS
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.flops import step_flops
-from pixelkiln.worker.engines.hidream.layers import Quantized
 from pixelkiln.worker.engines.hidream.memory import weights_at
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.pacing import Pace
 from pixelkiln.worker.engines.hidream.prefixes import size_of
-from pixelkiln.worker.engines.hidream.quantize import Widths
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
+from pixelkiln.worker.engines.hidream.quantize import widths
 from pixelkiln.worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.mlx import timing
+from pixelkiln.worker.engines.mlx.layers import Quantized
 
 SMALL = CONFIGS["small"]
 
@@ -29,7 +29,7 @@ SMALL = CONFIGS["small"]
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "ROWS", (2, 4, 8))
-    monkeypatch.setattr(benching, "WARM_UP", 1)
+    monkeypatch.setattr(timing, "WARM_UP", 1)
 
 
 def test_random_weights_of_each_width_are_measured() -> None:
@@ -55,13 +55,6 @@ def test_a_checkpoint_is_measured(checkpoint: Callable[[str], Path], tmp_path: P
     assert (row.bits, row.linears, row.prompt) == (6, "dequantised", 64)
 
 
-def test_a_row_says_how_near_the_ceiling_it_is() -> None:
-    row = Row(
-        16, "dense", (64, 64), 64, (1.0, 4.0, 2.0), flops=600, ceiling=400.0, weight_bytes=1, peak_bytes=2
-    )
-    assert (row.step, row.spread, row.achieved, row.floor, row.fraction) == (2.0, 1.5, 300.0, 1.5, 0.75)
-
-
 def test_the_released_models_step_costs_what_was_counted() -> None:
     release = CONFIGS["release"]
     assert step_flops(release, 50, 32 * 32) == pytest.approx(15.0e12, rel=0.01)
@@ -77,7 +70,7 @@ def test_the_released_models_step_costs_what_was_counted() -> None:
 def test_random_models_hold_what_the_config_says(bits: int) -> None:
     mx.clear_cache()
     before = mx.get_active_memory()
-    model = random_model(SMALL, Widths(bits, SMALL.num_hidden_layers), mx.bfloat16)
+    model = random_model(SMALL, widths(bits, SMALL.num_hidden_layers), mx.bfloat16)
     held = mx.get_active_memory() - before
     assert held == pytest.approx(weights_at(SMALL, bits), rel=0.05)
     weight = model.decoder.layers[0].down_proj.weight
@@ -88,14 +81,14 @@ def test_random_models_hold_what_the_config_says(bits: int) -> None:
 def test_few_layers_weights_are_dequantised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benching, "PROMPT", 4)
     wide = TextConfig(256, 4096, 6, 4, 2, 16, 64, 1e-6, 5e6, (4, 2, 2))
-    model = random_model(wide, Widths(8, 6), mx.float32)
+    model = random_model(wide, widths(8, 6), mx.float32)
     row = benching.measure(model, wide, 8, "", (64, 64), 1.0, steps=1)
     layer = 4 * (256 * (4 + 2 + 2 + 4) * 16 + 3 * 256 * 4096)  # bytes, dequantised
     assert row.peak_bytes - row.weight_bytes < 2.5 * layer
 
 
 def test_a_prefix_holds_no_more_than_its_keys_and_values() -> None:
-    model = random_model(SMALL, Widths(16, SMALL.num_hidden_layers), mx.float32)
+    model = random_model(SMALL, widths(16, SMALL.num_hidden_layers), mx.float32)
     x = mx.random.normal((200, SMALL.hidden_size), key=mx.random.key(0))
     turn = rotation(np.tile(np.arange(200, dtype=np.int32), (3, 1)), SMALL)
     mx.eval(x, turn.cos, turn.sin)
@@ -119,13 +112,3 @@ def test_pacing_does_not_change_a_picture(tiny_model: Model) -> None:
         np.testing.assert_array_equal(run(0), run(99))
     finally:
         tiny_model.decoder.ahead = kept
-
-
-def test_a_pace_waits_for_the_layer_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    did: list[tuple[str, int]] = []
-    monkeypatch.setattr(mx, "async_eval", lambda x: did.append(("start", x)))
-    monkeypatch.setattr(mx, "eval", lambda x: did.append(("wait", x)))
-    pace = Pace(ahead=1)
-    for layer in range(3):
-        pace(layer)  # type: ignore[arg-type]
-    assert did == [("start", 0), ("start", 1), ("wait", 0), ("start", 2), ("wait", 1)]

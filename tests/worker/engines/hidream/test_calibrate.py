@@ -5,35 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
-from pixelkiln.worker.engines.hidream import calibrate
-from pixelkiln.worker.engines.hidream.calibrate import NEVER, ROWS, choose, measured
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.checkpoints import calibrate
+from pixelkiln.worker.engines.hidream.calibrate import choose
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.layers import Linear, Quantized, stack
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.random_weights import CONFIGS
-
-QUANTISED_FIRST = [  # seconds by rows: quantised multiply, dequantise and multiply; what follows
-    ([1, 1, 1], [2, 2, 2], NEVER, "quantised"),
-    ([2, 2, 2], [1, 1, 1], 0, "dequantised"),
-    ([1, 2, 3], [2, 1, 1], ROWS[1], f"dequantised from {ROWS[1]} rows"),
-    ([1, 1, 3], [2, 2, 1], ROWS[2], f"dequantised from {ROWS[2]} rows"),
-    ([2, 1, 2], [1, 2, 1], ROWS[2], f"dequantised from {ROWS[2]} rows"),
-]
-
-
-@pytest.mark.parametrize(("quantised", "dequantised", "rows", "said"), QUANTISED_FIRST)
-def test_the_choice_follows_what_was_measured(
-    monkeypatch: pytest.MonkeyPatch, quantised: list[int], dequantised: list[int], rows: int, said: str
-) -> None:
-    taken = {NEVER: quantised, 0: dequantised}
-    monkeypatch.setattr(calibrate, "_timed", lambda layer, *_: taken[layer])
-    found = measured(lambda dequantize_from: dequantize_from, CONFIGS["small"], mx.float32)  # type: ignore[arg-type,return-value]
-    assert (found.dequantize_from, found.said) == (rows, said)
 
 
 @pytest.fixture
@@ -64,44 +44,19 @@ def test_a_choice_is_made_once_and_kept(six: Path, tmp_path: Path, monkeypatch: 
     assert len(list(cache.iterdir())) == 3
 
 
+def linears(engine: HiDreamEngine) -> str:
+    return engine.facts(RenderSpec(prompt="a hen")).linears
+
+
 def test_an_engine_names_how_it_multiplies(
     six: Path, checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert HiDreamEngine.load(checkpoint("dev"), calibrations=tmp_path / "none").facts["linears"] == "dense"
+    assert linears(HiDreamEngine.load(checkpoint("dev"), calibrations=tmp_path / "none")) == "dense"
     assert not (tmp_path / "none").exists()
-    assert HiDreamEngine.load(six).facts["linears"] == "dequantised"
+    assert linears(HiDreamEngine.load(six)) == "dequantised"
     monkeypatch.setattr(calibrate, "_timed", lambda layer, *_: [1.0, 2.0, 3.0])
     chosen = HiDreamEngine.load(six, calibrations=tmp_path / "cache")
-    assert chosen.facts["linears"] == "dequantised"  # of equals, what needs no quantised kernel
-
-
-def test_both_ways_agree() -> None:
-    weight = mx.random.normal((96, 128), key=mx.random.key(1))
-    x = mx.random.normal((5, 128), key=mx.random.key(2))
-    for bits in (4, 5, 6, 8):
-        packed = mx.quantize(weight, 64, bits)
-        one, other = (Linear(Quantized(*packed, 64, bits, at))(x) for at in (0, NEVER))
-        np.testing.assert_allclose(one, other, atol=2e-5)
-        exact = x @ mx.dequantize(*packed, 64, bits).T
-        assert mx.array_equal(Linear(Quantized(*packed, 64, bits, 5))(x), exact)
-
-
-def test_stacked_weights_multiply_as_they_do_apart() -> None:
-    x = mx.random.normal((3, 128), key=mx.random.key(0))
-    weights = [mx.random.normal((rows, 128), key=mx.random.key(rows)) for rows in (32, 64, 96)]
-    kinds = {
-        "dense": (list(weights), 1),
-        "alike": ([Quantized(*mx.quantize(one, 64, 6), 64, 6) for one in weights], 1),
-        "mixed": (
-            [Quantized(*mx.quantize(w, 64, b), 64, b) for w, b in zip(weights, (6, 6, 8), strict=True)],
-            2,
-        ),
-    }
-    for matrices, parts in kinds.values():
-        stacked = stack(matrices)
-        assert len(stacked.parts) == parts
-        for ours, matrix in zip(stacked(x), matrices, strict=True):
-            np.testing.assert_allclose(ours, Linear(matrix)(x), atol=1e-5)
+    assert linears(chosen) == "dequantised"  # of equals, what needs no quantised kernel
 
 
 def test_a_model_loads_within_a_tenth_of_its_weights(

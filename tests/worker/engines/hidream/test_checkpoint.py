@@ -14,8 +14,8 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.layers import Quantized
 from pixelkiln.worker.engines.hidream.model import Model
+from pixelkiln.worker.engines.mlx.layers import Quantized
 
 
 def load(folder: Path) -> Model:

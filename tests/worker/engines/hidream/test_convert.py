@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -14,14 +13,14 @@ import pytest
 from PIL import Image
 
 from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.checkpoints.quantize import quantize
+from pixelkiln.worker.engines.checkpoints.staging import staged
+from pixelkiln.worker.engines.checkpoints.stored import INDEX, Stored
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream import manifest
-from pixelkiln.worker.engines.hidream.checkpoint import INDEX, Weights, weight_files
+from pixelkiln.worker.engines.hidream.checkpoint import digest, tensors, weight_files
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.manifest import Manifest
-from pixelkiln.worker.engines.hidream.quantize import quantize
-from pixelkiln.worker.engines.hidream.staging import staged
 
 
 def picture(folder: Path, *references: Image.Image) -> bytes:
@@ -67,8 +66,8 @@ def community(folder: Path) -> Path:
     return folder
 
 
-def stored(folder: Path) -> dict[str, Any]:
-    return Weights(folder, mx.bfloat16).stored
+def stored(folder: Path) -> dict[str, Stored]:
+    return tensors(folder)
 
 
 def test_sixteen_bits_keep_every_picture(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_mixed_widths_follow_their_rule(checkpoint: Callable[[str], Path], tmp_p
     made = convert(checkpoint("full"), tmp_path / "mixed", 4, mixed=True, group_size=32)
     assert made.mixed
     layers = HiDreamEngine.load(tmp_path / "mixed", dtype=mx.float32)
-    assert layers.facts["bits"] == "4"
+    assert layers.facts(RenderSpec(prompt="a red fox")).bits == 4
     words = {name: one.shape[-1] for name, one in stored(tmp_path / "mixed").items() if one.dtype == "U32"}
     assert words["model.language_model.layers.0.self_attn.q_proj.weight"] == 64 * 5 // 32
     assert words["model.language_model.layers.1.self_attn.q_proj.weight"] == 64 * 4 // 32
@@ -147,12 +146,12 @@ def test_shards_are_indexed_and_the_digest_is_the_folders(
     assert len(weight_files(tmp_path / "many")) > 2
     index = json.loads((tmp_path / "many" / INDEX).read_bytes())
     assert index["metadata"]["total_size"] == seen[-1][1] == seen[-1][2]
-    assert made.digest == manifest.digest(tmp_path / "many")
+    assert made.digest == digest(tmp_path / "many")
     assert Manifest.read(tmp_path / "many") == made
     assert (made.source, made.revision) == ("test", "0")
     convert(source, tmp_path / "one", 6)
     assert picture(tmp_path / "many") == picture(tmp_path / "one")
-    assert convert(tmp_path / "many", tmp_path / "again", 6).digest == manifest.digest(tmp_path / "one")
+    assert convert(tmp_path / "many", tmp_path / "again", 6).digest == digest(tmp_path / "one")
 
 
 def test_float32_becomes_bfloat16(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
@@ -163,7 +162,7 @@ def test_float32_becomes_bfloat16(checkpoint: Callable[[str], Path], tmp_path: P
     mx.save_safetensors(
         str(source / "model.safetensors"), {name: one.astype(mx.float32) for name, one in weights.items()}
     )
-    assert convert(source, tmp_path / "got", 6).digest == manifest.digest(tmp_path / "want")
+    assert convert(source, tmp_path / "got", 6).digest == digest(tmp_path / "want")
 
 
 def test_a_source_without_kiln_json_needs_a_model(copied: Path, tmp_path: Path) -> None:
@@ -233,7 +232,8 @@ def test_two_conversions_to_one_folder_do_not_mix(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pixelkiln.worker.engines.hidream import convert
+from pixelkiln.worker.engines.checkpoints import convert
+from pixelkiln.worker.engines.hidream import convert as hidream
 write_json = convert.write_json
 
 def attempt(at):
@@ -250,7 +250,7 @@ def attempt(at):
         write_json(*args)
 
     convert.write_json = late
-    convert.convert(Path(sys.argv[1]), Path(sys.argv[2]), 6, shard_bytes=200_000, progress=here)
+    hidream.convert(Path(sys.argv[1]), Path(sys.argv[2]), 6, shard_bytes=200_000, progress=here)
 
 for at in map(int, sys.argv[3:]):
     child = os.fork()
@@ -274,7 +274,7 @@ def test_killing_a_conversion_leaves_no_folder_that_loads(
     subprocess.run([sys.executable, "-c", KILLED, source, target, *points], check=True)
     with pytest.raises(CheckpointError):
         HiDreamEngine.load(target)
-    assert convert(source, target, 6).digest == manifest.digest(target)
+    assert convert(source, target, 6).digest == digest(target)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 

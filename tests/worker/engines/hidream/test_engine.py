@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,13 @@ def test_a_folder_without_kiln_json_says_what_to_run(tiny: Path) -> None:
         HiDreamEngine.load(tiny)
 
 
+def test_a_recipe_that_is_not_hidreams_is_named(copied: Path) -> None:
+    path = copied / "kiln.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"recipe": "turbo"}))
+    with pytest.raises(CheckpointError, match=r"kiln\.json: recipe: 'turbo'; there are dev, dev-2604, full$"):
+        HiDreamEngine.load(copied)
+
+
 def test_a_closed_engine_says_so(checkpoint: Callable[[str], Path]) -> None:
     engine = HiDreamEngine.load(checkpoint("dev"))
     engine.close()
@@ -152,10 +160,35 @@ def test_a_closed_engine_says_so(checkpoint: Callable[[str], Path]) -> None:
         next(iter(engine.render(spec())))
 
 
-def test_facts_are_text(engine: HiDreamEngine) -> None:
-    assert engine.facts["recipe"] == "dev"
-    assert engine.facts["arithmetic"] == "float32"
-    assert all(isinstance(value, str) and value for value in engine.facts.values())
+def test_the_last_step_tells_what_ran(checkpoint: Callable[[str], Path]) -> None:
+    reference = Image.new("RGB", (64, 64), "red")
+    dev, full = (HiDreamEngine.load(checkpoint(recipe), dtype=mx.float32) for recipe in ("dev", "full"))
+
+    def ran(engine: HiDreamEngine, references: int = 0, **fields: Any) -> tuple[int, float, str]:
+        job = spec(references=["0" * 64] * references, **fields)
+        *before, last = engine.render(job, [reference] * references)
+        assert all(step.facts is None for step in before)
+        assert last.facts == engine.facts(job)
+        assert last.facts is not None
+        assert last.facts.steps == len(before) == last.total
+        return last.facts.steps, last.facts.guidance, last.facts.scheduler
+
+    assert ran(dev) == (28, 0.0, "flash")
+    assert ran(dev, 1) == (28, 0.0, "flow_match")
+    assert ran(dev, steps=3) == (3, 0.0, "flash")
+    assert ran(full, steps=4) == (4, 5.0, "unipc")
+    assert ran(full, steps=5, guidance=1.0) == (5, 1.0, "unipc")
+
+
+def test_facts_are_text_in_a_record(engine: HiDreamEngine) -> None:
+    facts = engine.facts(spec())
+    record = facts.record()
+    assert (facts.recipe, facts.arithmetic, facts.bits) == ("dev", "float32", 16)
+    assert all(isinstance(value, str) and value for value in record.values())
+    assert list(record) == [
+        *("engine", "model", "recipe", "bits", "source", "revision", "digest", "device", "arithmetic"),
+        *("linears", "steps", "guidance", "scheduler", "mlx", "tokenizers"),
+    ]
 
 
 def test_memory_is_flat(engine: HiDreamEngine) -> None:

@@ -16,7 +16,7 @@ from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.pipeline import Conditions, Plan, predict, prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
-from pixelkiln.worker.engines.hidream.recipes import FAMILIES
+from pixelkiln.worker.engines.hidream.recipes import RECIPES
 from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.hidream.tokens import Prompts
@@ -71,7 +71,7 @@ def test_text_to_image(random_checkpoint: Callable[..., Path], text: dict[str, o
     folder = random_checkpoint(token_shift=11, **text)
     config = Config.read(folder)
     model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
-    plan = prepare(model, prompts, PrefixCache(2**24), FAMILIES["dev"].text, "an old tram", (3, 2))
+    plan = prepare(model, prompts, PrefixCache(2**24), RECIPES["dev"].text, "an old tram", (3, 2))
     z = 8 * mx.random.normal((6, 3072), key=mx.random.key(1))
     cached, full = predict(model, plan, plan.branches[0], z, 5), full_forward(model, plan, z, 5, None)
     assert cached.shape == (7, 3072)
@@ -98,7 +98,7 @@ def test_references(
         Image.fromarray(noise.integers(0, 256, (height, width, 3), np.uint8)) for width, height in sizes
     ]
     found = conditions(VisionTower(folder, config, mx.float32), arrange(pictures, (160, 64)).pictures)
-    plan = prepare(model, prompts, PrefixCache(2**24), FAMILIES["dev"].text, "a tram", (2, 3), found)
+    plan = prepare(model, prompts, PrefixCache(2**24), RECIPES["dev"].text, "a tram", (2, 3), found)
     z = 8 * mx.random.normal((6, 3072), key=mx.random.key(1))
     cached, full = predict(model, plan, plan.branches[0], z, 9), full_forward(model, plan, z, 9, found)
     assert len(cached) == 7 + sum(rows * columns for rows, columns in found.grids)

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from pixelkiln.jobs.spec import Box, RenderSpec
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
+from pixelkiln.worker.engines.hidream.checkpoint import tensors
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.memory import weight_bytes, weights_at
+from pixelkiln.worker.engines.hidream.memory import weights_at
+from pixelkiln.worker.engines.mlx.memory import weight_bytes
 
 WIDE = {"hidden_size": 128, "intermediate_size": 768, "num_attention_heads": 8, "head_dim": 32}
 WIDE |= {"rope_scaling": {"mrope_section": [6, 5, 5]}}
@@ -64,7 +65,7 @@ def test_a_kept_aspect_counts_as_the_largest_picture(engine: HiDreamEngine) -> N
 
 
 def test_weights_by_bits_agree_with_the_files(tiny: Path) -> None:
-    stored = Weights(tiny, mx.bfloat16).stored
+    stored = tensors(tiny)
     used = [one for name, one in stored.items() if not name.startswith(("lm_head.", "model.visual."))]
     counted = weights_at(Config.read(tiny).text, 16)
     assert counted == pytest.approx(weight_bytes(used, 2), rel=0.01)  # norms and biases are not counted

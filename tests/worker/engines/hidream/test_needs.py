@@ -5,9 +5,10 @@ import pytest
 
 from pixelkiln.worker.engines.hidream import bench
 from pixelkiln.worker.engines.hidream.config import Config, TextConfig
-from pixelkiln.worker.engines.hidream.memory import Backend, weights_at
+from pixelkiln.worker.engines.hidream.memory import weights_at
 from pixelkiln.worker.engines.hidream.needs import JOBS, RELEASE_VISION, Job, needed, table, tower_bytes
-from pixelkiln.worker.engines.hidream.quantize import Widths
+from pixelkiln.worker.engines.hidream.quantize import widths
+from pixelkiln.worker.engines.mlx.memory import Backend
 
 GB = 1e9
 
@@ -15,7 +16,7 @@ GB = 1e9
 @pytest.mark.parametrize(("bits", "size"), [(16, (256, 192)), (8, (128, 96)), (4, (256, 192))])
 def test_what_is_computed_bounds_what_is_measured(bits: int, size: tuple[int, int]) -> None:
     text = TextConfig(256, 512, 4, 8, 4, 32, 300, 1e-6, 5e6, (6, 5, 5))
-    model = bench.random_model(text, Widths(bits, 4), mx.float32)
+    model = bench.random_model(text, widths(bits, 4), mx.float32)
     row = bench.measure(model, text, bits, "", size, 1.0, steps=1)
     cpu = Backend(fused=False, waiting=4)
     count = needed(Config(text, {}, 0, 1, 2), Job(""), size, bits, cpu, prompt=bench.PROMPT, itemsize=4)

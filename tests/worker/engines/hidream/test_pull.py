@@ -13,10 +13,12 @@ from urllib.parse import urlparse
 
 import pytest
 
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.engines.checkpoints.pull import PullError
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream import manifest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.pull import PullError, pull
+from pixelkiln.worker.engines.hidream.pull import pull
 from pixelkiln.worker.engines.hidream.sources import SOURCES
 
 MODEL = "hidream-o1-dev"
@@ -98,10 +100,11 @@ def test_a_pull_pins_checks_and_records(hub: Hub, tmp_path: Path) -> None:
     made = pull(MODEL, tmp_path / "dev", revision="main", endpoint=hub.url)
     assert (made.model, made.recipe, made.bits) == (MODEL, "dev", 16)
     assert (made.source, made.revision) == (REPO, COMMIT)
-    assert made.digest == manifest.digest(tmp_path / "dev")
+    assert made.digest == digest(tmp_path / "dev")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev", "hub"]
     assert not any(path.name in (".cache", "README.md") for path in (tmp_path / "dev").iterdir())
-    assert HiDreamEngine.load(tmp_path / "dev").facts["revision"] == COMMIT
+    facts = HiDreamEngine.load(tmp_path / "dev").facts(RenderSpec(prompt="a hen", model=MODEL))
+    assert (facts.model, facts.revision) == (MODEL, COMMIT)
 
 
 def test_an_interrupted_pull_goes_on(hub: Hub, tmp_path: Path) -> None:

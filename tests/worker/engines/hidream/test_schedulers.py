@@ -6,15 +6,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pixelkiln.worker.engines.hidream.schedulers import (
-    Flash,
-    FlowMatch,
-    UniPC,
-    euler_schedule,
-    listed,
-    shifted,
-    unipc_schedule,
-)
+from pixelkiln.worker.engines.hidream.schedulers import Flash, UniPC, euler_schedule, unipc_schedule
+from pixelkiln.worker.engines.mlx.schedulers import FlowMatch, shifted
 
 
 def test_recorded_unipc_schedule(golden: Path) -> None:
@@ -28,10 +21,6 @@ def test_recorded_unipc_schedule(golden: Path) -> None:
 @pytest.mark.parametrize("steps", [3, 9, 27, 37])
 def test_whole_timesteps_are_not_cut_by_rounding(steps: int) -> None:
     assert unipc_schedule(steps, 1.0).timesteps == tuple(999 * (steps - i) // steps for i in range(steps))
-
-
-def test_listed_sigmas_are_thousandths() -> None:
-    assert listed((999, 640, 8)).sigmas == (0.999, 0.64, 0.008, 0.0)
 
 
 def test_euler_runs_from_one_to_the_smallest_sigma() -> None:
@@ -52,11 +41,6 @@ def test_flash_clips_by_the_noise_s_own_spread() -> None:
     assert stepped[0, -1] == pytest.approx(0.5 * 2.0 * 2.5 * spread + 0.5)
     unclipped = Flash((0.9, 0.5, 0.0), (2.0, 3.0), clip=0.0).step(0, output, z, noise)
     assert np.array(unclipped)[0, -1] == pytest.approx(0.5 * 2.0 * 10 + 0.5)
-
-
-def test_flow_match_is_euler() -> None:
-    z = FlowMatch((0.8, 0.3, 0.0)).step(0, mx.full((1,), 2.0), mx.full((1,), 1.0), None)
-    assert z.item() == pytest.approx(1.0 + (0.3 - 0.8) * 2.0)
 
 
 def worst(steps: int, order_one: bool = False) -> float:

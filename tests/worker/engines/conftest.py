@@ -11,13 +11,13 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from pixelkiln.worker.engines.hidream import manifest
+from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 
-GOLDEN = Path(__file__).parents[3] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def describe(folder: Path, recipe: str = "dev") -> Path:
         "source": "test",
         "revision": "0",
     }
-    (folder / "kiln.json").write_text(json.dumps({**facts, "digest": manifest.digest(folder)}))
+    (folder / "kiln.json").write_text(json.dumps({**facts, "digest": digest(folder)}))
     return folder
 
 

@@ -5,18 +5,26 @@ What a file will hold is planned first: its header, and so every file's length, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Protocol
 
-from pixelkiln.worker.engines.hidream.checkpoint import INDEX
+from pixelkiln.worker.engines.checkpoints.files import write_json
+from pixelkiln.worker.engines.checkpoints.stored import INDEX
 
 SHARD_BYTES = 2 * 10**9
 ITEM_BYTES = {"BF16": 2, "U32": 4}
+
+
+class Hash(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +58,17 @@ def write(
     folder: Path,
     groups: Sequence[Group],
     progress: Callable[[str, int], None],
+    total: Hash,
+    *,
     shard_bytes: int = SHARD_BYTES,
-) -> str:
-    """Write the groups as model*.safetensors, with an index if more than one, and return manifest.digest's.
+    under: str = "",
+) -> None:
+    """Write the groups as model*.safetensors, with an index if more than one, into `folder`.
 
-    Every file is on the disk itself on return. `progress` gets a tensor's name and its group's bytes once
-    they are written.
+    `total` takes what manifest.digest hashes; `under` is the folder's place in the checkpoint. Every file is
+    on the disk itself on return. `progress` gets a tensor's name and its group's bytes once they are written.
     """
     shards = list(_shards(groups, shard_bytes))
-    total = hashlib.sha256()
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         name = (
@@ -67,7 +77,8 @@ def write(
         weight_map |= {piece.name: name for group in shard for piece in group.pieces}
         header = _header(shard)
         length = len(header) + sum(group.size for group in shard)
-        total.update(name.encode() + b"\0" + length.to_bytes(8, "little") + header)
+        named = (Path(under) / name).as_posix()
+        total.update(named.encode() + b"\0" + length.to_bytes(8, "little") + header)
         with (folder / name).open("wb") as file:
             file.write(header)
             for group in shard:
@@ -82,15 +93,6 @@ def write(
     if len(shards) > 1:
         size = sum(group.size for group in groups)
         write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})
-    return f"sha256:{total.hexdigest()}"
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a small file through to the disk."""
-    with path.open("w") as file:
-        file.write(json.dumps(value, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _shards(groups: Sequence[Group], limit: int) -> Iterator[list[Group]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pixelkiln.worker.engines.checkpoints.files import read_json
 from pixelkiln.worker.engines.engine import CheckpointError
-from pixelkiln.worker.engines.hidream.checkpoint import weight_files
-from pixelkiln.worker.engines.hidream.config import read_json
 
 NAME = "kiln.json"
 CHUNK = 8 * 2**20  # bytes
@@ -23,7 +23,7 @@ class Manifest(BaseModel):
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
     model: str  # as jobs name it
-    recipe: Literal["dev", "dev-2604", "full"]
+    recipe: str  # how its family samples these weights
     bits: Literal[4, 5, 6, 8, 16]
     mixed: bool = False  # whether the most sensitive layers have more bits
     source: str  # where the weights came from
@@ -47,11 +47,14 @@ class Manifest(BaseModel):
             raise CheckpointError(f"{path}: {field}: {first['msg']}") from error
 
 
-def digest(folder: Path) -> str:
-    """sha256 over the weight files in order of their names: name, a zero byte, length (8 bytes), contents."""
+def digest(folder: Path, files: Iterable[Path]) -> str:
+    """sha256 over weight files in order of their names: name, a zero byte, length (8 bytes), contents.
+
+    Names are relative to `folder`.
+    """
     total = hashlib.sha256()
-    for path in sorted(weight_files(folder), key=lambda file: file.relative_to(folder).as_posix()):
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+    for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in files):
+        total.update(name.encode() + b"\0")
         total.update(path.stat().st_size.to_bytes(8, "little"))
         with path.open("rb") as stream:
             while block := stream.read(CHUNK):

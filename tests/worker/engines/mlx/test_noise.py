@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pixelkiln.worker.engines.hidream.noise import noise_key, seeded
+from pixelkiln.worker.engines.mlx.noise import noise_key, seeded
 
 SHAPE = (6, 3072)
 

@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import mlx.core as mx
 
-from pixelkiln.worker.engines.hidream.checkpoint import Weights
-from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.layers import Quantized
-from pixelkiln.worker.engines.hidream.quantize import Widths
-
-CONFIGS = {
-    "release": TextConfig(
-        hidden_size=4096,
-        intermediate_size=12288,
-        num_hidden_layers=36,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-        vocab_size=151936,
-        rms_norm_eps=1e-6,
-        rope_theta=5e6,
-        mrope_section=(24, 20, 20),
-    ),
-    "small": TextConfig(
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        vocab_size=512,
-        rms_norm_eps=1e-6,
-        rope_theta=5e6,
-        mrope_section=(4, 2, 2),
-    ),
-}
+from pixelkiln.worker.engines.checkpoints.quantize import Widths
+from pixelkiln.worker.engines.checkpoints.weights import Weights
+from pixelkiln.worker.engines.mlx.layers import Quantized
 
 
 class RandomWeights(Weights):
@@ -46,8 +19,8 @@ class RandomWeights(Weights):
     """
 
     def __init__(self, widths: Widths, dtype: mx.Dtype, dequantize_from: int = 0) -> None:
-        self.widths, self.dtype, self.dequantize_from = widths, dtype, dequantize_from
-        self.stored, self._pending, self._pending_bytes = {}, [], 0
+        super().__init__(Path(), {}, dtype, dequantize_from)
+        self.widths = widths
         self._keys = iter(range(1, 2**31))
 
     def tensor(self, name: str, shape: Sequence[int]) -> mx.array:

@@ -1,0 +1,183 @@
+"""Makes a checkpoint folder of another one, of fewer bits.
+
+Tensors stream from file to file in blocks of rows. kiln.json is written last, into a folder that takes its
+name after that: whatever ends a conversion, what carries the target's name is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
+from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
+from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write
+from pixelkiln.worker.engines.checkpoints.staging import staged, sync_folder
+from pixelkiln.worker.engines.checkpoints.stored import Stored
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.family import Progress
+
+BLOCK_BYTES = 16 * 2**20  # of a tensor, read at once
+BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # small files to take along
+
+_NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One folder of a checkpoint: the tensors to keep, by the names they get, and the rule for them."""
+
+    stored: Mapping[str, Stored]
+    widths: Widths | None = None  # None keeps every value
+    quantised: frozenset[int] = frozenset()  # bits of what is stored quantised already
+    name: str = ""  # of the folder below the checkpoint's; '' is the checkpoint itself
+
+
+def convert(
+    source: Path,
+    target: Path,
+    manifest: Manifest,
+    parts: Sequence[Part],
+    progress: Progress | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> Manifest:
+    """Write the parts of `source` as a new folder `target` and return its kiln.json.
+
+    That is `manifest` with the digest of what was written. Raises CheckpointError for a source that is
+    quantised to other bits already, a target that exists and a disk too small; nothing is left of what was
+    begun.
+    """
+    planned = [_Planned(source, part) for part in sorted(parts, key=lambda part: part.name)]
+    size = sum(group.size for one in planned for group in one.groups)
+    total = hashlib.sha256()
+    with staged(target, size) as folder:
+        done = 0
+
+        def report(name: str, written: int) -> None:
+            nonlocal done
+            done += written
+            if progress is not None:
+                progress(name, done, size)
+
+        for one in planned:
+            name = one.part.name
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            if one.groups:
+                write(folder / name, one.groups, report, total, shard_bytes=shard_bytes, under=name)
+            _copy_beside(source / name, folder / name, one.rule, one.part.stored)
+            sync_folder(folder / name)
+        manifest = manifest.model_copy(update={"digest": f"sha256:{total.hexdigest()}"})
+        write_json(folder / NAME, manifest.model_dump(by_alias=True))
+    return manifest
+
+
+class _Planned:
+    """A part, the rule it is quantised by (None: it is copied as it is), and what will be written of it."""
+
+    def __init__(self, source: Path, part: Part) -> None:
+        self.part = part
+        self.rule = _as_stored(source, part.quantised, part.widths)
+        # In order of names: equal weights give equal bytes however the source orders and divides them.
+        tensors = [replace(part.stored[name], name=name) for name in sorted(part.stored, key=_order)]
+        self.groups = [_group(one, self.rule, part.quantised) for one in tensors]
+
+
+def _as_stored(source: Path, widths: frozenset[int], asked: Widths | None) -> Widths | None:
+    """The rule to quantise by; None where nothing is asked, or the source is quantised so already."""
+    if not widths or asked is None:
+        return asked
+    if min(widths) != asked.bits or (len(widths) > 1) != asked.mixed:
+        stored = " and ".join(map(str, sorted(widths)))
+        raise CheckpointError(
+            f"{source} is quantised to {stored} bits, which cannot be undone: convert the 16-bit release"
+        )
+    return None
+
+
+def _order(name: str) -> tuple[str, int]:
+    stem, _, kind = name.rpartition(".")
+    return stem, ("weight", "scales", "biases", "bias").index(kind)
+
+
+def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int]) -> Group:
+    bits = None if widths is None else widths.of(stored.name)
+    if stored.dtype not in _NUMPY:
+        if not quantised or stored.dtype != "U32":
+            raise CheckpointError(f"{stored.file}: tensor {stored.name} is {stored.dtype}, expected a float")
+        return Group((Piece(stored.name, "U32", stored.shape),), partial(_raw, stored))
+    if widths is None or bits is None:
+        return Group((Piece(stored.name, "BF16", stored.shape),), partial(_rounded, stored))
+    rows, columns = stored.shape
+    if columns % widths.group_size:
+        raise CheckpointError(
+            f"{stored.file}: tensor {stored.name} has {columns} columns, no multiple of {widths.group_size}"
+        )
+    stem, groups = stored.name.removesuffix(".weight"), columns // widths.group_size
+    pieces = (
+        Piece(stored.name, "U32", (rows, columns * bits // 32)),
+        Piece(f"{stem}.scales", "BF16", (rows, groups)),
+        Piece(f"{stem}.biases", "BF16", (rows, groups)),
+    )
+    return Group(pieces, partial(_quantized, stored, widths.group_size, bits))
+
+
+def _raw(stored: Stored) -> Iterator[memoryview]:
+    for first in range(0, stored.size, BLOCK_BYTES):
+        count = min(BLOCK_BYTES, stored.size - first)
+        yield np.fromfile(stored.file, np.uint8, count, offset=stored.start + first).data
+
+
+def _rounded(stored: Stored) -> Iterator[memoryview]:
+    if stored.dtype == "BF16":
+        yield from _raw(stored)
+        return
+    total = prod(stored.shape)
+    step = BLOCK_BYTES // np.dtype(_NUMPY[stored.dtype]).itemsize
+    for first in range(0, total, step):
+        yield _bytes(_read(stored, first, min(step, total - first)))
+
+
+def _quantized(stored: Stored, group_size: int, bits: int) -> Iterator[memoryview]:
+    rows, columns = stored.shape
+    step = max(1, BLOCK_BYTES * rows // stored.size)
+    scales, biases = [], []
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        weight = _read(stored, first * columns, count * columns).reshape(count, columns)
+        packed, *rest = map(_bytes, quantize(weight, group_size, bits))
+        yield packed
+        scales.append(rest[0])
+        biases.append(rest[1])
+    yield from scales
+    yield from biases
+
+
+def _read(stored: Stored, first: int, count: int) -> mx.array:
+    """Some of a tensor's values, flat, as bfloat16."""
+    kind = np.dtype(_NUMPY[stored.dtype])
+    values = mx.array(np.fromfile(stored.file, kind, count, offset=stored.start + first * kind.itemsize))
+    return values.view(mx.bfloat16) if stored.dtype == "BF16" else values.astype(mx.bfloat16)
+
+
+def _bytes(array: mx.array) -> memoryview:
+    return np.array(array.flatten().view(mx.uint8)).data
+
+
+def _copy_beside(source: Path, folder: Path, widths: Widths | None, names: Iterable[str]) -> None:
+    for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
+        if path.name not in (NAME, "config.json") and not path.name.endswith(".safetensors.index.json"):
+            shutil.copyfile(path, folder / path.name)
+    if (source / "config.json").exists():
+        config = read_json(source / "config.json")
+        if widths is not None and widths.bits != 16:
+            config["quantization"] = widths.described(names)
+        write_json(folder / "config.json", config)

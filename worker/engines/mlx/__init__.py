@@ -1,0 +1,1 @@
+"""What engine families share of MLX: layers, pacing, limits, noise, measuring."""

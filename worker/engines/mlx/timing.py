@@ -1,0 +1,52 @@
+"""How long steps take here, and what the chip's matrix multiplication allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+
+import mlx.core as mx
+
+from pixelkiln.worker.engines.engine import NonFiniteError
+from pixelkiln.worker.engines.family import Bench, Row
+
+CEILING_SIDE = 8192
+WARM_UP = 2  # steps that are not counted
+STEPS = 8
+
+
+def timed(states: Iterator[Sequence[mx.array]], steps: int) -> tuple[float, ...]:
+    """Seconds of each of `steps` steps behind WARM_UP others.
+
+    `states` yields what a step makes, unevaluated; it is evaluated and checked as in a render. Raises
+    NonFiniteError.
+    """
+    taken = []
+    for index in range(1, WARM_UP + steps + 1):
+        started = time.perf_counter()
+        made = next(states)
+        finite = mx.stack([mx.isfinite(one).all() for one in made]).all()
+        mx.eval(*made, finite)
+        if not finite.item():
+            raise NonFiniteError(index)
+        taken.append(time.perf_counter() - started)
+    return tuple(taken[WARM_UP:])
+
+
+def benched(dtype: mx.Dtype, top: float, rows: Sequence[Row]) -> Bench:
+    """Rows that were measured here, with a ceiling of `top` FLOP/s."""
+    device = str(mx.device_info()["device_name"])
+    return Bench(device, version("mlx"), str(dtype).removeprefix("mlx.core."), top, tuple(rows))
+
+
+def ceiling(dtype: mx.Dtype, side: int = CEILING_SIDE) -> float:
+    """FLOP/s of the fastest of some products of random square matrices."""
+    a, b = (mx.random.normal((side, side), dtype, key=mx.random.key(i)) for i in (0, 1))
+    mx.eval(a, b, a @ b)
+    taken = []
+    for _ in range(5):
+        started = time.perf_counter()
+        mx.eval([a @ b for _ in range(4)])
+        taken.append((time.perf_counter() - started) / 4)
+    return 2 * side**3 / min(taken)
