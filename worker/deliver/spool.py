@@ -6,10 +6,8 @@ dead.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
 import threading
 from contextlib import suppress
@@ -22,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.worker.host import durable
 from pixelkiln.worker.host.lock import FileLock
 from pixelkiln.worker.queue.claims import Claim
 
@@ -107,11 +106,11 @@ class Spool:
             part = self.root / f"part-{job.id}"
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
-            _write(part / "image.png", png)
-            _write(part / "draft.json", draft.model_dump_json().encode())
-            _sync_folder(part)
+            durable.write(part / "image.png", png)
+            durable.write(part / "draft.json", draft.model_dump_json().encode())
+            durable.sync_path(part)
             part.replace(folder)
-        _sync_folder(self.root)
+        durable.sync_path(self.root)
         self.unmark(Claim(job.id, job.execution, draft.in_lane))
         return Entry(folder, draft)
 
@@ -195,30 +194,3 @@ class Spool:
         part = self.root / "inflight.part"
         part.write_text(json.dumps(marks))
         part.replace(self.root / "inflight.json")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as out:
-        out.write(content)
-        out.flush()
-        _sync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync(handle: int) -> None:
-    """To the platter: macOS's fsync stops at the drive's cache, F_FULLFSYNC does not."""
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        try:
-            fcntl.fcntl(handle, full)
-        except OSError:  # a network volume
-            os.fsync(handle)
-    else:
-        os.fsync(handle)

@@ -7,7 +7,6 @@ name after that: whatever ends a conversion, what carries the target's name is w
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,10 +20,11 @@ from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
 from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write
-from pixelkiln.worker.engines.checkpoints.staging import staged, sync_folder
+from pixelkiln.worker.engines.checkpoints.staging import staged
 from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.family import Progress
+from pixelkiln.worker.host import durable
 
 BLOCK_BYTES = 16 * 2**20  # of a tensor, read at once
 BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # small files to take along
@@ -74,7 +74,7 @@ def convert(
             if one.groups:
                 write(folder / name, one.groups, report, total, shard_bytes=shard_bytes, under=name)
             _copy_beside(source / name, folder / name, one.rule, one.part.stored)
-            sync_folder(folder / name)
+            durable.sync_path(folder / name)
         manifest = manifest.model_copy(update={"digest": f"sha256:{total.hexdigest()}"})
         write_json(folder / NAME, manifest.model_dump(by_alias=True))
     return manifest
@@ -175,7 +175,7 @@ def _bytes(array: mx.array) -> memoryview:
 def _copy_beside(source: Path, folder: Path, widths: Widths | None, names: Iterable[str]) -> None:
     for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
         if path.name not in (NAME, "config.json") and not path.name.endswith(".safetensors.index.json"):
-            shutil.copyfile(path, folder / path.name)
+            durable.write(folder / path.name, path.read_bytes())
     if (source / "config.json").exists():
         config = read_json(source / "config.json")
         if widths is not None and widths.bits != 16:

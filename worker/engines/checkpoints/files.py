@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.host import durable
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -25,7 +25,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a small file through to the disk."""
-    with path.open("w") as file:
-        file.write(json.dumps(value, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    durable.write(path, f"{json.dumps(value, indent=1)}\n".encode())

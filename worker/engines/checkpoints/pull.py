@@ -15,6 +15,7 @@ from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest, digest
 from pixelkiln.worker.engines.checkpoints.sources import Source
 from pixelkiln.worker.engines.checkpoints.staging import staged
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError
+from pixelkiln.worker.host import durable
 
 # Checks a folder: the bits of what is stored quantised there, and its weight files.
 Inspect = Callable[[Path], tuple[Collection[int], Iterable[Path]]]
@@ -61,6 +62,8 @@ def pull(
             )
             widths, files = inspect(folder)
             shutil.rmtree(folder / HUB_NOTES, ignore_errors=True)
+            for path in folder.rglob("*"):  # the hub's client leaves that to the system
+                durable.sync_path(path)
             manifest = Manifest(
                 model=model,
                 recipe=source.recipe,

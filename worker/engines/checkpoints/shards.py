@@ -6,7 +6,6 @@ What a file will hold is planned first: its header, and so every file's length, 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -15,6 +14,7 @@ from typing import Protocol
 
 from pixelkiln.worker.engines.checkpoints.files import write_json
 from pixelkiln.worker.engines.checkpoints.stored import INDEX
+from pixelkiln.worker.host import durable
 
 SHARD_BYTES = 2 * 10**9
 ITEM_BYTES = {"BF16": 2, "U32": 4}
@@ -89,7 +89,7 @@ def write(
             if file.tell() != length:
                 raise AssertionError(f"{name} has {file.tell()} bytes, planned {length}")
             file.flush()
-            os.fsync(file.fileno())
+            durable.sync(file.fileno())
     if len(shards) > 1:
         size = sum(group.size for group in groups)
         write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": weight_map})

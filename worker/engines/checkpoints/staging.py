@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.host import durable
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def staged(target: Path, size: int = 0, *, keep: bool = False) -> Iterator[Path]
                     f"{target} needs {size / 1e9:.1f} GB, its disk has {free / 1e9:.1f} GB free"
                 )
             yield folder
-            os.fsync(descriptor)
+            durable.sync(descriptor)
             folder.rename(target)
         except BaseException:
             if not keep:
@@ -44,16 +45,7 @@ def staged(target: Path, size: int = 0, *, keep: bool = False) -> Iterator[Path]
             raise
     finally:
         os.close(descriptor)
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.sync_path(target.parent)
 
 
 def _lock(descriptor: int, target: Path) -> None:
