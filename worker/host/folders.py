@@ -1,7 +1,7 @@
 """Folders in which macOS keeps a service out, or iCloud takes its files away.
 
-Desktop, Documents, Downloads, other volumes and cloud folders are closed to what launchd starts until somebody
-allows it, and nobody is asked: the service's shell ends with exit code 126. Never tried on a Mac.
+Desktop, Documents, Downloads, other volumes and cloud folders are closed to what launchd starts, and nobody
+is asked: the service's shell ends with exit code 126. Never tried on a Mac.
 """
 
 from __future__ import annotations

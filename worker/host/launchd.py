@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelkiln.jobs.errors import KilnError, NotReadyError, UsageError
-from pixelkiln.worker.host.account import Account
+from pixelkiln.worker.host.account import Account, acting_as
 from pixelkiln.worker.host.managed import ROLES, Definition, File, State, Waiting, same
 from pixelkiln.worker.host.programs import Answer, Runner
 
 DAEMONS = Path("/Library/LaunchDaemons")
-REMARK = "<!-- Written by `kiln service install`, which writes it anew; anyone may read it, so secrets are elsewhere. -->"
+REMARK = (
+    "<!-- Written by `kiln service install`, which writes it anew. Anyone may read it: no secrets here. -->"
+)
 
 NO_PROCESS, EIO, IN_PROGRESS, ALREADY, NO_SERVICE, NO_DOMAIN = 3, 5, 36, 37, 113, 125
 SETTLE = 30.0  # seconds in which launchd may still refuse a label that it has just let go
@@ -24,9 +26,9 @@ START = 10.0  # seconds in which a service that was loaded should have a process
 SLACK = 30.0  # seconds beyond the time to stop in which launchd should have killed it
 
 NETWORK = (
-    "since macOS 15 an agent's connections to other machines of the local network fail (errno 65, no route to "
-    "host), often without a prompt, until somebody allows it in System Settings > Privacy & Security > Local "
-    "Network; daemons, root, Terminal and ssh are exempt (Apple TN3179)"
+    "since macOS 15 an agent's connections to machines of the local network fail (errno 65, no route to "
+    "host), often without a prompt, until allowed in System Settings > Privacy & Security > Local Network; "
+    "daemons, root, Terminal and ssh are exempt (Apple TN3179)"
 )
 BACKGROUND = "System Settings > General > Login Items & Extensions > Allow in the Background"
 
@@ -166,21 +168,35 @@ class Launchd:
         bound = ROLES[name].stop_seconds + SLACK
         waiting.until(lambda: self._gone(name), f"the end of {label(name)}", bound)
 
-    def forget(self, name: str) -> None:
-        """Nothing is left in launchd once it is booted out and its file is gone."""
+    def remove(self, name: str) -> None:
+        """Take its file away; what runs goes on until `stop`."""
+        if self.agent:
+            with acting_as(self.account):
+                self.path(name).unlink(missing_ok=True)
+        else:
+            self.path(name).unlink(missing_ok=True)
+
+    def owner(self, name: str) -> str | None:
+        """The user that the installed file names; None where there is no such file or it names none."""
+        try:
+            entries = plistlib.loads(self.path(name).read_bytes())
+            return str(entries["UserName"])
+        except (OSError, ValueError, KeyError, TypeError, plistlib.InvalidFileException):
+            return None
 
     def _gone(self, name: str) -> bool:
-        return self.run("launchctl", "print", self.target(name)).code != 0
+        answer = self.run("launchctl", "print", self.target(name))
+        return _unknown(answer) or _no_domain(answer)
 
     def refusal(self, answer: Answer) -> KilnError:
         """What launchctl's refusal means, and what to do."""
         said = answer.said
         if "Operation not permitted" in said or "Permission denied" in said or answer.code in {1, 13}:
             return UsageError(f"launchctl may not do this for you ({said}); a daemon is root's: use sudo")
-        if answer.code in {NO_DOMAIN, 112} or "Could not find domain" in said:
+        if _no_domain(answer):
             return NotReadyError(
-                f"{self.account.name} is not logged in at this Mac's screen, so no agent can run ({said}); log in "
-                f"there, or install the daemon, which needs no login (leave out --agent); or it is turned off in "
+                f"{self.account.name} is not logged in at this Mac's screen, so no agent can run ({said}); "
+                "log in there, or leave out --agent: a daemon needs no login; or it is turned off in "
                 f"{BACKGROUND}"
             )
         if "ownership" in said or answer.code == 122:
@@ -193,9 +209,8 @@ class Launchd:
 
 def read_print(text: str) -> State:
     """The state in what `launchctl print` says of a service; blocks within it have states of their own."""
-    found = {
-        key: value for key, value in re.findall(r"^(?:\t| {1,4})(\w[^=\n{}]*?) = (.*)$", text, re.MULTILINE)
-    }
+    lines = re.findall(r"^(?:\t| {1,4})(\w[^=\n{}]*?) = (.*)$", text, re.MULTILINE)
+    found: dict[str, str] = dict(lines)
     state = found.get("state", "")
     code, number = _last_exit(found)
     pid = int(found["pid"]) if found.get("pid", "").isdecimal() else None
@@ -221,6 +236,10 @@ def _last_exit(found: dict[str, str]) -> tuple[int | None, int | None]:
 def disabled(text: str) -> set[str]:
     """The labels that `launchctl print-disabled` calls disabled; before macOS 13 it called them true."""
     return set(re.findall(r'"([^"]+)" => (?:disabled|true)\b', text))
+
+
+def _no_domain(answer: Answer) -> bool:
+    return answer.code in {112, NO_DOMAIN} or "Could not find domain" in answer.err
 
 
 def _unknown(answer: Answer) -> bool:

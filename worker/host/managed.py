@@ -19,7 +19,7 @@ TELL = 10.0  # seconds between words about it
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One kind of service. Another, say the web page's, is one more row of ROLES and of the command's RUNS."""
+    """One kind of service. Another, say the web page's, is a row more in ROLES and in the command's RUNS."""
 
     name: str
     description: str

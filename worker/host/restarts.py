@@ -6,10 +6,10 @@ The service's process decides, since launchd only knows "exit code 0 stays away,
 - wrong use (exit code 2): trying again cannot help, so it gives up at once;
 - refused (a wrong password, no such bucket): it gives up after REFUSALS starts, since a server that is itself
   starting may refuse for a moment;
-- anything else (Redis away, no checkpoint yet, a crash, the watchdog): it comes again after THROTTLE seconds.
+- all else (Redis away, no checkpoint yet, a crash, the watchdog): it comes again after THROTTLE seconds.
 
-To give up is to leave with the code that the unit names: 0 for launchd, GAVE_UP for systemd, which is told not
-to restart on it. Why is noted in a record, where `kiln service status` finds it.
+To give up is to leave with the code that the unit names: 0 for launchd, GAVE_UP for systemd, which is told
+not to restart on it. Why is noted in a record, where `kiln service status` finds it.
 """
 
 from __future__ import annotations

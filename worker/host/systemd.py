@@ -36,7 +36,7 @@ WorkingDirectory={_escaped(str(service.folder))}
 ExecStart={" ".join(_word(word) for word in service.command)}
 UMask=0077
 
-# It leaves with 0 when it was told to, with {GAVE_UP} when trying again cannot help; 2 is wrong use of the command.
+# 0: it was told to leave; {GAVE_UP}: trying again cannot help; 2: wrong use of the command.
 Restart=on-failure
 RestartSec={service.throttle}
 RestartPreventExitStatus=2 {GAVE_UP}
@@ -124,12 +124,13 @@ class Systemd:
         waiting.until(
             lambda: self.state(name).name not in {"running", "stopping"}, f"the end of {unit(name)}", bound
         )
+        self.run("systemctl", "--user", "reset-failed", unit(name))  # else one that is gone is still listed
 
-    def forget(self, name: str) -> None:
-        """Tell systemd that the file is gone."""
-        # `disable` needs no file where its link is still there; what fails here leaves nothing behind that runs.
-        for words in (("disable", unit(name)), ("daemon-reload",), ("reset-failed", unit(name))):
-            self.run("systemctl", "--user", *words)
+    def remove(self, name: str) -> None:
+        """Take its file away; what runs goes on until `stop`."""
+        self.run("systemctl", "--user", "disable", unit(name))  # while there is a file, else its link stays
+        self.path(name).unlink(missing_ok=True)
+        self.run("systemctl", "--user", "daemon-reload")
 
     def lingers(self) -> bool | None:
         """Whether the user's services run while nobody is logged in; None where that cannot be told."""
@@ -147,8 +148,8 @@ class Systemd:
             return NotReadyError("this machine has no systemd; run `kiln worker` under what it has instead")
         if "connect to bus" in answer.said or "XDG_RUNTIME_DIR" in answer.said:
             return NotReadyError(
-                f"systemd has no session of {self.account.name} here ({answer.said}); log in as that user, by ssh "
-                f"rather than su, or run: sudo loginctl enable-linger {self.account.name}"
+                f"systemd has no session of {self.account.name} here ({answer.said}); log in as that user, "
+                f"by ssh rather than su, or run: sudo loginctl enable-linger {self.account.name}"
             )
         return KilnError(f"systemctl refuses: {answer.said[:300]}")
 
