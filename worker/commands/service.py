@@ -113,7 +113,7 @@ def uninstall(up: Up = False, worker: Worker = False, dry_run: DryRun = False) -
     if not found:
         tell("nothing is installed")
         return
-    for name, manager in found:
+    for name, manager in reversed(found):  # the worker before the servers that it needs
         if dry_run:
             out.print(f"would remove {manager.path(name)}", markup=False, soft_wrap=True)
             _commands(manager.stopping(name))

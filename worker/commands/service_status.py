@@ -77,7 +77,12 @@ def _told(here: Here, name: str, manager: Manager) -> dict[str, Any]:
         record = Record.read(record_path(manager.account, name))
     seconds = running_for(here.run, state.pid) if state.pid is not None else None
     since = datetime.fromtimestamp(time.time() - seconds).astimezone() if seconds is not None else None
-    reason = record.reason if record is not None and state.name != "running" else ""
+    reason = state.said if state.name == "unloaded" else ""
+    means = state.last_exit
+    if record is not None and state.name != "running":
+        reason = record.reason or reason
+        if record.gave_up:
+            means = "it gave up, since trying again cannot help"
     if reason and "unreachable" in reason and isinstance(manager, Launchd) and manager.agent:
         reason += f"; {NETWORK}"
     log = manager.log(name)
@@ -88,7 +93,7 @@ def _told(here: Here, name: str, manager: Manager) -> dict[str, Any]:
         "pid": state.pid,
         "since": since.isoformat(timespec="seconds") if since else None,
         "restarts": state.restarts,
-        "last_exit": {"code": state.code, "signal": state.signal, "meaning": state.last_exit},
+        "last_exit": {"code": state.code, "signal": state.signal, "meaning": means},
         "reason": reason,
         "file": str(manager.path(name)),
         "log": str(log) if log else f"journalctl --user -u {unit(name)}",

@@ -43,6 +43,8 @@ MEANINGS = {
     78: "the system could not start it (EX_CONFIG): its command, folder or log is missing or closed to it",
     126: "its command may not be run: is the checkout in a protected folder (Desktop, Documents, Downloads)?",
     127: "its command is not there: was the checkout moved?",
+    200: "its folder is not there: was the checkout moved?",  # this and the next are systemd's
+    203: "its command cannot be run: was the checkout moved?",
 }
 SIGNALS = {
     signal.SIGKILL: "killed: it took too long to leave, or the system ran out of memory",
