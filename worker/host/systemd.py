@@ -33,7 +33,7 @@ StartLimitIntervalSec=0
 
 [Service]
 WorkingDirectory={_escaped(str(service.folder))}
-ExecStart={" ".join(_word(word) for word in service.command)}
+ExecStart={_command_line(service.command)}
 UMask=0077
 
 # 0: it was told to leave; {GAVE_UP}: trying again cannot help; 2: wrong use of the command.
@@ -52,6 +52,12 @@ WantedBy=default.target
 
 def _escaped(text: str) -> str:
     return text.replace("%", "%%")
+
+
+def _command_line(command: tuple[str, ...]) -> str:
+    # systemd reads the first word by other rules: no quotes, backslashes or $ in the program's path.
+    odd = set(command[0]) & set("$\"'\\")
+    return " ".join(_word(word) for word in (("/usr/bin/env", *command) if odd else command))
 
 
 def _word(word: str) -> str:
