@@ -92,7 +92,7 @@ def install(
         return
     if not here.may_change(planned.manager):
         if all(_settled(here, planned, one) for one in planned.definitions):
-            tell("installed and running already, unchanged")
+            tell("installed and running already, unchanged; new code needs kiln service restart")
             return
         _keep(planned)
         _show(planned)
@@ -169,7 +169,7 @@ def _keep(planned: Plan) -> None:
 def _put(here: Here, planned: Plan, definition: Definition) -> None:
     manager, name = planned.manager, definition.role.name
     if _settled(here, planned, definition):
-        tell(f"{name} is installed and runs already, unchanged")
+        tell(f"{name} is installed and runs already, unchanged; new code needs kiln service restart")
         return
     for file in manager.files(definition):
         file.write()

@@ -154,7 +154,8 @@ class Launchd:
             raise self.refusal(answers[-1]) from None
         if answers[-1].code not in {0, EIO, ALREADY, IN_PROGRESS}:
             raise self.refusal(answers[-1])
-        waiting.until(lambda: self.state(name).name != "stopped" or self._ended(name), "the start", START)
+        started = f"the start of {label(name)}"
+        waiting.until(lambda: self.state(name).name != "stopped" or self._ended(name), started, START)
 
     def _ended(self, name: str) -> bool:
         return self.state(name).code is not None

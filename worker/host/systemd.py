@@ -117,7 +117,9 @@ class Systemd:
         for command in self.starting(name):
             self._do(*command)
         waiting.until(
-            lambda: self.state(name).name in {"running", "waiting", "failed", "stopped"}, "the start", START
+            lambda: self.state(name).name in {"running", "waiting", "failed", "stopped"},
+            f"the start of {unit(name)}",
+            START,
         )
 
     def stop(self, name: str, waiting: Waiting) -> None:
