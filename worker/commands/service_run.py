@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from pixelkiln.jobs.errors import NotReadyError, UsageError
-from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.worker.commands.installation import record_path
 from pixelkiln.worker.commands.packages import needs_worker
 from pixelkiln.worker.commands.service import service
@@ -20,6 +20,8 @@ from pixelkiln.worker.host import env_file
 from pixelkiln.worker.host.account import Account
 from pixelkiln.worker.host.log_file import Rotation
 from pixelkiln.worker.host.restarts import GAVE_UP, hold
+
+LOOKS, BETWEEN = 40, 0.5  # for servers that start beside the worker; seconds
 
 
 @service.command(name="run", hidden=True)
@@ -54,7 +56,17 @@ def _worker(models: Sequence[str]) -> None:
     from pixelkiln.worker.service import Service, log_to_stderr
 
     log_to_stderr()
-    Service(Settings.load(), models).run()
+    settings = Settings.load()
+    await_servers(settings)
+    Service(settings, models).run()
+
+
+def await_servers(settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Give the servers of this machine, which start at the same boot, the seconds that they take."""
+    for _ in range(LOOKS):
+        if settings.redis_url is not None or Instance.read(settings.home) is not None:
+            return
+        sleep(BETWEEN)
 
 
 def _up(models: Sequence[str]) -> None:

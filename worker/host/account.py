@@ -67,4 +67,4 @@ def acting_as(account: Account) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(group)
-        os.setgroups(groups)
+        os.setgroups(groups[:16])  # macOS names more than it takes; root needs none

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.worker.commands import service_run
 from pixelkiln.worker.commands.installation import Here, plan, record_path
 from pixelkiln.worker.host.account import Account
@@ -96,3 +97,29 @@ def test_servers_that_run_already_are_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pixelkiln.worker.local.instance.running", lambda home: object())
     with pytest.raises(NotReadyError, match="already run"):
         service_run.RUNS["up"](())
+
+
+def test_the_servers_of_the_same_boot_are_given_time(tmp_path: Path) -> None:
+    looked: list[float] = []
+    local = Settings(home=tmp_path)
+    service_run.await_servers(local, looked.append)
+    assert sum(looked) == 20
+
+    def comes(seconds: float) -> None:
+        looked.append(seconds)
+        url = SecretStr("redis://x")
+        Instance(
+            redis_url=url,
+            s3_endpoint="x",
+            bucket="x",
+            access_key="x",
+            secret_key=url,
+            admin_key=url,
+            pid=1,
+            started=1,
+        ).write(tmp_path)
+
+    looked.clear()
+    service_run.await_servers(local, comes)
+    service_run.await_servers(Settings(redis_url=SecretStr("redis://nas")), comes)
+    assert len(looked) == 1
