@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,35 @@ def device() -> str:
     import mlx.core as mx
 
     return f"{version('mlx')} on {mx.default_device()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What MLX tells of its device, and of the memory it has now; bytes."""
+
+    device: str  # the chip's or the GPU's own name
+    architecture: str
+    metal: bool  # whether it computes by Metal
+    limit: int | None  # what Metal lets a process hold for the GPU; None without Metal
+    active: int
+    cached: int
+
+
+def facts() -> Facts:
+    """As they are now; imports MLX."""
+    use_openblas()
+    import mlx.core as mx
+
+    told = mx.device_info()
+    metal = mx.metal.is_available() and mx.default_device().type == mx.DeviceType.gpu
+    return Facts(
+        str(told.get("device_name", "")),
+        str(told.get("architecture", "")),
+        metal,
+        int(told["max_recommended_working_set_size"]) if metal else None,
+        mx.get_active_memory(),
+        mx.get_cache_memory(),
+    )
 
 
 def load(

@@ -38,8 +38,9 @@ class Budget:
         self._served = served
         self._settings = settings
         self._estimates: dict[str, Estimate] = {}
-        engines.device()  # MLX's libraries are the process's own
-        self.total = machine.budget(settings.memory)
+        self.total = machine.budget(
+            settings.memory, engines.facts().limit
+        )  # MLX's libraries are the process's own
         self._own = machine.resident_bytes() + OWN
         self.model = max(0, self.total - self._own)
 
