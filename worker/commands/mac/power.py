@@ -50,17 +50,17 @@ def _sleep(mac: Mac) -> list[Finding]:
     power, awake = mac.power, mac.settings.keep_awake
     mend = "sudo pmset -c sleep 0"
     if power.never or power.sleep == 0:
-        return [Finding("ok", "sleep", "never on mains")]
+        return [Finding("ok", "idle sleep", "never on mains")]
     if power.sleep is None:
-        return [Finding("warning", "sleep", "pmset does not tell when it sleeps", mend)]
+        return [Finding("warning", "idle sleep", "pmset does not tell when it sleeps", mend)]
     found = f"after {power.sleep} min idle on mains"
     if awake == "working":
         words = f"{found}, and KILN_KEEP_AWAKE=working lets it: then no job wakes it"
-        return [Finding("warning", "sleep", words, f"{mend}, or KILN_KEEP_AWAKE=mains")]
+        return [Finding("warning", "idle sleep", words, f"{mend}, or KILN_KEEP_AWAKE=mains")]
     words = (
         f"{found}, unless a worker runs (KILN_KEEP_AWAKE={awake}): one that has ended cannot be reached then"
     )
-    return [Finding("warning", "sleep", words, mend)]
+    return [Finding("warning", "idle sleep", words, mend)]
 
 
 def _restart(mac: Mac) -> list[Finding]:
@@ -79,6 +79,6 @@ LOOKS = (
         _lid,
     ),
     Look("low power mode", "on or off", "pmset -g", _low),
-    Look("sleep", "after how many idle minutes, disablesleep", "pmset -g custom; pmset -g", _sleep),
+    Look("idle sleep", "after how many idle minutes, disablesleep", "pmset -g custom; pmset -g", _sleep),
     Look("power cut", "whether it starts again by itself", "pmset -g custom", _restart),
 )
