@@ -107,6 +107,9 @@ def _names(settings: Settings, environment: Mapping[str, str], asked: Ask) -> It
             yield network.host_of(url), mark
             yield network.host_of(url).split(".")[0], mark
         yield unquote(_part(url, "username")), "<user>"
+    for folder in (settings.home, settings.models_dir, settings.spool_dir, settings.renders_dir):
+        if folder and folder.is_absolute() and folder.parts[1:2] == ("Volumes",) and len(folder.parts) > 2:
+            yield folder.parts[2], "<volume>"
     yield settings.client, "<client>"
     yield settings.s3_bucket, "<bucket>"
     yield environment.get("AWS_PROFILE", ""), "<profile>"
