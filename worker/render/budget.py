@@ -38,9 +38,8 @@ class Budget:
         self._served = served
         self._settings = settings
         self._estimates: dict[str, Estimate] = {}
-        self.total = machine.budget(
-            settings.memory, engines.facts().limit
-        )  # MLX's libraries are the process's own
+        limit = engines.facts().limit  # loads MLX, whose libraries are the process's own
+        self.total = machine.budget(settings.memory, limit)
         self._own = machine.resident_bytes() + OWN
         self.model = max(0, self.total - self._own)
 

@@ -234,6 +234,19 @@ def test_elsewhere_it_is_told_what_would_be_looked_at(
         assert one.what in out
 
 
+def test_a_surprise_in_one_look_does_not_hide_the_others(
+    examine_mac: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def surprised(folder: Path) -> None:
+        raise RuntimeError("no such thing here")
+
+    monkeypatch.setattr(places.shutil, "disk_usage", surprised)
+    found = examine_mac()
+    assert len(found) == len(mac.LOOKS)
+    assert found["disk"].found == "could not be looked at: RuntimeError: no such thing here"
+    assert "diskutil info" in found["disk"].mend
+
+
 def test_no_finding_tells_a_password(examine_mac: Examine) -> None:
     settings = {**NAS, "s3_endpoint": "http://ann:secret@127.0.0.1:7000"}
     assert "secret" not in str(examine_mac({"proxy": PROXY}, settings))

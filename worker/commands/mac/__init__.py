@@ -16,7 +16,14 @@ LOOKS: tuple[Look, ...] = (*chip.LOOKS, *power.LOOKS, *network.LOOKS, *places.LO
 def look(settings: Settings, asked: Ask = ask, home: Path | None = None) -> list[Finding]:
     """Look at all of it; what a program does not tell is said to be unknown."""
     mac = Mac(settings, asked, home or Path.home())
-    return [finding for one in LOOKS for finding in one.find(mac)]
+    found: list[Finding] = []
+    for one in LOOKS:
+        try:
+            found += one.find(mac)
+        except Exception as error:  # this was written without a Mac: one surprise shall not hide the rest
+            words = f"could not be looked at: {type(error).__name__}: {error}"
+            found.append(Finding("warning", one.what, words, f"tell us what this prints: {one.by}"))
+    return found
 
 
 def planned() -> list[dict[str, str]]:
