@@ -28,6 +28,7 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError
+from pixelkiln.jobs.storage.files import own_path
 from pixelkiln.jobs.storage.pictures import read_picture
 
 CHUNK = 200  # jobs in one round trip
@@ -272,9 +273,9 @@ class Kiln:
         body = self.bucket.get(sidecar.png.key)
         if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
             raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
-        target = Path(folder) / f"{job_id}.png"
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            target = own_path(Path(folder), f"{job_id}.png")
             for path, content in ((target, body), (target.with_suffix(".json"), _json(sidecar))):
                 part = path.with_name(path.name + ".part")
                 part.write_bytes(content)

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -74,6 +83,8 @@ def _long_enough(key: SecretStr) -> SecretStr:
 
 
 Folder = Annotated[Path, AfterValidator(_expanded)]
+# No dot, which would end a host's name, and room for the ending that tells workers of one name apart.
+WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$")]
 AdminKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
@@ -96,7 +107,11 @@ class Settings(BaseSettings):
     cache_dir: Folder = Path("~/.kiln/cache")  # what was measured of this machine
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     previews: bool = True  # while a picture renders, a small one of it so far
-    memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's
+    memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
+    worker_name: WorkerName | None = None  # that orders call workers here by; absent: the machine's
+    keep_awake: Literal["always", "mains", "working"] = (
+        "mains"  # when a worker keeps the machine from sleeping
+    )
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
     stall_seconds: Annotated[float, Field(gt=0)] = (
         900  # a load, or a step of a size not yet measured, may take

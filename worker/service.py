@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import secrets
 import signal
 import time
@@ -46,7 +45,7 @@ from pixelkiln.worker.render.renderer import GiveBackError, Renderer
 log = logging.getLogger("kiln.worker")
 
 POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
-LINGER = 60.0  # idle seconds after which the machine may sleep
+LINGER = 60.0  # idle seconds after which the machine may sleep, where KILN_KEEP_AWAKE lets it
 REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
 ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
 REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
@@ -64,7 +63,7 @@ class Service:
 
     def __init__(self, settings: Settings, only: Iterable[str] = ()) -> None:
         self._settings = settings
-        self.name = worker_name(platform.node(), secrets.token_hex(3))
+        self.name = worker_name(machine.name(settings.worker_name), secrets.token_hex(3))
         self._served = self._choose(set(only))
         self._redis = connect(settings)
         with explained(settings):
@@ -87,7 +86,7 @@ class Service:
             self._spool, self._own_claims(10.0), bucket, self._heartbeat, facts, renders
         )
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
-        self._keep_awake = KeepAwake()
+        self._keep_awake = KeepAwake(settings.keep_awake)
         self._asked_to_leave = 0  # how often; written by signal handlers only
         self._execution = new_execution()
         self._estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
@@ -122,12 +121,12 @@ class Service:
                 signal.signal(number, handler)
 
     def _work(self) -> None:
-        idle_since = time.monotonic()
+        idle_since = time.monotonic() - LINGER
         while not self._leaving:
             reason = self._unable()
             if reason is not None:
                 self._heartbeat.say(f"takes no jobs: {reason}")
-                self._keep_awake.release()
+                self._keep_awake.idle()
                 time.sleep(0.2)
                 continue
             claim = self._take()
@@ -137,7 +136,7 @@ class Service:
                 self._renderer.heal()
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
-                self._keep_awake.release()
+                self._keep_awake.idle()
 
     @property
     def _leaving(self) -> int:

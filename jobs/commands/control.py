@@ -10,6 +10,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out, print_json
 from pixelkiln.jobs.control.orders import Order, Target
+from pixelkiln.jobs.control.reach import reached, told
 from pixelkiln.jobs.errors import NotReadyError
 
 _CANCELLED = {  # what a job was, where it was not there to be cancelled
@@ -75,11 +76,12 @@ def drain(
 
 def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
     """Say what was ordered, and who will not obey."""
+    heard = reached(kiln, given)
     if as_json:
-        print_json([order.model_dump() for order in given])
+        print_json([order.model_dump() | {"reached": heard.get(order.target)} for order in given])
     else:
         for order in given:
-            out.print(f"{order.target}  {done}")
+            out.print(f"{order.target}  {done}{told(heard.get(order.target))}")
     try:
         deaf = kiln.workers_ignoring_orders()
     except NotReadyError:  # the orders are given

@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.network import no_route
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -57,10 +58,9 @@ def explained(settings: Settings) -> Iterator[None]:
         raise NotReadyError(f"{_where(settings)} refuses the user or password in KILN_REDIS_URL") from None
     except redis.exceptions.NoPermissionError as error:
         raise NotReadyError(f"{_where(settings)} does not permit this user that: {error}") from None
-    except (redis.ConnectionError, redis.TimeoutError, OSError):
-        raise NotReadyError(
-            f"{_where(settings)} is unreachable; start it (`kiln up` on this machine) or set KILN_REDIS_URL"
-        ) from None
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_REDIS_URL"
+        raise NotReadyError(f"{_where(settings)} is unreachable; {mend}") from None
     except redis.ResponseError as error:
         raise NotReadyError(f"{_where(settings)} answered: {str(error)[:200]}") from None
 

@@ -25,6 +25,7 @@ from botocore.exceptions import (
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import KilnError, NotReadyError
+from pixelkiln.jobs.network import no_route, without_proxy
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Bucket:
             connect_timeout=5,
             read_timeout=30,
             retries={"total_max_attempts": attempts, "mode": "standard"},
-            proxies={} if instance is not None else None,  # loopback is never behind one
+            proxies={} if instance is not None or without_proxy(settings.s3_endpoint) else None,
         )
         endpoint, name = settings.s3_endpoint, settings.s3_bucket
         access_key = secret_key = None  # AWS's own chain
@@ -225,9 +226,8 @@ class Bucket:
                     f"{where} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID"
                 )
             return StorageAwayError(f"{where} answered {code}; see the server's log, then `kiln doctor`")
-        return StorageAwayError(
-            f"{where} is unreachable; start it (`kiln up` on this machine) or set KILN_S3_ENDPOINT"
-        )
+        mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_S3_ENDPOINT"
+        return StorageAwayError(f"{where} is unreachable; {mend}")
 
 
 def _code(error: ClientError) -> str:

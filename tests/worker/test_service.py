@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,12 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
+from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.hidream.checkpoint import digest
+from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
@@ -292,10 +295,11 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
     Service(settings, ["demo"])._spool.close()  # the folder is free again
 
 
-def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: Work) -> None:
+def test_the_machine_may_sleep_while_no_jobs_are_taken(settings: Settings) -> None:
+    service = Service(settings.model_copy(update={"keep_awake": "working"}), ["demo"])
     service._rest("a test")
     service._keep_awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
-    work(lambda: inhibitor.poll() is not None)
+    working(service, lambda: inhibitor.poll() is not None)
     assert inhibitor.poll() is not None
 
 
@@ -418,3 +422,20 @@ def test_a_second_sigterm_gives_the_job_back_and_a_kill_is_recovered_from(
     assert worker.ended() == 0
     assert [path.name for path in settings.spool_dir.glob("*-*")] == []
     assert json.loads((settings.spool_dir / "inflight.json").read_text()) == []
+
+
+def test_an_idle_worker_keeps_awake_as_it_was_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(KeepAwake, "idle", lambda awake: told.append(awake._mode))
+    service = Service(settings.model_copy(update={"keep_awake": "always"}), ["demo"])
+    working(service, lambda: told)
+    assert set(told) == {"always"}
+
+
+def test_a_worker_goes_by_the_name_it_is_given(settings: Settings, kiln: Kiln) -> None:
+    service = Service(settings.model_copy(update={"worker_name": "mini-1"}), ["demo"])
+    working(service, lambda: kiln.farm()["workers"])
+    assert re.fullmatch(r"mini-1-[0-9a-f]{6}", service.name)
+    assert Target.parse("worker:mini-1").covers(service.name)

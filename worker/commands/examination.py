@@ -50,6 +50,7 @@ def examine(settings: Settings) -> list[Finding]:
         _disk,
         _models,
         _sleep,
+        _mac,
     ]
     return [finding for look in looks for finding in look(settings)]
 
@@ -60,8 +61,13 @@ def _versions(settings: Settings) -> list[Finding]:
 
 
 def _machine(settings: Settings) -> list[Finding]:
-    total, budget = machine.memory_bytes(), machine.budget(settings.memory)
+    from pixelkiln.worker import engines
+
+    total, limit = machine.memory_bytes(), engines.device_facts().limit
+    budget = machine.budget(settings.memory, limit)
     share = "KILN_MEMORY" if settings.memory is not None else f"{machine.SHARE:.0%}; KILN_MEMORY sets another"
+    if budget == limit and settings.memory is None:
+        share = "Metal's limit; KILN_MEMORY sets another"
     found = f"{machine.chip()}, {total / GIB:.0f} GiB; a worker may use {budget / GIB:.1f} GiB ({share})"
     if budget > total:
         return [Finding("problem", "memory", found, "set KILN_MEMORY below what the machine has")]
@@ -164,3 +170,9 @@ def _sleep(settings: Settings) -> list[Finding]:
     if shutil.which(tool):
         return [Finding("ok", "sleep", f"{tool} keeps the machine awake while there is work")]
     return [Finding("warning", "sleep", f"no {tool} here: the machine may sleep during a render")]
+
+
+def _mac(settings: Settings) -> list[Finding]:
+    from pixelkiln.worker.commands.mac import look
+
+    return look(settings) if sys.platform == "darwin" else []

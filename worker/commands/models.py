@@ -77,10 +77,9 @@ def models_bench(
 ) -> None:
     """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
     needs_worker()
-    from pixelkiln.worker.engines.blas import use_openblas
-    from pixelkiln.worker.engines.families import family_in, family_of
+    from pixelkiln.worker import engines
+    from pixelkiln.worker.engines.families import family_of
 
-    use_openblas()
     sizes = [parse_size(text) for text in size or ["1024x1024"]]
     if random == (checkpoint is not None):
         raise UsageError("name a checkpoint folder, or give --random")
@@ -89,7 +88,7 @@ def models_bench(
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
     with _engine_errors():
         if checkpoint is not None:
-            found = family_in(checkpoint).bench(checkpoint, sizes, steps, Settings.load().cache_dir)
+            found = engines.bench(checkpoint, sizes, steps, Settings.load().cache_dir)
         else:
             family = family_of(model)
             if config not in family.configs:
@@ -168,12 +167,10 @@ def models_verify(
 ) -> None:
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     needs_worker()
-    from pixelkiln.worker.engines.blas import use_openblas
-    from pixelkiln.worker.engines.families import family_in
+    from pixelkiln.worker import engines
 
-    use_openblas()
     with _engine_errors():
-        cases = family_in(checkpoint, model).verify(checkpoint, golden, case)
+        cases = engines.verify(checkpoint, golden, case, model)
     fine = bool(cases) and all(one.ok for one in cases)
     if as_json:
         print(json.dumps({"cases": [_case_record(one) for one in cases], "ok": fine}, indent=1))

@@ -25,6 +25,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Png, Sidecar, Timings
 from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.storage.files import own_path
 from pixelkiln.worker.deliver.commit import Commit, NotOursError
 from pixelkiln.worker.deliver.png import encode
 from pixelkiln.worker.deliver.spool import Draft, Entry, Spool
@@ -309,7 +310,7 @@ class Delivery:
         if self._renders is not None:
             try:
                 self._renders.mkdir(parents=True, exist_ok=True)
-                (self._renders / f"{entry.claim.job_id}.png").write_bytes(entry.png())
+                own_path(self._renders, f"{entry.claim.job_id}.png").write_bytes(entry.png())
             except OSError as error:
                 log.warning("job %s: no copy in %s (%s)", entry.claim.job_id, self._renders, error.strerror)
 

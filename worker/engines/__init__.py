@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from pixelkiln.worker.engines.blas import use_openblas
 from pixelkiln.worker.engines.engine import Engine, Estimate
 from pixelkiln.worker.engines.families import family_in
+from pixelkiln.worker.engines.family import Bench, Case, Size
 
 
 def device() -> str:
@@ -16,6 +20,35 @@ def device() -> str:
     import mlx.core as mx
 
     return f"{version('mlx')} on {mx.default_device()}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What MLX tells of its device, and of the memory it has now; bytes."""
+
+    device: str  # the chip's or the GPU's own name
+    architecture: str
+    metal: bool  # whether it computes by Metal
+    limit: int | None  # what Metal lets a process hold for the GPU; None without Metal
+    active: int
+    cached: int
+
+
+def device_facts() -> DeviceFacts:
+    """As they are now; imports MLX."""
+    use_openblas()
+    import mlx.core as mx
+
+    told = mx.device_info()
+    metal = mx.metal.is_available() and mx.default_device().type == mx.DeviceType.gpu
+    return DeviceFacts(
+        str(told.get("device_name", "")),
+        str(told.get("architecture", "")),
+        metal,
+        int(told["max_recommended_working_set_size"]) if metal else None,
+        mx.get_active_memory(),
+        mx.get_cache_memory(),
+    )
 
 
 def load(
@@ -37,3 +70,22 @@ def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | N
     """What renders with a checkpoint folder need, told without loading it; arguments as of `load`."""
     use_openblas()
     return family_in(folder).estimate(folder, arithmetic, calibrations)
+
+
+def verify(
+    folder: Path, golden: Path, names: Sequence[str] | None = None, model: str | None = None
+) -> list[Case]:
+    """See Family.verify; `model` says whose the weights are where there is no kiln.json.
+
+    In full float32: MLX would round products to TF32 on M5 and on NVIDIA's GPUs. It reads the switch at the
+    process's first product, so the process should do nothing else before.
+    """
+    os.environ["MLX_ENABLE_TF32"] = "0"
+    use_openblas()
+    return family_in(folder, model).verify(folder, golden, names)
+
+
+def bench(folder: Path, sizes: Sequence[Size], steps: int, calibrations: Path | None) -> Bench:
+    """See Family.bench."""
+    use_openblas()
+    return family_in(folder).bench(folder, sizes, steps, calibrations)

@@ -34,45 +34,62 @@ def badly_placed(
 ) -> list[Place]:
     """Those of `folders` (by what they are used for) that a service of the user at `home` should not use.
 
-    A link counts both where it lies and where it leads. `agent`: in the user's session, else a daemon.
+    `agent`: in the user's session, else a daemon.
     """
     if platform != "darwin":
         return []
-    found = []
-    for used_for, path in folders.items():
-        absolute = path.expanduser().absolute()
-        for one in dict.fromkeys((absolute, absolute.resolve())):
-            place = _place(used_for, one, home, agent)
-            if place is not None:
-                found.append(place)
-                break
-    return found
+    places = (_place(name, path.expanduser().absolute(), home, agent) for name, path in folders.items())
+    return [place for place in places if place is not None]
+
+
+def protected(path: Path, home: Path) -> str | None:
+    """Why a program that launchd starts for the user at `home` should not have `path`, if so.
+
+    A link counts both where it lies and where it leads. Nothing of it need exist.
+    """
+    for one in dict.fromkeys((path.expanduser().absolute(), _resolved(path))):
+        for base in dict.fromkeys((home, home.resolve())):
+            for cloud in CLOUDS:
+                if _within(one, base / cloud):
+                    return (
+                        f"~/{cloud} is a cloud folder: what lies there, .venv and .kiln too, is uploaded and"
+                        " may be taken off this disk"
+                    )
+            for name in CLOSED:
+                if _within(one, base / name):
+                    uploads = "" if name == "Downloads" else ", and iCloud may upload .venv and .kiln"
+                    return f"macOS keeps ~/{name} from what launchd starts (exit code 126){uploads}"
+        if _on_volume(one):
+            return "macOS keeps other volumes from what launchd starts"
+    return None
 
 
 def _place(used_for: str, path: Path, home: Path, agent: bool) -> Place | None:
+    why = protected(path, home)
+    if why is None:
+        return None
+    if not agent and _on_volume(path):
+        return Place(
+            used_for,
+            path,
+            "warning",
+            "another volume, which may not be mounted before somebody logs in",
+            "see that it is mounted at boot, or keep it on the Mac's own disk",
+        )
     better = home / _leaf(used_for, path)
     move = f"move it, for instance:  mv '{path}' '{better}'  {_then(used_for, better)}"
-    for base in dict.fromkeys((home, home.resolve())):
-        for cloud in CLOUDS:
-            if _within(path, base / cloud):
-                why = "a cloud folder: its files are uploaded, .venv and .kiln too, and may be gone from disk"
-                return Place(used_for, path, "refused", why, move)
-        for name in CLOSED:
-            if _within(path, base / name):
-                why = f"macOS keeps services out of {name} (they end with exit code 126)"
-                if name != "Downloads":
-                    why += ", and iCloud, where it has Desktop & Documents, uploads .venv and .kiln"
-                return Place(used_for, path, "refused", why, move)
-    if _within(path, Path("/Volumes")):
-        if agent:
-            return Place(
-                used_for, path, "refused", "macOS keeps agents out of other volumes without asking", move
-            )
-        why = "another volume, which may not be mounted before somebody logs in"
-        return Place(
-            used_for, path, "warning", why, "see that it is mounted at boot, or keep it on the Mac's own disk"
-        )
-    return None
+    return Place(used_for, path, "refused", why, move)
+
+
+def _on_volume(path: Path) -> bool:
+    return _within(path, Path("/Volumes")) and len(path.parts) > 2
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return path.absolute()
 
 
 def _leaf(used_for: str, path: Path) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import re
-import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import psutil
+
+from pixelkiln.worker.host.mac.names import local_host_name
+from pixelkiln.worker.host.programs import ask, mac
 
 SHARE = 0.7  # of the machine's memory that a worker may use where no budget is set
 
@@ -26,9 +27,17 @@ def memory_bytes() -> int:
         return total
 
 
-def budget(configured: int | None) -> int:
-    """Bytes a worker may use: as configured, else SHARE of the machine's."""
-    return configured if configured is not None else int(memory_bytes() * SHARE)
+def budget(configured: int | None, limit: int | None = None) -> int:
+    """Bytes a worker may use: as configured, else SHARE of the machine's or the GPU's `limit`, if less."""
+    if configured is not None:
+        return configured
+    share = int(memory_bytes() * SHARE)
+    return share if limit is None else min(share, limit)
+
+
+def name(configured: str | None = None) -> str:
+    """What to call a worker here: as configured, else the name that outlives a DHCP lease."""
+    return configured or (local_host_name() if mac() else "") or platform.node()
 
 
 def resident_bytes() -> int:
@@ -38,11 +47,9 @@ def resident_bytes() -> int:
 
 def chip() -> str:
     """The processor's own name."""
-    if sys.platform == "darwin":
-        asked = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        )
-        return asked.stdout.strip() or platform.machine()
+    if mac():
+        asked = ask("sysctl", "-n", "machdep.cpu.brand_string")
+        return (asked.text if asked else "") or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -63,6 +70,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def wheel_tag(package: str) -> str:
+    """The tag of the wheel that is installed, as "cp312-cp312-macosx_15_0_arm64"; '' for none."""
+    try:
+        text = distribution(package).read_text("WHEEL") or ""
+    except PackageNotFoundError:
+        return ""
+    return ", ".join(re.findall(r"^Tag: (\S+)", text, re.MULTILINE))
+
+
 def host(worker: str) -> dict[str, str]:
     """What a sidecar says of the machine."""
     return {
@@ -76,12 +92,9 @@ def host(worker: str) -> dict[str, str]:
 
 def swap_ins() -> int:
     """Bytes read back from swap since the machine started."""
-    if sys.platform == "darwin":  # psutil's figure there counts what is read from any file
-        try:
-            asked = subprocess.run(["vm_stat"], capture_output=True, text=True, check=False, timeout=5)
-        except (OSError, subprocess.TimeoutExpired):
-            return 0
-        return read_vm_stat(asked.stdout)
+    if mac():  # psutil's figure there counts what is read from any file
+        asked = ask("vm_stat")
+        return read_vm_stat(asked.out) if asked else 0
     return int(psutil.swap_memory().sin)
 
 

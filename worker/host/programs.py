@@ -1,12 +1,16 @@
-"""Running the system's own programs, through one door that tests can stand in for."""
+"""Running the system's own programs, through doors that tests can stand in for."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+SYSTEM = "/usr/sbin:/usr/bin:/sbin:/bin"  # launchd, cron and some shells give a PATH without /usr/sbin
+PATIENCE = 10.0  # seconds that a short question may take
 NOT_FOUND = 127  # what a shell says of a program that is not there
 
 
@@ -16,7 +20,12 @@ class Answer:
 
     code: int
     out: str
-    err: str
+    err: str = ""
+
+    @property
+    def text(self) -> str:
+        """What it printed where it succeeded; '' where it did not."""
+        return self.out.strip() if self.code == 0 else ""
 
     @property
     def said(self) -> str:
@@ -25,23 +34,41 @@ class Answer:
 
 
 Runner = Callable[..., Answer]  # called with the command's words
+Ask = Callable[..., Answer | None]  # likewise
 
 
-def run(*command: str) -> Answer:
-    """Run a program to its end and keep what it says. One that is missing answers NOT_FOUND."""
+def run(*command: str, patience: float | None = None) -> Answer:
+    """Run a program to its end and keep what it says. One that is missing answers NOT_FOUND.
+
+    Raises subprocess.TimeoutExpired after `patience` seconds, if given.
+    """
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), SYSTEM)))
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        return Answer(NOT_FOUND, "", f"{command[0]}: there is no such program")
     try:
         ended = subprocess.run(
-            command,
+            [program, *command[1:]],
+            env={**os.environ, "PATH": path, "LC_ALL": "C"},  # answers are read, so in one language
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            errors="replace",
-            env=os.environ | {"LC_ALL": "C"},  # their answers are read, so in one language
+            timeout=patience,
             check=False,
         )
     except OSError as error:
         return Answer(NOT_FOUND, "", f"{command[0]}: {error.strerror}")
-    return Answer(ended.returncode, ended.stdout, ended.stderr)
+    return Answer(
+        ended.returncode, ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace")
+    )
+
+
+def ask(*command: str) -> Answer | None:
+    """Put a short question to a program; None where there is none, or it does not answer in time."""
+    try:
+        answer = run(*command, patience=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return None
+    return None if answer.code == NOT_FOUND else answer
 
 
 def stream(*command: str) -> int:
@@ -50,3 +77,8 @@ def stream(*command: str) -> int:
         return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     except KeyboardInterrupt:
         return 0
+
+
+def mac() -> bool:
+    """Whether this is macOS."""
+    return sys.platform == "darwin"

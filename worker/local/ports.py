@@ -21,7 +21,15 @@ def is_free(port: int) -> bool:
             probe.bind((LOOPBACK, port))
         except OSError:
             return False
-    return True
+    # macOS lets a server have the loopback address of a port that another, as AirPlay, holds on all of them.
+    return not answers(port)
+
+
+def answers(port: int) -> bool:
+    """Whether a server listens on `port`, here or on every address of this machine."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
 
 
 def free_ports(count: int) -> list[int]:

@@ -38,8 +38,8 @@ class Budget:
         self._served = served
         self._settings = settings
         self._estimates: dict[str, Estimate] = {}
-        engines.device()  # MLX's libraries are the process's own
-        self.total = machine.budget(settings.memory)
+        limit = engines.device_facts().limit  # loads MLX, whose libraries are the process's own
+        self.total = machine.budget(settings.memory, limit)
         self._own = machine.resident_bytes() + OWN
         self.model = max(0, self.total - self._own)
 

@@ -29,14 +29,30 @@ def test_orders_are_told_and_so_is_who_will_not_obey(run: Run, kiln: Kiln) -> No
     own = fingerprint(admin_key(Settings.load()))
     worker(kiln, "mini-1-a", kiln_orders=own)
     ran = run("pause", "client:acme", "farm")
-    assert (ran.code, ran.out, ran.err) == (0, "client:acme  paused\nfarm  paused\n", "")
+    assert (ran.code, ran.out, ran.err) == (
+        0,
+        "client:acme  paused  (1 worker)\nfarm  paused  (1 worker)\n",
+        "",
+    )
     worker(kiln, "mini-2-b", kiln_orders="")
     worker(kiln, "mini-3-c", kiln_orders="abcdabcd")
     ran = run("drain", "worker:mini-1", "--now", "--json")
     (order,) = ran.json
     assert (order["verb"], order["target"], order["now"]) == ("drain", "worker:mini-1", True)
+    assert order["reached"] == 1
     assert ran.err == "kiln: mini-2-b, mini-3-c: no KILN_ADMIN_KEY, or another; will not obey\n"
-    assert run("resume", "farm").out == "farm  not paused any more\n"
+    assert run("resume", "farm").out == "farm  not paused any more  (3 workers)\n"
+
+
+@pytest.mark.usefixtures("key")
+def test_orders_to_a_name_tell_how_many_workers_bear_it(run: Run, kiln: Kiln) -> None:
+    own = fingerprint(admin_key(Settings.load()))
+    for name in ("mini-aaaaaa", "mini-bbbbbb", "mini-2-cccccc"):
+        worker(kiln, name, kiln_orders=own)
+    assert run("pause", "worker:mini").out == "worker:mini  paused  (2 workers)\n"
+    assert run("pause", "worker:mini-bbbbbb").out == "worker:mini-bbbbbb  paused  (1 worker)\n"
+    assert run("pause", "worker:maxi").out == "worker:maxi  paused  (0 workers)\n"
+    assert [one["reached"] for one in run("resume", "worker:mini", "worker:maxi", "--json").json] == [2, 0]
 
 
 @pytest.mark.usefixtures("key")

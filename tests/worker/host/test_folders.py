@@ -1,4 +1,4 @@
-"""Where a service on a Mac must not live."""
+"""Where a service on a Mac must not live, and a worker should not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pixelkiln.worker.host.folders import badly_placed
+from pixelkiln.worker.host.folders import badly_placed, protected
 
 PLACES = {
     "Desktop/pixelkiln": "refused",
@@ -46,3 +46,33 @@ def test_a_link_counts_where_it_lies_and_where_it_leads(tmp_path: Path) -> None:
     (tmp_path / "Desktop/spool").symlink_to(tmp_path / "elsewhere")
     folders = {"models": tmp_path / "models", "spool": tmp_path / "Desktop/spool"}
     assert [one.used_for for one in badly_placed(folders, tmp_path, "darwin")] == ["models", "spool"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("Documents/pixelkiln", "~/Documents"),
+        ("documents/pixelkiln", "~/Documents"),  # a Mac's disk does not tell cases apart
+        ("Desktop", "~/Desktop"),
+        ("Downloads/a/b", "~/Downloads"),
+        ("Library/Mobile Documents/com~apple~CloudDocs/pixelkiln", "a cloud folder"),
+        ("Library/CloudStorage/Dropbox/pixelkiln", "a cloud folder"),
+    ],
+)
+def test_guarded_folders(tmp_path: Path, folder: str, why: str) -> None:
+    assert why in (protected(tmp_path / folder, tmp_path) or "")
+
+
+def test_volumes() -> None:
+    assert "volumes" in (protected(Path("/Volumes/Disk/pixelkiln"), Path("/Users/ann")) or "")
+
+
+@pytest.mark.parametrize("folder", ["pixelkiln", "", "Documents2", "src/Documents", "Library", ".kiln"])
+def test_other_folders(tmp_path: Path, folder: str) -> None:
+    assert protected(tmp_path / folder, tmp_path) is None
+
+
+def test_a_link_into_a_guarded_one(tmp_path: Path) -> None:
+    (tmp_path / "Documents").mkdir()
+    (tmp_path / "pixelkiln").symlink_to(tmp_path / "Documents")
+    assert protected(tmp_path / "pixelkiln" / ".venv", tmp_path)

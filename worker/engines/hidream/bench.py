@@ -28,7 +28,7 @@ from pixelkiln.worker.engines.hidream.recipes import RECIPES
 from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.mlx.arithmetic import default_dtype
 from pixelkiln.worker.engines.mlx.noise import seeded
-from pixelkiln.worker.engines.mlx.timing import CEILING_SIDE, STEPS, benched, ceiling, timed
+from pixelkiln.worker.engines.mlx.timing import STEPS, benched, ceiling, timed
 
 PROMPT = 64  # tokens
 
@@ -40,7 +40,7 @@ def bench(
     calibrations: Path | None = None,
     dtype: mx.Dtype | None = None,
     steps: int = STEPS,
-    side: int = CEILING_SIDE,
+    side: int | None = None,
 ) -> Bench:
     """Measure a checkpoint folder with its kiln.json; `calibrations` as for the engine.
 
@@ -62,7 +62,7 @@ def bench_random(
     *,
     dtype: mx.Dtype | None = None,
     steps: int = STEPS,
-    side: int = CEILING_SIDE,
+    side: int | None = None,
 ) -> Bench:
     """Measure random weights of a config in CONFIGS, one width after another."""
     config = CONFIGS[name]

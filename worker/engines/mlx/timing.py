@@ -11,7 +11,8 @@ import mlx.core as mx
 from pixelkiln.worker.engines.engine import NonFiniteError
 from pixelkiln.worker.engines.family import Bench, Row
 
-CEILING_SIDE = 8192
+CEILING_SIDE = 8192  # of the large product on a GPU,
+CPU_SIDE = 1024  # and on a CPU, which would be at the other for minutes
 WARM_UP = 2  # steps that are not counted
 STEPS = 8
 
@@ -40,8 +41,10 @@ def benched(dtype: mx.Dtype, top: float, rows: Sequence[Row]) -> Bench:
     return Bench(device, version("mlx"), str(dtype).removeprefix("mlx.core."), top, tuple(rows))
 
 
-def ceiling(dtype: mx.Dtype, side: int = CEILING_SIDE) -> float:
+def ceiling(dtype: mx.Dtype, side: int | None = None) -> float:
     """FLOP/s of the fastest of some products of random square matrices."""
+    if side is None:
+        side = CEILING_SIDE if mx.default_device() == mx.Device(mx.gpu) else CPU_SIDE
     a, b = (mx.random.normal((side, side), dtype, key=mx.random.key(i)) for i in (0, 1))
     mx.eval(a, b, a @ b)
     taken = []

@@ -1,0 +1,1 @@
+"""What a Mac tells of itself, each by a program that every macOS has."""
