@@ -27,12 +27,12 @@ from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
-from pixelkiln.worker.deliver.delivery import Delivery, Machine
+from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.checkpoints.installed import Installed, installed
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError, Step
-from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.keep_awake import KeepAwake
+from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claims import Claim, Claims, NewOrdersError, Progress, new_execution
 from pixelkiln.worker.queue.control import Control, worker_name
@@ -75,16 +75,16 @@ class Service:
         self._claims = self._own_claims(10.0)
         watchdog = Watchdog(settings.stall_seconds)
         self._renderer = Renderer(self._served, settings, References(bucket), watchdog)
-        about = {"queues": ",".join(sorted(self._served)), "version": machine.versions()["pixelkiln"]}
+        machine = Machine.of(self.name)
+        about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
         about |= self._renderer.budget.about()
         self._heartbeat = Heartbeat(self._own_claims(BEAT_TIMEOUT), about, watchdog)
         ear = self._own_claims(BEAT_TIMEOUT)
         with explained(settings):
             self._control = Control(ear, self.name, admin_key(settings), self._heartbeat)
-        facts = Machine(about["version"], machine.versions(), machine.host(self.name))
         renders = settings.renders_dir
         self._delivery = Delivery(
-            self._spool, self._own_claims(10.0), bucket, self._heartbeat, facts, renders
+            self._spool, self._own_claims(10.0), bucket, self._heartbeat, machine, renders
         )
         self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
         self._keep_awake = KeepAwake()

@@ -20,7 +20,7 @@ from typing import Any
 from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import service
-from pixelkiln.worker.deliver import delivery
+from pixelkiln.worker.deliver import encoder
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.queue import claims, heartbeat
@@ -91,12 +91,12 @@ def _end_with_parent() -> None:
 
 def _differ(slot: str) -> None:
     """Make this slot's pictures differ from the others', as those of two chips do."""
-    plain = delivery.encode
+    plain = encoder.encode
 
     def encode(pixels: Any, spec: Any, facts: Any, version: str) -> bytes:
         return plain(pixels, spec, facts, f"{version}+{slot}")
 
-    delivery.encode = encode
+    encoder.encode = encode
 
 
 def _slow(seconds: float) -> None:
