@@ -291,7 +291,7 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
 
 
 def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: Work) -> None:
-    service._rest("a test")
+    service._intake.rest("a test")
     service._keep_awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
     work(lambda: inhibitor.poll() is not None)
     assert inhibitor.poll() is not None

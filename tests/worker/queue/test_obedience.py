@@ -190,7 +190,7 @@ def scene(settings: Settings, rewire: Rewire, monkeypatch: pytest.MonkeyPatch) -
     waits = {"delivery.LEAVING": 1.0, "delivery.HANGING": 0.2, "uploader.PATIENCE": 0.1}
     for name, seconds in waits.items():
         monkeypatch.setattr(f"pixelkiln.worker.deliver.{name}", seconds)
-    monkeypatch.setattr("pixelkiln.worker.service.POLL", 0.1)
+    monkeypatch.setattr("pixelkiln.worker.intake.POLL", 0.1)
     made = Scene(settings, rewire, monkeypatch)
     yield made
     made.go_on()
