@@ -21,7 +21,7 @@ from pixelkiln.worker.render.renderer import Renderer
 
 log = logging.getLogger("kiln.worker")
 
-POLL = 1.0  # seconds an idle worker waits for a ring before it looks by itself
+POLL = 1.0  # seconds an idle worker waits to be woken before it looks by itself
 REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
 RETRY = 1.0  # seconds between tries while Redis is away
 REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
