@@ -105,7 +105,7 @@ def test_a_file_that_may_not_be_read_is_one_line() -> None:
 
 @pytest.mark.parametrize("url", ["redis://[::1", "redis://h?foo=bar", f"redis://:a/{SECRET}@h:6379/0"])
 def test_doctor_finds_an_address_that_is_none(url: str) -> None:
-    from pixelkiln.worker.commands.examination import examine
+    from pixelkiln.worker.commands.doctor.looks import examine
 
     found = {finding.what: finding for finding in examine(Settings(redis_url=SecretStr(url)))}
     assert found["redis"].state == "problem"

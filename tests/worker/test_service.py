@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +28,17 @@ from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
 from tests.wire import Proxy
-from tests.worker.working import working
+from tests.worker.working import Work, all_ended, working
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
-Work = Callable[[Callable[[], Any]], None]
 GOLDEN = Path(__file__).parents[1] / "golden"
 LANE = Lane("demo", "bf16", "normal", "default")
-
-
-@pytest.fixture
-def service(settings: Settings) -> Service:
-    return Service(settings, ["demo"])
-
-
-@pytest.fixture
-def work(service: Service) -> Work:
-    return partial(working, service)
 
 
 def picture(kiln: Kiln, job_id: str) -> bytes:
     body = kiln.bucket.get(kiln.sidecar(job_id).png.key)
     assert body is not None
     return body
-
-
-def all_ended(kiln: Kiln, ids: list[str]) -> Callable[[], bool]:
-    return lambda: all(one is not None and one.ended for one in kiln.statuses(ids).values())
 
 
 def test_one_spec_is_one_picture_and_another_seed_another(
@@ -234,19 +218,6 @@ def test_a_second_worker_needs_a_spool_of_its_own(service: Service, settings: Se
     service._spool.close()
 
 
-def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None:
-    with pytest.raises(NotReadyError, match=r"^no model 'x'; there are "):
-        Service(settings, ["x"])
-    with pytest.raises(NotReadyError, match="kiln models pull hidream-o1-full"):
-        Service(settings, ["hidream-o1-full"])
-    with pytest.raises(NotReadyError, match="does not exist"):
-        Service(settings.model_copy(update={"s3_bucket": "not-there"}), ["demo"])
-    away, proxy = rewire("s3")
-    proxy.cut()
-    with pytest.raises(NotReadyError, match="is unreachable"):
-        Service(away, ["demo"])
-
-
 def test_a_worker_whose_heartbeat_died_leaves(service: Service) -> None:
     service._heartbeat._beats = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
@@ -293,35 +264,10 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
 
 
 def test_the_machine_may_sleep_while_no_jobs_are_taken(service: Service, work: Work) -> None:
-    service._rest("a test")
+    service._intake.rest("a test")
     service._keep_awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
     work(lambda: inhibitor.poll() is not None)
     assert inhibitor.poll() is not None
-
-
-def test_a_redis_that_refuses_is_told_once(
-    service: Service,
-    submit: Callable[..., str],
-    work: Work,
-    kiln: Kiln,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    kiln.redis.set("rq:queues", "text")
-
-    def mended() -> bool:
-        state = kiln.redis.hget(f"rq:worker:{service.name}", "kiln_state") or b""
-        if not state.startswith(b"takes no jobs: Redis refuses: "):
-            return False
-        kiln.redis.delete("rq:queues")
-        return True
-
-    def done() -> bool:
-        return bool(jobs or (mended() and not jobs.append(submit()))) and all_ended(kiln, jobs)()
-
-    jobs: list[str] = []
-    work(done)
-    assert kiln.status(jobs[0]).state == "finished"
-    assert len([one for one in caplog.records if "Redis refuses" in one.message]) == 1
 
 
 # --- as a process of its own, to be sent signals

@@ -187,9 +187,10 @@ class Scene:
 
 @pytest.fixture
 def scene(settings: Settings, rewire: Rewire, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    for name, seconds in {"LEAVING": 1.0, "HANGING": 0.2, "PATIENCE": 0.1}.items():
-        monkeypatch.setattr(f"pixelkiln.worker.deliver.delivery.{name}", seconds)
-    monkeypatch.setattr("pixelkiln.worker.service.POLL", 0.1)
+    waits = {"delivery.LEAVING": 1.0, "delivery.HANGING": 0.2, "uploader.PATIENCE": 0.1}
+    for name, seconds in waits.items():
+        monkeypatch.setattr(f"pixelkiln.worker.deliver.{name}", seconds)
+    monkeypatch.setattr("pixelkiln.worker.intake.POLL", 0.1)
     made = Scene(settings, rewire, monkeypatch)
     yield made
     made.go_on()

@@ -18,7 +18,7 @@ from pixelkiln.worker.commands.packages import needs_worker
 def doctor(as_json: JSON = False) -> None:
     """Tell what is in force and what is wrong, with the command that mends it."""
     needs_worker()
-    from pixelkiln.worker.commands.examination import examine
+    from pixelkiln.worker.commands.doctor.looks import examine
 
     findings = examine(Settings.load())
     if as_json:
