@@ -188,6 +188,10 @@ class Bucket:
         except (BotoCoreError, OSError) as error:
             raise self._explain(error) from None
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def _explain(self, error: Exception) -> NotReadyError:
         """botocore's error as one line with the address and what to do."""
         where = f"bucket {self.name!r} at {self.address}"

@@ -16,8 +16,8 @@ from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, NoSuchJobError, NotReadyError, RenderSpec, Settings, SpecError, UsageError
-from pixelkiln.jobs.client import CHUNK
 from pixelkiln.jobs.queue.record import FUNCTION, RenderJob
+from pixelkiln.jobs.queue.redis_queue import CHUNK
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
@@ -301,7 +301,7 @@ def test_the_producers_role_suffices_and_cannot_touch_the_clocks(kiln: Kiln, pro
     kiln.redis.zadd("kiln:leases", {"b:e": 1})
     kiln.redis.set("kiln:taken:e", "b")
     assert producer.status("b").state == "started"
-    assert [lane["queued"] for lane in producer.farm()["lanes"]] == [1]
+    assert [lane.queued for lane in producer.farm().lanes] == [1]
     assert producer.cancel(["a", "b"]) == {"a": "queued", "b": "started"}
     assert kiln.redis.exists("kiln:own:b", "kiln:leases", "kiln:taken:e") == 0
     assert producer.status("b").state == "cancelled"

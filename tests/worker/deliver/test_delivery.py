@@ -107,7 +107,7 @@ def test_a_picture_is_stored_and_its_job_finished(
         "width": 64,
         "height": 64,
     }
-    assert kiln.status(claim.job_id).result == {
+    assert kiln.status(claim.job_id).as_dict()["result"] == {
         "png": objects(claim)[0],
         "sidecar": objects(claim)[1],
         "sha256": digest,
@@ -256,7 +256,7 @@ def test_what_another_execution_committed_stands(
     assert (bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])) == before
     result = kiln.status(claim.job_id).result
     assert result is not None
-    assert result["sha256"] == sidecar(bucket, claim).png.sha256
+    assert result.sha256 == sidecar(bucket, claim).png.sha256
 
 
 @pytest.mark.parametrize("left", [b"", b"{}", b"\xff", b'{"schema_version": 1}'])
