@@ -1,7 +1,6 @@
 """What a program writes of a spec: its fields by name and type, so that an editor and mypy know them."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: with it, Python does not see which fields are required.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
