@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,43 @@ def test_pictures_of_others_are_fetched_by_those_who_may_read_them(
     kiln.wait([job.id])
     assert other.status(job.id) == kiln.status(job.id)
     assert other.fetch(job.id, tmp_path).read_bytes() == kiln.fetch(job.id, tmp_path / "mine").read_bytes()
+
+
+def examples() -> list[str]:
+    """The Python of README.md, as it stands there."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("where", ["real", "in memory"])
+def test_the_readmes_first_example_runs(
+    request: pytest.FixtureRequest,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if where == "real":
+        request.getfixturevalue("farm")  # sets the variables that it reads
+    else:
+        monkeypatch.setattr("pixelkiln.Kiln", FakeKiln)
+    monkeypatch.chdir(tmp_path)
+    exec(examples()[0], {})
+    path = Path(capsys.readouterr().out.strip())
+    with Image.open(path) as image:
+        assert image.size == (256, 256)
+    assert sorted(one.suffix for one in Path("renders").iterdir()) == [".json", ".png"]
+
+
+def test_the_readmes_example_of_a_test_runs() -> None:
+    exec(examples()[1], {})
+
+
+def test_the_readmes_example_for_plain_rq_runs(farm: Settings) -> None:
+    assert farm.redis_url is not None
+    names: dict[str, Any] = {"url": farm.redis_url.get_secret_value()}
+    exec(examples()[2], names)
+    with Kiln(farm) as kiln:
+        (status,) = kiln.wait([names["job"].id])
+    assert status.state == "finished"
+    names["queue"].connection.close()
