@@ -103,7 +103,6 @@ class FakeKiln(Kiln):
 
         Raises StuckError where the jobs would be waited for without end.
         """
-
         idle = 0
 
         def work(seconds: float) -> None:

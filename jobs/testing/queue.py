@@ -163,10 +163,12 @@ class MemoryQueue:
 
     def _take(self) -> bool:
         """Take the oldest job of the highest priority that may be taken."""
+        if self._leaving or self._resting():
+            return False
         waiting = [
             job
             for job in self._jobs.values()
-            if job.status.state == "queued" and not job.plan.held and not self._here(job.spec)
+            if job.status.state == "queued" and not job.plan.held and not self._paused & _targets(job.spec)
         ]
         if not waiting:
             return False
@@ -235,20 +237,17 @@ class MemoryQueue:
     def _end(self, job: Job, **fields: object) -> None:
         job.change(phase=None, step=0, steps=0, ended_at=self._stamp(), **fields)
 
-    def _here(self, spec: RenderSpec) -> bool:
-        """Whether the worker may not take such a job."""
-        own = any(Target.parse(name).covers(WORKER) for name in self._paused)
-        return own or self._leaving or bool(self._paused & _targets(spec))
+    def _resting(self) -> str:
+        """Why the worker takes no jobs at all, if so."""
+        kinds = sorted(one.kind for one in map(Target.parse, self._paused) if one.covers(WORKER))
+        return f"the {kinds[0]} is paused" if kinds else ""
 
     def _told(self) -> WorkerStatus:
-        state = f"rendering {self._running.status.id}" if self._running else "idle"
-        kinds = tuple(
-            f"{model}:{quantization}" for model in CATALOGUE for quantization in get_args(Quantization)
-        )
+        state = f"takes no jobs: {resting}" if (resting := self._resting()) else "idle"
         return WorkerStatus(
             name=WORKER,
-            state=state,
-            serves=tuple(kinds),
+            state=f"rendering {self._running.status.id}" if self._running else state,
+            serves=tuple(f"{model}:{bits}" for model in CATALOGUE for bits in get_args(Quantization)),
             host="fake",
             seen=_written(self._moment),
             paused=tuple(sorted(self._paused)),

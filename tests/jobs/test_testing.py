@@ -105,9 +105,13 @@ def test_a_drained_worker_leaves_and_another_may_come(kiln: FakeKiln, now: bool)
 
 def test_a_paused_worker_takes_nothing(kiln: FakeKiln) -> None:
     job_id = kiln.submit(small()).id
+    kiln.pause("farm")
+    assert kiln.farm().workers[0].state == "takes no jobs: the farm is paused"
+    kiln.resume("farm")
     for target in ("farm", "worker:fake-1", "model:demo"):
         kiln.pause(target)
         assert not kiln.step()
+        assert kiln.farm().workers[0].paused == (target,)
         kiln.resume(target)
     assert [one.state for one in kiln.wait([job_id])] == ["finished"]
 
