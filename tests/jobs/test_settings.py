@@ -212,3 +212,9 @@ def test_a_broken_instance_says_what_to_do(tmp_path: Path, content: str) -> None
     (tmp_path / "instance.json").write_text(content)
     with pytest.raises(NotReadyError, match=r"stop and start `kiln up`$"):
         Instance.read(tmp_path)
+
+
+def test_the_readme_names_settings_that_there_are() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    named = {name.lower() for name in re.findall(r"KILN_([A-Z][A-Z0-9_]+)", readme)}
+    assert {"redis_url", "s3_bucket", "client"} <= named <= set(Settings.model_fields)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +20,7 @@ from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from pixelkiln.jobs.lanes import Lane
+from pixelkiln.jobs.queue.farm import WorkerStatus
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.hidream.checkpoint import digest
@@ -185,14 +185,14 @@ def test_workers_tell_what_they_have_memory_for(
     settings: Settings, submit: Callable[..., str], kiln: Kiln
 ) -> None:
     service = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
-    told: list[dict[str, Any]] = []
+    told: list[WorkerStatus] = []
 
     def seen() -> bool:
-        told.extend(kiln.farm()["workers"])
+        told.extend(kiln.farm().workers)
         return bool(told)
 
     working(service, seen)
-    assert (told[0]["memory"], told[0]["largest"]) == (2**20, {"demo:bf16": 0})
+    assert (told[0].memory, told[0].largest) == (2**20, {"demo:bf16": 0})
 
 
 def test_redis_away_at_the_start_is_one_line(rewire: Rewire) -> None:
@@ -259,7 +259,7 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
         service.run()
     assert caught.value.exit_code == 1
     assert [kiln.status(job_id).state for job_id in ids] == ["queued"] * 3  # not one of them was at fault
-    assert kiln.farm()["workers"] == []
+    assert kiln.farm().workers == ()
     Service(settings, ["demo"])._spool.close()  # the folder is free again
 
 
@@ -331,7 +331,7 @@ def test_one_sigterm_finishes_the_job_and_leaves(
     assert worker.ended() == 0
     assert kiln.status(running).state == "finished"
     assert kiln.status(waiting).state == "queued"
-    assert kiln.farm()["workers"] == []
+    assert kiln.farm().workers == ()
     imported = set(worker.said().rpartition("imported: ")[2].split())
     assert "mlx.core" in imported
     assert not {"torch", "tensorflow", "jax"} & imported

@@ -45,7 +45,7 @@ def test_what_another_execution_committed_stands(
     assert (bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])) == before
     result = kiln.status(claim.job_id).result
     assert result is not None
-    assert result["sha256"] == sidecar(bucket, claim).png.sha256
+    assert result.sha256 == sidecar(bucket, claim).png.sha256
 
 
 @pytest.mark.parametrize("left", [b"", b"{}", b"\xff", b'{"schema_version": 1}'])

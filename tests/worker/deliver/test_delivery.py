@@ -38,7 +38,7 @@ def test_a_picture_is_stored_and_its_job_finished(
         "width": 64,
         "height": 64,
     }
-    assert kiln.status(claim.job_id).result == {
+    assert kiln.status(claim.job_id).as_dict()["result"] == {
         "png": objects(claim)[0],
         "sidecar": objects(claim)[1],
         "sha256": digest,

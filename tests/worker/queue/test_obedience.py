@@ -297,7 +297,7 @@ def test_cancelling_all_of_a_client_leaves_the_others_alone(settings: Settings, 
     assert alice.cancel_all("farm") == {}
     again = [job.id for job in bob.submit_many([JOB] * 2)]
     assert alice.cancel_all("client:bob", any_client=True) == dict.fromkeys(again, "queued")
-    assert {lane["queued"] for lane in kiln.farm()["lanes"]} == {0}
+    assert {lane.queued for lane in kiln.farm().lanes} == {0}
 
 
 def test_cancelling_what_a_dead_worker_held_leaves_its_next_worker_alone(
