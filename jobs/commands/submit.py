@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out, parse_size, print_json
@@ -25,7 +26,7 @@ def submit(
     prompts: Annotated[
         list[str], typer.Argument(help="One prompt or several, each in quotes.", metavar="PROMPT")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="See `kiln models list`.")] = "hidream-o1-dev",
+    model: Annotated[str, typer.Option("--model", "-m", help="See `kiln models list`.")] = DEFAULT_MODEL,
     quantization: Annotated[
         str, typer.Option("--quantization", "-q", help="bf16, q8, q6, q5 or q4.")
     ] = "bf16",
@@ -81,7 +82,7 @@ def batch(
     file: Annotated[
         Path, typer.Argument(help="A prompt a line, or a JSON spec a line; - reads standard input.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="For lines that name none.")] = "hidream-o1-dev",
+    model: Annotated[str, typer.Option("--model", "-m", help="For lines that name none.")] = DEFAULT_MODEL,
     quantization: Annotated[str, typer.Option("--quantization", "-q", help="Likewise.")] = "bf16",
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
     name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
