@@ -1,4 +1,4 @@
-"""Stand-ins for what a worker makes: a small picture of the right size, and a true sidecar beside it."""
+"""What the worker in memory makes: a placeholder of the right size, and a true sidecar beside it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from importlib.metadata import version
 from PIL import Image, ImageStat
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Memory, Png, Sidecar, Timings
 from pixelkiln.jobs.spec import RenderSpec
 
-KEPT_PIXELS = 2048 * 2048  # of a picture that takes a reference's proportions
-SIDES = 32  # its sides are multiples of it
 REC_709 = (0.2126, 0.7152, 0.0722, 0.0)
 
 
@@ -28,8 +27,9 @@ def picture(spec: RenderSpec, reference: Image.Image | None = None) -> Image.Ima
     """
     size = (spec.width, spec.height)
     if spec.keep_aspect and reference is not None:
-        scale = math.sqrt(KEPT_PIXELS / (reference.width * reference.height))
-        width, height = (max(1, round(side * scale) // SIDES) * SIDES for side in reference.size)
+        model = CATALOGUE[spec.model]
+        scale = math.sqrt(model.max_pixels / (reference.width * reference.height))
+        width, height = (max(1, round(side * scale) // model.grid) * model.grid for side in reference.size)
         size = width, height
     digest = hashlib.sha256(json.dumps(spec.wire(), sort_keys=True).encode()).digest()
     corners = bytes(64 + byte // 2 for byte in digest[:12])  # none so dark that a check would warn

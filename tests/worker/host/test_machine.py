@@ -31,4 +31,6 @@ def test_this_machine_tells() -> None:
     host = machine.host()
     assert list(host) == ["name", "worker", "system", "chip", "memory"]
     assert (host["worker"], host["memory"]) == ("studio-1", str(machine.memory))
+    assert all(host.values())
     assert machine.version == machine.versions["pixelkiln"]
+    assert {"python", "pixelkiln", "mlx", "rq", "redis"} <= machine.versions.keys()

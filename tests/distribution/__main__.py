@@ -1,4 +1,4 @@
-"""`python -m tests.packaging`: installs the package in fresh environments, and runs an app with each.
+"""`python -m tests.distribution`: installs the package in fresh environments, and runs an app with each.
 
 As a wheel, as a wheel built from the sdist, and editable; without the worker's packages. The app has packages
 `jobs` and `worker` of its own; a worker of this checkout renders for it. Needs uv and a package index.
@@ -16,8 +16,8 @@ from contextlib import chdir
 from pathlib import Path
 
 from pixelkiln.worker.local.instance import up
+from tests.distribution.build import APP, ROOT, build, unpacked
 from tests.jobs.farms import real_farm
-from tests.packaging.build import APP, ROOT, build, unpacked
 
 HEAVY = ("mlx", "numpy", "torch", "psutil", "transformers")
 
@@ -67,7 +67,7 @@ def smoke(name: str, arguments: list[str], folder: Path) -> dict[str, object]:
 
 def main() -> None:
     """Try all three, or those that are named."""
-    parser = argparse.ArgumentParser(prog="python -m tests.packaging", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.distribution", description=__doc__)
     parser.add_argument("ways", nargs="*", default=["wheel", "wheel-from-sdist", "editable"])
     ways = parser.parse_args().ways
     with tempfile.TemporaryDirectory(prefix="kiln-packaging-") as temporary, chdir(temporary):

@@ -1,6 +1,6 @@
 """What is installed: one package, whole, the same from a checkout and from an sdist.
 
-`python -m tests.packaging` installs it, too, and runs an app with it.
+`python -m tests.distribution` installs it, too, and runs an app with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.build import APP, ROOT, build, unpacked
+from tests.distribution.build import APP, ROOT, build, unpacked
 
 
 @pytest.fixture(scope="module")

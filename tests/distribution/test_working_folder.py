@@ -13,7 +13,7 @@ import pytest
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.worker.local.child import worker_process
-from tests.packaging.build import ROOT
+from tests.distribution.build import ROOT
 from tests.waiting import until
 
 KILN = Path(sys.executable).parent / "kiln"
