@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
-from pixelkiln.jobs.client import Kiln, Submitted
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.errors import (
+    CorruptObjectError,
     JobFailedError,
     KilnError,
     NoSuchJobError,
     NotReadyError,
+    OrderError,
     SpecError,
+    StorageAwayError,
+    StorageRefusedError,
     UsageError,
 )
-from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.fields import BoxFields, SpecFields
+from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
+from pixelkiln.jobs.queue.queue import CancelOutcome, Submitted
+from pixelkiln.jobs.queue.status import JobStatus, Result
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.spec import Box, RenderSpec
 
 __all__ = [
+    "Box",
+    "BoxFields",
+    "CancelOutcome",
+    "CorruptObjectError",
+    "Farm",
     "JobFailedError",
     "JobStatus",
     "Kiln",
     "KilnError",
+    "LaneStatus",
     "NoSuchJobError",
     "NotReadyError",
+    "Order",
+    "OrderError",
     "RenderSpec",
+    "Result",
     "Settings",
     "Sidecar",
     "SpecError",
+    "SpecFields",
+    "StorageAwayError",
+    "StorageRefusedError",
     "Submitted",
+    "Target",
     "UsageError",
+    "WorkerStatus",
 ]

@@ -2,87 +2,107 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, Unpack, cast, overload
 
 import redis
-from pydantic import ValidationError
-from rq.job import JobStatus as RQStatus
-from rq.utils import now, utcformat
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, fingerprint, give
-from pixelkiln.jobs.errors import JobFailedError, NoSuchJobError, NotReadyError, SpecError, UsageError
+from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, fingerprint
+from pixelkiln.jobs.errors import (
+    CorruptObjectError,
+    JobFailedError,
+    NoSuchJobError,
+    NotReadyError,
+    UsageError,
+)
+from pixelkiln.jobs.fields import SpecFields, checked
 from pixelkiln.jobs.lanes import Lane
-from pixelkiln.jobs.queue.connection import connect, explained
-from pixelkiln.jobs.queue.record import RenderJob, check_job_id
-from pixelkiln.jobs.queue.status import ENDED, JobStatus, read_farm, read_open, read_statuses
+from pixelkiln.jobs.queue.farm import Farm
+from pixelkiln.jobs.queue.queue import CancelOutcome, Queue, Submitted
+from pixelkiln.jobs.queue.record import check_job_id
+from pixelkiln.jobs.queue.redis_queue import RedisQueue
+from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
-from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError
-from pixelkiln.jobs.storage.files import own_path
-from pixelkiln.jobs.storage.pictures import read_picture
-
-CHUNK = 200  # jobs in one round trip
-_BEYOND = {*ENDED, "canceled", "stopped", "unknown", "foreign"}  # what a cancel found and left alone
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A job that the queue holds now."""
-
-    id: str
-    spec: RenderSpec  # as submitted, seed included
-    created: bool  # False: a job of that id was there already, and is left as it was
+from pixelkiln.jobs.storage import objects
+from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.jobs.storage.objects import Objects
 
 
 class Kiln:
     """A producer's door to one farm.
 
-    >>> kiln = Kiln()
-    >>> job = kiln.submit(prompt="a lighthouse at dusk", model="demo")
-    >>> path = kiln.fetch(job.id, "renders")  # once it has finished; see wait()
+    >>> with Kiln() as kiln:
+    ...     job = kiln.submit(prompt="a lighthouse at dusk", model="demo")
+    ...     kiln.wait([job.id])
+    ...     kiln.fetch(job.id, "renders")
+
+    Every method raises NotReadyError where Redis or the bucket cannot do as asked. It connects on first use;
+    the end of the block, or `close`, closes its connections.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, queue: Queue | None = None, bucket: Objects | None = None
+    ) -> None:
+        """The farm of `settings`, by default those in force; tests give it another queue and bucket."""
         self.settings = settings or Settings.load()
-        self.redis = connect(self.settings)
-        self._submit = self.redis.register_script(
-            files("pixelkiln.jobs.queue").joinpath("submit.lua").read_text()
-        )
-        self._cancel = self.redis.register_script(
-            files("pixelkiln.jobs.queue").joinpath("cancel.lua").read_text()
-        )
-        self._bucket: Bucket | None = None
+        self._queue: Queue = queue or RedisQueue(self.settings)
+        self._bucket = bucket
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to Redis and the bucket; what is called later opens new ones."""
+        self._queue.close()
+        if self._bucket is not None:
+            self._bucket.close()
 
     @property
-    def bucket(self) -> Bucket:
+    def redis(self) -> redis.Redis:
+        """The connection to the farm's Redis."""
+        assert isinstance(self._queue, RedisQueue), "there is no Redis behind this queue"
+        return self._queue.connection
+
+    @property
+    def bucket(self) -> Objects:
         """The farm's bucket."""
         if self._bucket is None:
             self._bucket = Bucket.open(self.settings)
         return self._bucket
 
-    def submit(self, spec: RenderSpec | None = None, /, *, id: str | None = None, **fields: Any) -> Submitted:
+    @overload
+    def submit(self, spec: RenderSpec | SpecFields, /, *, id: str | None = None) -> Submitted: ...
+
+    @overload
+    def submit(self, *, id: str | None = None, **fields: Unpack[SpecFields]) -> Submitted: ...
+
+    def submit(  # type: ignore[misc] # mypy does not see that Any takes the fields
+        self, spec: RenderSpec | SpecFields | None = None, /, *, id: str | None = None, **fields: Any
+    ) -> Submitted:
         """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
 
         References given as Path are uploaded first; given as text they are names of uploaded ones.
         Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
         the same id is safe).
         """
-        wanted: RenderSpec | Mapping[str, Any] = fields if spec is None else spec
+        if spec is not None and fields:
+            raise UsageError("submit takes a spec or its fields, not both")
+        wanted = cast(SpecFields, fields) if spec is None else spec
         return self.submit_many([wanted], ids=None if id is None else [id])[0]
 
     def submit_many(
         self,
-        specs: Iterable[RenderSpec | Mapping[str, Any]],
+        specs: Iterable[RenderSpec | SpecFields],
         *,
         ids: Sequence[str] | None = None,
         batch: str | None = None,
@@ -92,22 +112,17 @@ class Kiln:
         A job whose id the queue knows already is that job: it is reported with `created` False and left as it
         was. `batch` names an RQ group that lists them. Raises as `submit`.
         """
-        checked = [self._check(spec) for spec in specs]
-        names = (
-            [check_job_id(name) for name in ids] if ids is not None else [str(uuid.uuid4()) for _ in checked]
-        )
-        if len(names) != len(checked):
-            raise UsageError(f"ids: {len(names)} for {len(checked)} specs")
+        wanted = [checked(spec, self.settings.client, self.upload) for spec in specs]
+        names = [str(uuid.uuid4()) for _ in wanted] if ids is None else [check_job_id(name) for name in ids]
+        if len(names) != len(wanted):
+            raise UsageError(f"ids: {len(names)} for {len(wanted)} specs")
         if batch is not None:
             check_job_id(batch)
-        created: list[bool] = []
-        for start in range(0, len(checked), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            created += self._send(checked[chunk], names[chunk], batch)
+        created = self._queue.add(list(zip(names, wanted, strict=True)), batch)
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
         return [
             Submitted(name, spec, new or ids is None)
-            for name, spec, new in zip(names, checked, created, strict=True)
+            for name, spec, new in zip(names, wanted, created, strict=True)
         ]
 
     def upload(self, path: str | Path, client: str | None = None) -> str:
@@ -116,16 +131,7 @@ class Kiln:
         It is there for jobs of that client, by default the settings'. Raises SpecError where it is not a
         picture that a worker would take.
         """
-        try:
-            body = Path(path).read_bytes()
-        except OSError as error:
-            raise SpecError("references", f"{path}: {error.strerror}") from None
-        read_picture(body, f"references ({path})")
-        name = hashlib.sha256(body).hexdigest()
-        key = keys.REFERENCE(client or self.settings.client, name)
-        if self.bucket.head(key) is None:
-            self.bucket.put(key, body, "application/octet-stream", if_absent=True)
-        return name
+        return objects.put_reference(self.bucket, path, client or self.settings.client)
 
     def status(self, job_id: str) -> JobStatus:
         """How one job fares: from Redis, or from its sidecar once Redis has forgotten it.
@@ -141,22 +147,13 @@ class Kiln:
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How several jobs fare, in the order given; None for those nothing is known of."""
-        for job_id in job_ids:
-            check_job_id(job_id)
-        with explained(self.settings):
-            found = read_statuses(self.redis, list(job_ids))
-        for job_id, status in found.items():
-            if status is None:
-                sidecar = self._sidecar(job_id)
-                if sidecar:
-                    key = keys.SIDECAR(self.settings.client, job_id)
-                    found[job_id] = JobStatus.of_sidecar(sidecar, key)
-        return found
+        found = self._queue.statuses([check_job_id(job_id) for job_id in job_ids])
+        return {job_id: status or self._stored(job_id) for job_id, status in found.items()}
 
     def watch(
         self, job_ids: Sequence[str], *, interval: float = 0.2, sleep: Callable[[float], None] = time.sleep
     ) -> Iterator[JobStatus]:
-        """Yield each job's status whenever it changes, until all have ended.
+        """Yield each job's status whenever it changes, until all have ended; asks every `interval` seconds.
 
         Outages are waited out: the last known status stands until Redis answers again.
         Raises NoSuchJobError for an id nothing is known of.
@@ -186,37 +183,29 @@ class Kiln:
         last = {status.id: status for status in self.watch(job_ids)}
         return [last[job_id] for job_id in job_ids]
 
-    def cancel(self, job_ids: Sequence[str], *, any_client: bool = False) -> dict[str, str]:
+    def cancel(self, job_ids: Sequence[str], *, any_client: bool = False) -> dict[str, CancelOutcome]:
         """End jobs as cancelled: a queued one is gone, a running one stops, a finished picture is not stored.
 
         What each was: 'queued' or 'started' (and is cancelled now), an end it had reached before, 'unknown',
         or 'foreign' for another client's, which are left alone unless `any_client`.
         """
         ids = [check_job_id(job_id) for job_id in job_ids]
-        client = "" if any_client else self.settings.client
-        answers: list[bytes] = []
-        with explained(self.settings):
-            for start in range(0, len(ids), CHUNK):
-                chunk = ids[start : start + CHUNK]
-                answers += self._cancel(args=[utcformat(now()), client, self.settings.result_days, *chunk])
-        return {job_id: answer.decode() for job_id, answer in zip(ids, answers, strict=True)}
+        return self._queue.cancel(ids, "" if any_client else self.settings.client)
 
-    def cancel_all(self, target: str | Target, *, any_client: bool = False) -> dict[str, str]:
+    def cancel_all(self, target: str | Target, *, any_client: bool = False) -> dict[str, CancelOutcome]:
         """Cancel all that waits for, or is held by, a target; of this client only, unless `any_client`.
 
-        What each was, as `cancel` tells it. Raises UsageError where the target is another client and
-        `any_client` was not said.
+        What each was, as `cancel` tells it: 'queued' or 'started'. Raises UsageError where the target is
+        another client and `any_client` was not said.
         """
         target = target if isinstance(target, Target) else Target.parse(target)
         client = "" if any_client else self.settings.client
         if client and target.kind == "client" and target.name != client:
             raise UsageError(f"{target} is another client; --any-client cancels its jobs")
-        cancelled: dict[str, str] = {}
+        cancelled: dict[str, CancelOutcome] = {}
         for _ in range(3):  # a job may change its place while the places are looked through
-            with explained(self.settings):
-                there = read_open(self.redis, target, client)
-            answers = self.cancel(there, any_client=any_client)
-            new = {job_id: was for job_id, was in answers.items() if was not in _BEYOND}
+            answers = self._queue.cancel(self._queue.open_jobs(target, client), client)
+            new = {job_id: was for job_id, was in answers.items() if was in ("queued", "started")}
             if not new:
                 break
             cancelled |= new
@@ -243,46 +232,36 @@ class Kiln:
     def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
         own = fingerprint(admin_key(self.settings))
-        return [worker["name"] for worker in self.farm()["workers"] if worker["orders"] != own]
+        return [worker.name for worker in self.farm().workers if worker.orders != own]
 
-    def farm(self) -> dict[str, list[dict[str, Any]]]:
-        """What waits in each lane and what each worker does, as numbers and words."""
-        with explained(self.settings):
-            return read_farm(self.redis)
+    def farm(self) -> Farm:
+        """What waits in each lane and what each worker does."""
+        return self._queue.farm()
 
     def sidecar(self, job_id: str) -> Sidecar:
-        """The record beside a finished job's picture. Raises JobFailedError or NoSuchJobError."""
-        status = self._finished(job_id)
-        assert status.result is not None
-        client = self._client(status)
-        key = keys.SIDECAR(client, job_id)
-        if (status.result["png"], status.result["sidecar"]) != (keys.PICTURE(client, job_id), key):
-            raise CorruptObjectError(f"the result of job {job_id} names other objects than its own")
-        body = self.bucket.get(key)
-        if body is None:
-            raise CorruptObjectError(f"{key} is gone from the bucket")
-        return _own_sidecar(body, client, job_id)
+        """The record beside a finished job's picture.
+
+        Raises NoSuchJobError, JobFailedError unless the job has finished, and CorruptObjectError.
+        """
+        status = self.status(job_id)
+        if status.state != "finished":
+            reason = f": {status.error}" if status.error else ""
+            raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
+        if status.result is None:
+            raise JobFailedError(
+                f"job {job_id} is finished, but its result cannot be read; submit the job again"
+            )
+        lane = Lane.parse(status.lane)  # says whose it is, and so where its objects lie
+        known = lane is not None and re.fullmatch(NAME_PATTERN, lane.client)
+        client = lane.client if lane is not None and known else self.settings.client
+        return objects.get_finished(self.bucket, client, job_id, status.result)
 
     def fetch(self, job_id: str, folder: str | Path = ".") -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
 
-        Raises JobFailedError unless the job has finished, CorruptObjectError where the picture is not the one
-        that was stored.
+        Raises as `sidecar`; CorruptObjectError also where the picture is not the one that was stored.
         """
-        sidecar = self.sidecar(job_id)
-        body = self.bucket.get(sidecar.png.key)
-        if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
-            raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
-        try:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            target = own_path(Path(folder), f"{job_id}.png")
-            for path, content in ((target, body), (target.with_suffix(".json"), _json(sidecar))):
-                part = path.with_name(path.name + ".part")
-                part.write_bytes(content)
-                part.replace(path)
-        except OSError as error:
-            raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
-        return target
+        return objects.fetch(self.bucket, self.sidecar(job_id), folder)
 
     def _order(self, verb: Verb, target: str | Target, now: bool = False) -> Order:
         key = admin_key(self.settings)
@@ -291,77 +270,13 @@ class Kiln:
                 "KILN_ADMIN_KEY is not set, which signs orders: set it to the workers' own, or run this in "
                 "the folder where `kiln up` runs"
             )
-        order = Order(verb=verb, target=str(target), at=0.0, now=now).check()
-        with explained(self.settings):
-            return give(self.redis, order, key)
+        return self._queue.give(Order(verb=verb, target=str(target), at=0.0, now=now).check(), key)
 
-    def _check(self, spec: RenderSpec | Mapping[str, Any]) -> RenderSpec:
-        if isinstance(spec, RenderSpec):  # wire() leaves a client out that is the default, named or not
-            named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
-            spec = {**spec.wire(), **named_client}
-        fields = {"client": self.settings.client, **spec}
-        named = fields.get("references", ())
-        if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
-            # All else first: nothing is uploaded for a job that is refused.
-            RenderSpec.parse({**fields, "references": ["0" * 64] * len(named)})
-            fields["references"] = [
-                self.upload(one, fields["client"]) if isinstance(one, Path) else one for one in named
-            ]
-        return RenderSpec.parse(fields).with_seed()
-
-    def _send(self, specs: Sequence[RenderSpec], ids: Sequence[str], batch: str | None) -> list[bool]:
-        """One round trip, made again once where its reply was lost: what is there already is left alone."""
-        arguments: list[Any] = [len(specs)]
-        for spec, job_id in zip(specs, ids, strict=True):
-            job = RenderJob.of(spec, job_id, self.redis, days=self.settings.result_days, batch=batch)
-            job.enqueued_at = now()
-            job._status = RQStatus.QUEUED
-            fields = [part for item in job.to_dict().items() for part in item]
-            arguments += [job_id, spec.lane.name, keys.BELL(spec.model), batch or "", len(fields), *fields]
-        with explained(self.settings):
-            try:
-                created = self._submit(args=arguments)
-            except (redis.ConnectionError, redis.TimeoutError):
-                created = self._submit(args=arguments)
-        return [bool(flag) for flag in created]
-
-    def _finished(self, job_id: str) -> JobStatus:
-        status = self.status(job_id)
-        if status.state == "finished" and status.result is None:
-            raise JobFailedError(
-                f"job {job_id} is finished, but its result cannot be read; submit the job again"
-            )
-        if status.state != "finished":
-            reason = f": {status.error}" if status.error else ""
-            raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
-        return status
-
-    def _sidecar(self, job_id: str) -> Sidecar | None:
-        body = self.bucket.get(keys.SIDECAR(self.settings.client, job_id))
-        if body is None:
-            return None
+    def _stored(self, job_id: str) -> JobStatus | None:
+        """The status of a job that Redis has forgotten, by what lies in the bucket."""
+        client = self.settings.client
         try:
-            return _own_sidecar(body, self.settings.client, job_id)
+            sidecar = objects.get_sidecar(self.bucket, client, job_id)
         except CorruptObjectError:
             return None
-
-    def _client(self, status: JobStatus) -> str:
-        """Whose job it is, which says where its objects lie."""
-        lane = Lane.parse(status.lane)
-        return lane.client if lane and re.fullmatch(NAME_PATTERN, lane.client) else self.settings.client
-
-
-def _own_sidecar(body: bytes, client: str, job_id: str) -> Sidecar:
-    """The sidecar of that job. Raises CorruptObjectError where `body` is none, or another's."""
-    key = keys.SIDECAR(client, job_id)
-    try:
-        sidecar = Sidecar.model_validate_json(body)
-    except ValidationError:
-        raise CorruptObjectError(f"{key} is not a sidecar; submit the job again") from None
-    if (sidecar.job.id, sidecar.png.key) != (job_id, keys.PICTURE(client, job_id)):
-        raise CorruptObjectError(f"{key} is of another job")
-    return sidecar
-
-
-def _json(sidecar: Sidecar) -> bytes:
-    return sidecar.model_dump_json(indent=1).encode()
+        return JobStatus.of_sidecar(sidecar, keys.SIDECAR(client, job_id)) if sidecar else None

@@ -1,4 +1,7 @@
-"""The errors a user of pixelkiln can meet. Each one's message is a single line that says what to do."""
+"""The errors a user of pixelkiln can meet: one tree, which the exit codes of `kiln` follow.
+
+Each one's message is a single line that says what is wrong, where, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ class KilnError(Exception):
 
 
 class SpecError(KilnError):
-    """A job's spec is refused: `field` names the part at fault."""
+    """A job's spec is refused: `field` names the part at fault. Nothing was enqueued."""
 
     exit_code = 2
 
@@ -20,7 +23,7 @@ class SpecError(KilnError):
 
 
 class UsageError(KilnError):
-    """A command was given something it cannot use."""
+    """A command or a call was given something it cannot use."""
 
     exit_code = 2
 
@@ -31,9 +34,25 @@ class NotReadyError(KilnError):
     exit_code = 3
 
 
+class StorageAwayError(NotReadyError):
+    """The bucket cannot be reached, or answers that it cannot serve now: worth trying again."""
+
+
+class StorageRefusedError(NotReadyError):
+    """The bucket will not have this (credentials, bucket name): trying again cannot help."""
+
+
 class NoSuchJobError(KilnError):
     """No job of that id is known to the queue or the bucket."""
 
 
 class JobFailedError(KilnError):
-    """A job that was waited for ended as failed or cancelled."""
+    """A picture was asked for of a job that has none: it failed, was cancelled or has not finished."""
+
+
+class CorruptObjectError(KilnError):
+    """What the bucket gave back is not what was put there."""
+
+
+class OrderError(KilnError):
+    """What stands among the orders to workers is none, or was not signed with this farm's key."""

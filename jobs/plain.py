@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
+
+MAX_TEXT = 500  # characters that are shown of a field
 
 # Escape sequences begin with a control character; the others turn lines round or end them.
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -11,3 +16,25 @@ _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u
 def plain(text: str) -> str:
     """The text on one line, so that printing it only prints."""
     return _UNFIT.sub("\ufffd", text)
+
+
+def text(value: bytes) -> str:
+    """A field of a record as text that may be printed, cut where it is too long."""
+    return plain(value[: 4 * MAX_TEXT].decode("utf-8", "replace"))[:MAX_TEXT]
+
+
+def mapping(value: bytes) -> Mapping[str, Any]:
+    """The JSON object that a field holds; an empty one where it holds none."""
+    try:
+        found = json.loads(value[:MAX_TEXT])
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def count(value: object) -> int:
+    """The number that a field holds; 0 where it holds none, or one below."""
+    try:
+        return max(0, int(value))  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError, OverflowError):
+        return 0

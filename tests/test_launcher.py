@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.planted import Planted
 
 LAUNCHER = Path(__file__).parents[1] / "kiln"
 # Makes an environment whose `kiln` prints its arguments, and counts what it installs.
@@ -16,7 +21,7 @@ UV = """#!/bin/sh
 for last; do :; done
 case "$*" in
 *--help*) echo --group ;;
-venv*) mkdir -p "$last/bin" && ln -sf /bin/sh "$last/bin/python" ;;
+venv*) [ -e kiln ] && mkdir -p "$last/bin" && ln -sf /bin/sh "$last/bin/python" ;;
 *)
     echo installing
     echo again >>installs
@@ -40,12 +45,18 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def start(
-    checkout: Path, *arguments: str, script: Path | None = None, shell: Sequence[str] = ()
+    checkout: Path,
+    *arguments: str,
+    script: Path | None = None,
+    shell: Sequence[str] = (),
+    cwd: Path | None = None,
+    **environment: str,
 ) -> subprocess.Popen[str]:
+    plain = {"PATH": f"{checkout.parent / 'bin'}:{os.environ['PATH']}", "HOME": str(checkout.parent)}
     return subprocess.Popen(
         [*shell, script or checkout / "kiln", *arguments],
-        cwd=checkout.parent,
-        env={"PATH": f"{checkout.parent / 'bin'}:{os.environ['PATH']}", "HOME": str(checkout.parent)},
+        cwd=cwd or checkout.parent,
+        env=plain | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -135,6 +146,54 @@ def test_two_terminals_set_up_once(checkout: Path) -> None:
     both = [start(checkout, name) for name in ("one", "two")]
     assert [process.communicate()[0] for process in both] == ["<one>", "<two>"]
     assert installs(checkout) == 1
+
+
+def test_nothing_is_imported_from_the_folder_it_is_called_in(checkout: Path) -> None:
+    """Without uv, so that Python takes the lock, makes an environment and installs it."""
+    planted = Planted(checkout.parent / "planted")
+    tools = checkout.parent / "tools"
+    tools.mkdir()
+    (tools / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
+    for tool in (
+        "sh",
+        "cat",
+        "chmod",
+        "cksum",
+        "dirname",
+        "grep",
+        "ln",
+        "mkdir",
+        "mv",
+        "readlink",
+        "rm",
+        "sed",
+    ):
+        (tools / tool).symlink_to(shutil.which(tool) or tool)
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel_of_uv(checkout.parent))}
+    for _ in range(2):
+        process = start(checkout, "x", cwd=planted.folder, PATH=str(tools), **pip)
+        output, errors = process.communicate()
+        assert (process.returncode, output) == (0, "<x>"), errors
+        assert errors.splitlines()[-1] == str(planted.folder)
+    assert "installing uv" not in errors  # it was there the second time
+    assert installs(checkout) == 1
+    assert planted.imported == []
+
+
+def wheel_of_uv(folder: Path) -> Path:
+    """The stand-in for uv as a package in `folder`, of the version that the launcher wants."""
+    found = re.search(r"^uv_version=(\S+)", LAUNCHER.read_text(), re.MULTILINE)
+    assert found is not None
+    name = f"uv-{found[1]}"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as wheel:
+        about = f"Metadata-Version: 2.1\nName: uv\nVersion: {found[1]}\n"
+        wheel.writestr(f"{name}.dist-info/METADATA", about)
+        wheel.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        script = zipfile.ZipInfo(f"{name}.data/scripts/uv")
+        script.external_attr = 0o100755 << 16  # executable
+        wheel.writestr(script, UV)
+        wheel.writestr(f"{name}.dist-info/RECORD", "")
+    return folder
 
 
 def test_apples_stub_of_python_is_not_called(checkout: Path) -> None:

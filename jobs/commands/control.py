@@ -12,14 +12,14 @@ from pixelkiln.jobs.commands.output import JSON, err, out, print_json
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.control.reach import reached, told
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.queue import CancelOutcome
 
-_CANCELLED = {  # what a job was, where it was not there to be cancelled
+_LEFT: dict[CancelOutcome, str] = {  # what a job was, where it was not there to be cancelled
     "unknown": "no such job",
     "foreign": "another client's; --any-client cancels it",
     "finished": "had finished already",
     "failed": "had failed already",
-    "canceled": "was cancelled already",
-    "stopped": "was cancelled already",
+    "cancelled": "was cancelled already",
 }
 WHOM = "farm, client:NAME, model:NAME or worker:NAME"
 Whom = Annotated[list[Target], typer.Argument(help=f"{WHOM}.", metavar="TARGET", parser=Target.parse)]
@@ -41,7 +41,7 @@ def cancel(
         print_json(answers)
     else:
         for job_id, was in answers.items():
-            out.print(f"{job_id}  {_CANCELLED.get(was, 'cancelled')}")
+            out.print(f"{job_id}  {_LEFT.get(was, 'cancelled')}")
         if not answers:
             whose = "" if any_client else f" of client {kiln.settings.client}"
             err.print(f"kiln: nothing{whose} is there to cancel")

@@ -70,18 +70,18 @@ def _farm(kiln: Kiln, as_json: bool) -> None:
     """What waits in each lane, and what each worker does."""
     farm = kiln.farm()
     if as_json:
-        print_json(farm)
+        print_json(farm.as_dict())
         return
     lanes = Table("lane", "queued", "started", "finished", "failed", title="lanes", title_justify="left")
-    for lane in farm["lanes"]:
-        lanes.add_row(lane["lane"], *(str(lane[key]) for key in ("queued", "started", "finished", "failed")))
+    for lane in farm.lanes:
+        lanes.add_row(lane.lane, *map(str, (lane.queued, lane.started, lane.finished, lane.failed)))
     workers = Table("worker", "does", "serves", title="workers", title_justify="left")
-    for worker in farm["workers"]:
-        workers.add_row(worker["name"], worker["state"], worker["serves"])
-    out.print(lanes if farm["lanes"] else "no jobs yet")
-    if paused := sorted({name for one in farm["workers"] for name in one["paused"].split(",") if name}):
+    for worker in farm.workers:
+        workers.add_row(worker.name, worker.state, ",".join(worker.serves))
+    out.print(lanes if farm.lanes else "no jobs yet")
+    if paused := sorted(farm.paused):
         out.print(f"paused: {', '.join(paused)}", markup=False)
-    out.print(workers if farm["workers"] else "no workers; start one with: kiln worker", markup=False)
+    out.print(workers if farm.workers else "no workers; start one with: kiln worker", markup=False)
 
 
 def _describe(status: JobStatus) -> str:
@@ -95,5 +95,5 @@ def _describe(status: JobStatus) -> str:
     if status.error:
         words.append(status.error)
     if status.result:
-        words.append(status.result["png"])
+        words.append(status.result.png)
     return "  ".join(words)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from pixelkiln.jobs.client import Kiln, Submitted
+from pixelkiln.jobs.catalogue import DEFAULT_MODEL
+from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out, parse_size, print_json
 from pixelkiln.jobs.commands.progress import follow, line, worst
 from pixelkiln.jobs.errors import NotReadyError, SpecError, UsageError
+from pixelkiln.jobs.fields import SpecFields
+from pixelkiln.jobs.queue.farm import Farm
+from pixelkiln.jobs.queue.queue import Submitted
 from pixelkiln.jobs.spec import RenderSpec
 
 
@@ -22,7 +26,7 @@ def submit(
     prompts: Annotated[
         list[str], typer.Argument(help="One prompt or several, each in quotes.", metavar="PROMPT")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="See `kiln models list`.")] = "hidream-o1-dev",
+    model: Annotated[str, typer.Option("--model", "-m", help="See `kiln models list`.")] = DEFAULT_MODEL,
     quantization: Annotated[
         str, typer.Option("--quantization", "-q", help="bf16, q8, q6, q5 or q4.")
     ] = "bf16",
@@ -68,7 +72,8 @@ def submit(
     if id is not None and len(prompts) > 1:
         raise UsageError("--id names one job; give one prompt with it")
     kiln = Kiln()
-    jobs = kiln.submit_many([{**fields, "prompt": prompt} for prompt in prompts], ids=[id] if id else None)
+    specs = [cast(SpecFields, {**fields, "prompt": prompt}) for prompt in prompts]  # checked there
+    jobs = kiln.submit_many(specs, ids=[id] if id else None)
     _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
@@ -77,7 +82,7 @@ def batch(
     file: Annotated[
         Path, typer.Argument(help="A prompt a line, or a JSON spec a line; - reads standard input.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="For lines that name none.")] = "hidream-o1-dev",
+    model: Annotated[str, typer.Option("--model", "-m", help="For lines that name none.")] = DEFAULT_MODEL,
     quantization: Annotated[str, typer.Option("--quantization", "-q", help="Likewise.")] = "bf16",
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
     name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
@@ -100,14 +105,8 @@ def batch(
     if not specs:
         raise UsageError(f"{file}: holds no prompts")
     kiln = Kiln()
-    specs = [{"client": kiln.settings.client, **spec} for spec in specs]
-    _told(
-        kiln,
-        kiln.submit_many(specs, batch=name),
-        wait=wait or folder is not None,
-        folder=folder,
-        as_json=as_json,
-    )
+    jobs = kiln.submit_many(specs, batch=name)
+    _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
 def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
@@ -141,13 +140,12 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
 def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
     """A job that no worker serves now waits for one: worth a line, lest someone waits with it."""
     try:
-        workers = kiln.farm()["workers"]
+        farm = kiln.farm()
     except NotReadyError:  # the jobs are in; who works is not worth failing for
         return
-    served = {kind for worker in workers for kind in worker["serves"].split(",")}
-    paused = {name for worker in workers for name in worker["paused"].split(",")}
+    served = farm.served
     about = {f"client:{job.spec.client}" for job in jobs} | {f"model:{job.spec.model}" for job in jobs}
-    for one in sorted(paused & (about | {"farm"})):
+    for one in sorted(farm.paused & (about | {"farm"})):
         err.print(f"kiln: {one} is paused; it waits for: kiln resume {one}")
     wanted = {f"{job.spec.model}:{job.spec.quantization}" for job in jobs}
     if served and wanted - served:
@@ -157,7 +155,7 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
             markup=False,
             emoji=False,
         )
-    for kind, side, pixels in _beyond_all(workers, jobs):
+    for kind, side, pixels in _beyond_all(farm, jobs):
         err.print(
             f"kiln: {pixels:,} pixels at {kind} are more than any worker has memory for now: at most"
             f" {side} x {side}; it fails unless a larger worker comes first",
@@ -166,12 +164,12 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
         )
 
 
-def _beyond_all(workers: list[dict[str, Any]], jobs: list[Submitted]) -> set[tuple[str, int, int]]:
+def _beyond_all(farm: Farm, jobs: list[Submitted]) -> set[tuple[str, int, int]]:
     """Jobs beyond the largest square that any worker says it can render: kind, that square's side, pixels."""
     found = set()
     for job in jobs:
         kind = f"{job.spec.model}:{job.spec.quantization}"
-        sides = [worker["largest"][kind] for worker in workers if kind in worker["largest"]]
+        sides = [worker.largest[kind] for worker in farm.workers if kind in worker.largest]
         pixels = job.spec.width * job.spec.height
         if sides and pixels > max(sides) ** 2 and not job.spec.keep_aspect:
             found.add((kind, max(sides), pixels))
@@ -200,20 +198,18 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     return labels
 
 
-def _line(entry: str, shared: dict[str, Any], number: int) -> dict[str, Any]:
-    """One line of a batch as a spec's fields, checked so that an error can name the line."""
+def _line(entry: str, shared: dict[str, Any], number: int) -> RenderSpec:
+    """One line of a batch as a spec. Raises UsageError, which names the line."""
     fields = {"prompt": entry.strip()}
     if entry.lstrip().startswith("{"):
         try:
             fields = json.loads(entry)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"line {number}: is not JSON: {error}") from None
-    spec = {**shared, **fields}
     try:
-        RenderSpec.parse(spec)
+        return RenderSpec.parse({**shared, **fields})
     except SpecError as error:
         raise UsageError(f"line {number}: {error}") from None
-    return spec
 
 
 @app.command()

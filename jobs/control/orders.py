@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
-from pixelkiln.jobs.errors import KilnError, UsageError
+from pixelkiln.jobs.errors import OrderError, UsageError
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.jobs.spec import NAME_PATTERN
+
+__all__ = ["MAX_ORDER", "Order", "OrderError", "Target", "Verb", "admin_key", "fingerprint", "give"]
 
 MAX_ORDER = 1024  # bytes
 TRIES = 100  # while others give orders, too
@@ -35,10 +37,6 @@ _KINDS: dict[Verb, tuple[Kind, ...]] = {
     "resume": ("farm", "client", "model", "worker"),
     "drain": ("farm", "worker"),
 }
-
-
-class OrderError(KilnError):
-    """What stands among the orders is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,16 @@ from botocore.exceptions import (
 )
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import KilnError, NotReadyError
+from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.network import no_route, without_proxy
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
+
+# The errors are told of here too: whoever has a bucket meets them.
+__all__ = ["Bucket", "CorruptObjectError", "StorageAwayError", "StorageRefusedError", "Stored"]
 
 _REFUSED = {
     "403",
@@ -55,18 +58,6 @@ _NO_CREDENTIALS = (
 )
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _HELD = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
-
-
-class StorageAwayError(NotReadyError):
-    """The bucket cannot be reached, or answers that it cannot serve now: worth trying again."""
-
-
-class StorageRefusedError(NotReadyError):
-    """The bucket will not have this (credentials, bucket name): trying again cannot help."""
-
-
-class CorruptObjectError(KilnError):
-    """What the bucket gave back is not what was put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +188,10 @@ class Bucket:
             raise self._explain(error) from None
         except (BotoCoreError, OSError) as error:
             raise self._explain(error) from None
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
 
     def _explain(self, error: Exception) -> NotReadyError:
         """botocore's error as one line with the address and what to do."""

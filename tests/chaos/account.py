@@ -124,10 +124,10 @@ def _end(
 
 def _picture(kiln: Kiln, job_id: str, status: JobStatus, keys: set[str]) -> list[str]:
     """What is wrong with the objects of a finished job."""
-    result = status.result or {}
-    if {result.get("png"), result.get("sidecar")} != keys:
+    result = status.result
+    if result is None or {result.png, result.sidecar} != keys:
         return [f"its result names {result}"]
-    body, record = kiln.bucket.get(result["png"]), kiln.bucket.get(result["sidecar"])
+    body, record = kiln.bucket.get(result.png), kiln.bucket.get(result.sidecar)
     if body is None or record is None:
         return [f"finished, but the bucket lacks its {'picture' if body is None else 'sidecar'}"]
     try:
@@ -140,7 +140,7 @@ def _picture(kiln: Kiln, job_id: str, status: JobStatus, keys: set[str]) -> list
         wrong.append(
             f"wrong checksum: its picture is {digest[:12]}, its sidecar says {sidecar.png.sha256[:12]}"
         )
-    if result["sha256"] != sidecar.png.sha256:
+    if result.sha256 != sidecar.png.sha256:
         wrong.append("its result and its sidecar name different checksums")
     if sidecar.job.id != job_id:
         wrong.append(f"its sidecar is that of {sidecar.job.id}")

@@ -170,7 +170,7 @@ def _of(case: Case, event: str, job: str) -> list[dict[str, Any]]:
 
 
 def _state(case: Case) -> str:
-    return " ".join(str(worker["state"]) for worker in case.kiln.farm()["workers"])
+    return " ".join(worker.state for worker in case.kiln.farm().workers)
 
 
 def _list(numbers: list[float]) -> str:

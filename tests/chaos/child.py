@@ -19,10 +19,11 @@ from typing import Any
 
 from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.worker import service
-from pixelkiln.worker.deliver import delivery
+from pixelkiln.worker import intake
+from pixelkiln.worker.deliver import encoder
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.host.log import log_to_stderr
 from pixelkiln.worker.queue import claims, heartbeat
 from pixelkiln.worker.queue.claims import Claim, Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
@@ -56,13 +57,13 @@ def run(orders: Orders) -> None:
     _differ(orders.slot)
     if orders.hurry:
         claims.LEASE, heartbeat.BEAT, heartbeat.GRACE = 2.0, 0.3, 0.5
-        service.POLL = 0.2
+        intake.POLL = 0.2
     if orders.pace:
         _slow(orders.pace)
     _keep_journal(Path(orders.journal))
     if orders.point:
         points.arm(orders.point, signal.Signals(orders.strike))
-    service.log_to_stderr()
+    log_to_stderr()
     try:
         Service(Settings(**orders.settings), ["demo"]).run()
     except KilnError as error:
@@ -91,12 +92,12 @@ def _end_with_parent() -> None:
 
 def _differ(slot: str) -> None:
     """Make this slot's pictures differ from the others', as those of two chips do."""
-    plain = delivery.encode
+    plain = encoder.encode
 
     def encode(pixels: Any, spec: Any, facts: Any, version: str) -> bytes:
         return plain(pixels, spec, facts, f"{version}+{slot}")
 
-    delivery.encode = encode
+    encoder.encode = encode
 
 
 def _slow(seconds: float) -> None:

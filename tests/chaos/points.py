@@ -16,7 +16,7 @@ from typing import Any
 
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker import engines
-from pixelkiln.worker.deliver import delivery, spool
+from pixelkiln.worker.deliver import encoder, spool
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.queue.claims import Claims
@@ -64,8 +64,8 @@ def _points() -> dict[str, Point]:
         "step.last": Point(Heartbeat, "report", True, _step(28)),
         "hand-over.before": Point(Delivery, "put", False),
         "hand-over.after": Point(Delivery, "put", True),
-        "encode.before": Point(delivery, "encode", False),
-        "encode.after": Point(delivery, "encode", True),
+        "encode.before": Point(encoder, "encode", False),
+        "encode.after": Point(encoder, "encode", True),
         "spool.before": Point(Spool, "put", False),
         "spool.picture": Point(spool, "_write", True, image),
         "spool.draft.before": Point(spool, "_write", False, draft),

@@ -173,11 +173,11 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     assert bob.cancel([job_id]) == {job_id: "foreign"}
     alice.redis.delete(f"rq:job:{job_id}")  # as when its days are over
     assert alice.status(job_id).state == "finished"  # by the sidecar
-    assert len(alice.farm()["workers"]) == 1
+    assert len(alice.farm().workers) == 1
 
     admin.pause(Target("farm"))
     waiting = alice.submit(**small()).id
-    until(lambda: any("paused" in one["state"] for one in alice.farm()["workers"]), "the worker pauses")
+    until(lambda: any("paused" in one.state for one in alice.farm().workers), "the worker pauses")
     assert alice.status(waiting).state == "queued"
     assert bob.cancel([waiting]) == {waiting: "foreign"}
     assert alice.cancel([waiting]) == {waiting: "queued"}
@@ -185,7 +185,7 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     admin.resume(Target("farm"))
     until(lambda: alice.status(running).step > 1, "it renders")
     assert alice.cancel([running]) == {running: "started"}
-    assert alice.farm()["workers"]
+    assert alice.farm().workers
     last = bob.submit(**small()).id
     assert [status.state for status in bob.wait([last])] == ["finished"]
     admin.drain(Target("farm"))

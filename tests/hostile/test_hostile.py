@@ -24,7 +24,9 @@ from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.worker.commands.app import main
 from pixelkiln.worker.local.instance import Local
 from tests.hostile.farm import LANE, SPEC, Forger, Traps, Worker, digest, objects
-from tests.hostile.forgeries import DISTURBANCES, DROPPED, FINISHED, STANDS, TABLE, WAITS, Form
+from tests.hostile.forgeries import TABLE
+from tests.hostile.forgeries.disturbances import DISTURBANCES
+from tests.hostile.forgeries.form import DROPPED, FINISHED, STANDS, WAITS, Form
 from tests.tiny import TINY_MODELS
 from tests.waiting import until
 

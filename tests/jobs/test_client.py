@@ -16,8 +16,9 @@ from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, NoSuchJobError, NotReadyError, RenderSpec, Settings, SpecError, UsageError
-from pixelkiln.jobs.client import CHUNK
 from pixelkiln.jobs.queue.record import FUNCTION, RenderJob
+from pixelkiln.jobs.queue.redis_queue import CHUNK
+from tests.waiting import until
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
@@ -301,7 +302,7 @@ def test_the_producers_role_suffices_and_cannot_touch_the_clocks(kiln: Kiln, pro
     kiln.redis.zadd("kiln:leases", {"b:e": 1})
     kiln.redis.set("kiln:taken:e", "b")
     assert producer.status("b").state == "started"
-    assert [lane["queued"] for lane in producer.farm()["lanes"]] == [1]
+    assert [lane.queued for lane in producer.farm().lanes] == [1]
     assert producer.cancel(["a", "b"]) == {"a": "queued", "b": "started"}
     assert kiln.redis.exists("kiln:own:b", "kiln:leases", "kiln:taken:e") == 0
     assert producer.status("b").state == "cancelled"
@@ -331,6 +332,22 @@ def test_cancelling_many_is_few_short_calls(kiln: Kiln) -> None:
     kiln.redis.ltrim(f"rq:queue:{LANE}", -1, -1)
     assert kiln.cancel(["near"]) == {"near": "queued"}
     assert queued(kiln) == []
+
+
+def test_the_end_of_the_block_closes_the_connections(settings: Settings, kiln: Kiln) -> None:
+    def connected() -> int:
+        return len(kiln.redis.client_list())
+
+    before = connected()
+    with Kiln(settings) as door:
+        door.statuses(["nothing"])  # asks Redis, then the bucket
+        assert connected() == before + 1
+        pool = door.bucket._client._endpoint.http_session._manager.pools  # type: ignore[attr-defined]
+        assert len(pool) == 1
+    assert len(pool) == 0
+    until(lambda: connected() == before, "the server has seen it")
+    assert door.statuses(["nothing"]) == {"nothing": None}  # opens new ones
+    door.close()
 
 
 def test_a_reference_goes_to_the_bucket_once_by_its_content(kiln: Kiln, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_a_file_that_may_not_be_read_is_one_line() -> None:
 
 @pytest.mark.parametrize("url", ["redis://[::1", "redis://h?foo=bar", f"redis://:a/{SECRET}@h:6379/0"])
 def test_doctor_finds_an_address_that_is_none(url: str) -> None:
-    from pixelkiln.worker.commands.examination import examine
+    from pixelkiln.worker.commands.doctor.looks import examine
 
     found = {finding.what: finding for finding in examine(Settings(redis_url=SecretStr(url)))}
     assert found["redis"].state == "problem"
@@ -212,3 +212,9 @@ def test_a_broken_instance_says_what_to_do(tmp_path: Path, content: str) -> None
     (tmp_path / "instance.json").write_text(content)
     with pytest.raises(NotReadyError, match=r"stop and start `kiln up`$"):
         Instance.read(tmp_path)
+
+
+def test_the_readme_names_settings_that_there_are() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    named = {name.lower() for name in re.findall(r"KILN_([A-Z][A-Z0-9_]+)", readme)}
+    assert {"redis_url", "s3_bucket", "client"} <= named <= set(Settings.model_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from pixelkiln.jobs import Kiln, RenderSpec, Settings
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.worker.queue.claims import Claims
+from pixelkiln.worker.service import Service
+from tests.worker.working import Work, working
 
 
 @pytest.fixture
@@ -40,3 +43,15 @@ def submit(kiln: Kiln) -> Callable[..., str]:
         return kiln.submit(RenderSpec.parse(wanted), id=id).id
 
     return act
+
+
+@pytest.fixture
+def service(settings: Settings) -> Service:
+    """A worker that serves the demo's stand-in."""
+    return Service(settings, ["demo"])
+
+
+@pytest.fixture
+def work(service: Service) -> Work:
+    """Let it work until something is true."""
+    return partial(working, service)

@@ -11,9 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +22,7 @@ from rq.serializers import JSONSerializer
 from pixelkiln.jobs import Kiln, KilnError, NotReadyError, Settings, Sidecar
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.lanes import Lane
+from pixelkiln.jobs.queue.farm import WorkerStatus
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.hidream.checkpoint import digest
@@ -32,32 +31,17 @@ from pixelkiln.worker.queue.claims import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
 from tests.wire import Proxy
-from tests.worker.working import working
+from tests.worker.working import Work, all_ended, working
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
-Work = Callable[[Callable[[], Any]], None]
 GOLDEN = Path(__file__).parents[1] / "golden"
 LANE = Lane("demo", "bf16", "normal", "default")
-
-
-@pytest.fixture
-def service(settings: Settings) -> Service:
-    return Service(settings, ["demo"])
-
-
-@pytest.fixture
-def work(service: Service) -> Work:
-    return partial(working, service)
 
 
 def picture(kiln: Kiln, job_id: str) -> bytes:
     body = kiln.bucket.get(kiln.sidecar(job_id).png.key)
     assert body is not None
     return body
-
-
-def all_ended(kiln: Kiln, ids: list[str]) -> Callable[[], bool]:
-    return lambda: all(one is not None and one.ended for one in kiln.statuses(ids).values())
 
 
 def test_one_spec_is_one_picture_and_another_seed_another(
@@ -204,14 +188,14 @@ def test_workers_tell_what_they_have_memory_for(
     settings: Settings, submit: Callable[..., str], kiln: Kiln
 ) -> None:
     service = Service(settings.model_copy(update={"memory": 2**20}), ["demo"])
-    told: list[dict[str, Any]] = []
+    told: list[WorkerStatus] = []
 
     def seen() -> bool:
-        told.extend(kiln.farm()["workers"])
+        told.extend(kiln.farm().workers)
         return bool(told)
 
     working(service, seen)
-    assert (told[0]["memory"], told[0]["largest"]) == (2**20, {"demo:bf16": 0})
+    assert (told[0].memory, told[0].largest) == (2**20, {"demo:bf16": 0})
 
 
 def test_redis_away_at_the_start_is_one_line(rewire: Rewire) -> None:
@@ -235,19 +219,6 @@ def test_a_second_worker_needs_a_spool_of_its_own(service: Service, settings: Se
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
     service._spool.close()
-
-
-def test_what_is_missing_is_one_line(settings: Settings, rewire: Rewire) -> None:
-    with pytest.raises(NotReadyError, match=r"^no model 'x'; there are "):
-        Service(settings, ["x"])
-    with pytest.raises(NotReadyError, match="kiln models pull hidream-o1-full"):
-        Service(settings, ["hidream-o1-full"])
-    with pytest.raises(NotReadyError, match="does not exist"):
-        Service(settings.model_copy(update={"s3_bucket": "not-there"}), ["demo"])
-    away, proxy = rewire("s3")
-    proxy.cut()
-    with pytest.raises(NotReadyError, match="is unreachable"):
-        Service(away, ["demo"])
 
 
 def test_a_worker_whose_heartbeat_died_leaves(service: Service) -> None:
@@ -291,41 +262,16 @@ def test_a_worker_that_can_load_nothing_leaves_so_that_it_is_started_again(
         service.run()
     assert caught.value.exit_code == 1
     assert [kiln.status(job_id).state for job_id in ids] == ["queued"] * 3  # not one of them was at fault
-    assert kiln.farm()["workers"] == []
+    assert kiln.farm().workers == ()
     Service(settings, ["demo"])._spool.close()  # the folder is free again
 
 
 def test_the_machine_may_sleep_while_no_jobs_are_taken(settings: Settings) -> None:
     service = Service(settings.model_copy(update={"keep_awake": "working"}), ["demo"])
-    service._rest("a test")
+    service._intake.rest("a test")
     service._keep_awake._child = inhibitor = subprocess.Popen(["sleep", "600"])
     working(service, lambda: inhibitor.poll() is not None)
     assert inhibitor.poll() is not None
-
-
-def test_a_redis_that_refuses_is_told_once(
-    service: Service,
-    submit: Callable[..., str],
-    work: Work,
-    kiln: Kiln,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    kiln.redis.set("rq:queues", "text")
-
-    def mended() -> bool:
-        state = kiln.redis.hget(f"rq:worker:{service.name}", "kiln_state") or b""
-        if not state.startswith(b"takes no jobs: Redis refuses: "):
-            return False
-        kiln.redis.delete("rq:queues")
-        return True
-
-    def done() -> bool:
-        return bool(jobs or (mended() and not jobs.append(submit()))) and all_ended(kiln, jobs)()
-
-    jobs: list[str] = []
-    work(done)
-    assert kiln.status(jobs[0]).state == "finished"
-    assert len([one for one in caplog.records if "Redis refuses" in one.message]) == 1
 
 
 # --- as a process of its own, to be sent signals
@@ -389,7 +335,7 @@ def test_one_sigterm_finishes_the_job_and_leaves(
     assert worker.ended() == 0
     assert kiln.status(running).state == "finished"
     assert kiln.status(waiting).state == "queued"
-    assert kiln.farm()["workers"] == []
+    assert kiln.farm().workers == ()
     imported = set(worker.said().rpartition("imported: ")[2].split())
     assert "mlx.core" in imported
     assert not {"torch", "tensorflow", "jax"} & imported
@@ -436,6 +382,6 @@ def test_an_idle_worker_keeps_awake_as_it_was_told(
 
 def test_a_worker_goes_by_the_name_it_is_given(settings: Settings, kiln: Kiln) -> None:
     service = Service(settings.model_copy(update={"worker_name": "mini-1"}), ["demo"])
-    working(service, lambda: kiln.farm()["workers"])
+    working(service, lambda: kiln.farm().workers)
     assert re.fullmatch(r"mini-1-[0-9a-f]{6}", service.name)
     assert Target.parse("worker:mini-1").covers(service.name)

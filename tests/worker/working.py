@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from pixelkiln.jobs import Kiln
 from pixelkiln.worker.service import Service
 from tests.waiting import until
+
+Work = Callable[[Callable[[], Any]], None]
 
 
 def working(service: Service, condition: Callable[[], Any]) -> None:
@@ -35,3 +38,7 @@ def working(service: Service, condition: Callable[[], Any]) -> None:
         watcher.join()
         signal.signal(signal.SIGTERM, before)
     assert failed == []
+
+
+def all_ended(kiln: Kiln, ids: list[str]) -> Callable[[], bool]:
+    return lambda: all(one is not None and one.ended for one in kiln.statuses(ids).values())

@@ -53,7 +53,8 @@ def run(
 
 def _worker(models: Sequence[str]) -> None:
     needs_worker()
-    from pixelkiln.worker.service import Service, log_to_stderr
+    from pixelkiln.worker.host.log import log_to_stderr
+    from pixelkiln.worker.service import Service
 
     log_to_stderr()
     settings = Settings.load()

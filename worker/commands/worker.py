@@ -22,7 +22,8 @@ def worker_command(
     needs_worker()
     import logging
 
-    from pixelkiln.worker.service import Service, log_to_stderr
+    from pixelkiln.worker.host.log import log_to_stderr
+    from pixelkiln.worker.service import Service
 
     log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     Service(Settings.load(), model or ()).run()

@@ -23,16 +23,16 @@ class NotOursError(Exception):
     """The job is another worker's, or has ended."""
 
 
-class Commit:
-    """One job's pair of objects. `ours` asks Redis whether the job is still this worker's."""
+class Pair:
+    """One job's two objects, by their keys. `ours` asks Redis whether the job is still this worker's."""
 
-    def __init__(self, bucket: Bucket, key: str, picture: str, ours: Callable[[], bool]) -> None:
+    def __init__(self, bucket: Bucket, *, picture: str, sidecar: str, ours: Callable[[], bool]) -> None:
         self._bucket = bucket
-        self._key = key
-        self._picture = picture
+        self.picture = picture
+        self.sidecar = sidecar
         self._ours = ours
 
-    def store(self, png: bytes, describe: Callable[[], Sidecar]) -> Sidecar:
+    def commit(self, png: bytes, describe: Callable[[], Sidecar]) -> Sidecar:
         """Store both, the sidecar last, each read back; the record that the bucket holds now.
 
         That may be one which an earlier owner had committed, if its picture is there too. `describe` is
@@ -40,26 +40,31 @@ class Commit:
         Raises NotOursError, StorageAwayError, StorageRefusedError.
         """
         for _ in range(TRIES):
-            there = self._bucket.head(self._key)
-            if there is not None and (record := self._committed()) is not None:
-                return record
+            there = self._bucket.head(self.sidecar)
+            if there is not None and (before := self._committed()) is not None:
+                return before
             self._place(png)
-            sidecar = describe()
-            body = sidecar.model_dump_json(indent=1).encode()
-            if self._put(self._key, body, "application/json", there.etag if there else None):
-                if self._bucket.get(self._key) != body:
-                    raise StorageAwayError(f"{self._key} does not read back as it was written")
-                return sidecar
-        raise StorageAwayError(f"{self._key} is written by others again and again")
+            record = describe()
+            body = record.model_dump_json(indent=1).encode()
+            if self._put(self.sidecar, body, "application/json", there.etag if there else None):
+                if self._bucket.get(self.sidecar) != body:
+                    raise StorageAwayError(f"{self.sidecar} does not read back as it was written")
+                return record
+        raise StorageAwayError(f"{self.sidecar} is written by others again and again")
+
+    def delete(self) -> None:
+        """Take both out of the bucket, the sidecar first: without it the picture is none."""
+        self._bucket.delete(self.sidecar)
+        self._bucket.delete(self.picture)
 
     def _committed(self) -> Sidecar | None:
         """The record in the bucket, if it can be read and its picture is the one beside it."""
-        body = self._bucket.get(self._key)
+        body = self._bucket.get(self.sidecar)
         try:
             record = Sidecar.model_validate_json(body or b"")
         except ValidationError:
             return None
-        png = self._bucket.get(record.png.key) if record.png.key == self._picture else None
+        png = self._bucket.get(record.png.key) if record.png.key == self.picture else None
         whole = png is not None and hashlib.sha256(png).hexdigest() == record.png.sha256
         return record if whole else None
 
@@ -67,13 +72,13 @@ class Commit:
         """Put the picture where none is, or over one that was never committed."""
         etag = f'"{hashlib.md5(png, usedforsecurity=False).hexdigest()}"'
         for _ in range(TRIES):
-            there = self._bucket.head(self._picture)
+            there = self._bucket.head(self.picture)
             same = there is not None and there.etag == etag
-            if same or self._put(self._picture, png, "image/png", there.etag if there else None):
-                if self._bucket.get(self._picture) != png:
-                    raise StorageAwayError(f"{self._picture} does not read back as it was written")
+            if same or self._put(self.picture, png, "image/png", there.etag if there else None):
+                if self._bucket.get(self.picture) != png:
+                    raise StorageAwayError(f"{self.picture} does not read back as it was written")
                 return
-        raise StorageAwayError(f"{self._picture} is written by others again and again")
+        raise StorageAwayError(f"{self.picture} is written by others again and again")
 
     def _put(self, key: str, body: bytes, content_type: str, seen: str | None) -> bool:
         """Write if `key` still holds what was `seen`; False where it does not."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
@@ -27,26 +27,21 @@ from pixelkiln.worker.queue.claims import Claim
 log = logging.getLogger("kiln.spool")
 
 
-def _lane_name(text: str) -> str:
-    if Lane.parse(text) is None:
-        raise ValueError(f"{text[:80]!r} is not a lane")
-    return text
+def _lane(value: object) -> Lane:
+    """A lane, of which a draft holds the name."""
+    lane = Lane.parse(value) if isinstance(value, str) else value
+    if not isinstance(lane, Lane):
+        raise ValueError(f"{str(value)[:80]!r} is not a lane")
+    return lane
 
 
 class Draft(BaseModel):
     """What lies beside a spooled picture: the sidecar but for the upload, and when the job was taken."""
 
-    lane: Annotated[str, AfterValidator(_lane_name)]
+    lane: Annotated[Lane, PlainValidator(_lane), PlainSerializer(lambda lane: lane.name)]
     taken: float  # seconds since the epoch
     gpu_seconds: float
     sidecar: Sidecar
-
-    @property
-    def in_lane(self) -> Lane:
-        """The lane its job was taken from."""
-        lane = Lane.parse(self.lane)
-        assert lane is not None
-        return lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,7 @@ class Entry:
     def claim(self) -> Claim:
         """The claim under which it was rendered."""
         job = self.draft.sidecar.job
-        return Claim(job.id, job.execution, self.draft.in_lane, attempt=job.attempt)
+        return Claim(job.id, job.execution, self.draft.lane, attempt=job.attempt)
 
     def png(self) -> bytes:
         """The picture's bytes."""
@@ -111,7 +106,7 @@ class Spool:
             durable.sync_path(part)
             part.replace(folder)
         durable.sync_path(self.root)
-        self.unmark(Claim(job.id, job.execution, draft.in_lane))
+        self.unmark(Claim(job.id, job.execution, draft.lane))
         return Entry(folder, draft)
 
     def entries(self) -> list[Entry]:

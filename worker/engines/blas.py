@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -15,7 +16,7 @@ def use_openblas() -> Path | None:
     to see wins over it, as one named in LD_PRELOAD would (whose paths cannot hold spaces). Returns the
     library, or None where there is none to use: macOS has its own, and without OpenCV things are only slow.
     """
-    if sys.platform != "linux" or "mlx.core" in sys.modules:
+    if platform.system() != "Linux" or "mlx.core" in sys.modules:
         return None
     try:
         libraries = [file for file in files("opencv-python") or [] if file.name.startswith("libopenblas")]

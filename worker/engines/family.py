@@ -26,13 +26,11 @@ class GoldenError(EngineError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One recorded render, replayed."""
+    """One recorded render, replayed: `errors` are the largest absolute ones, by what was compared."""
 
     name: str
     ok: bool  # whether every error is within its bound
-    errors: Mapping[str, float] = field(
-        default_factory=dict
-    )  # the largest absolute ones, by what was compared
+    errors: Mapping[str, float] = field(default_factory=dict)
     fault: str | None = None  # why there are none
 
 
@@ -45,7 +43,7 @@ class Row:
     size: Size
     prompt: int  # tokens
     seconds: tuple[float, ...]  # of each step
-    flops: int  # of one step, see step_flops
+    flops: int  # of one step, a product and a sum being two
     ceiling: float  # FLOP/s of a large matrix product, in the same run
     weight_bytes: int  # held before the first step
     peak_bytes: int  # held at most in prefix and steps, weights included

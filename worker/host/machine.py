@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
+import resource
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -15,6 +18,39 @@ from pixelkiln.worker.host.programs import ask, mac
 SHARE = 0.7  # of the machine's memory that a worker may use where no budget is set
 
 PACKAGES = ("pixelkiln", "mlx", "mlx-vlm", "numpy", "pillow", "rq", "redis", "boto3")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What every sidecar of one worker says of the machine, and of what runs there."""
+
+    worker: str
+    name: str
+    system: str
+    chip: str
+    memory: int  # bytes
+    versions: dict[str, str]  # of `PACKAGES` and Python
+
+    @classmethod
+    def of(cls, worker: str) -> Self:
+        """This machine, on which the worker of that name runs."""
+        system = f"{platform.system()} {platform.release()}"
+        return cls(worker, platform.node(), system, chip(), memory_bytes(), versions())
+
+    @property
+    def version(self) -> str:
+        """The version of this project."""
+        return self.versions["pixelkiln"]
+
+    def host(self) -> dict[str, str]:
+        """The sidecar's part on the machine."""
+        return {
+            "name": self.name,
+            "worker": self.worker,
+            "system": self.system,
+            "chip": self.chip,
+            "memory": str(self.memory),
+        }
 
 
 def memory_bytes() -> int:
@@ -43,6 +79,12 @@ def name(configured: str | None = None) -> str:
 def resident_bytes() -> int:
     """Bytes of memory this process holds now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def peak_resident() -> int:
+    """Bytes of memory this process held at most so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if mac() else peak * 1024
 
 
 def chip() -> str:
@@ -77,17 +119,6 @@ def wheel_tag(package: str) -> str:
     except PackageNotFoundError:
         return ""
     return ", ".join(re.findall(r"^Tag: (\S+)", text, re.MULTILINE))
-
-
-def host(worker: str) -> dict[str, str]:
-    """What a sidecar says of the machine."""
-    return {
-        "name": platform.node(),
-        "worker": worker,
-        "system": f"{platform.system()} {platform.release()}",
-        "chip": chip(),
-        "memory": str(memory_bytes()),
-    }
 
 
 def swap_ins() -> int:

@@ -28,6 +28,7 @@ _OPTIONS = {
     "disableHttp": "true",  # the filer would serve and delete objects without credentials
     "master.telemetry": "false",
     "webdav": "false",
+    "webdav.port": "0",  # else it wants 7333 to be free all the same
     "admin.ui": "false",
     "s3.iam": "false",
     "s3.port.iceberg": "0",

@@ -6,8 +6,6 @@ Used on one thread only, the one that loaded the model: MLX's arrays belong to t
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,7 +90,7 @@ class Renderer:
                 raise GiveBackError
         memory = Memory(
             peak_mlx=engine.peak_bytes(),
-            peak_resident=peak_resident(),
+            peak_resident=machine.peak_resident(),
             swap_ins=machine.swap_ins() - swapped,
         )
         prefix, *steps = seconds
@@ -201,9 +199,3 @@ class Renderer:
             self._watchdog.end()
             raise
         self._watchdog.end(size, time.perf_counter() - started if size else None)
-
-
-def peak_resident() -> int:
-    """Bytes this process held at most so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

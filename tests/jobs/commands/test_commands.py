@@ -250,7 +250,7 @@ def test_only_a_jobs_own_objects_are_fetched(run: Run, kiln: Kiln) -> None:
     ran = run("fetch", "own")
     assert (ran.code, ran.err) == (1, "kiln: jobs/default/own/sidecar.json is of another job\n")
     job = Job.fetch("own", connection=kiln.redis, serializer=JSONSerializer)
-    Result.create(job, Result.Type.SUCCESSFUL, 60, return_value=kiln.status("other").result)
+    Result.create(job, Result.Type.SUCCESSFUL, 60, return_value=kiln.status("other").as_dict()["result"])
     ran = run("fetch", "own")
     assert (ran.code, ran.err) == (1, "kiln: the result of job own names other objects than its own\n")
     kiln.redis.delete("rq:job:own")

@@ -17,8 +17,9 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln
+from pixelkiln.jobs.queue.farm import LaneStatus, read_farm
 from pixelkiln.jobs.queue.record import FUNCTION
-from pixelkiln.jobs.queue.status import MAX_ERROR, read_farm, read_statuses
+from pixelkiln.jobs.queue.status import MAX_ERROR, read_statuses
 
 LANE = "kiln:demo:bf16:normal:default"
 
@@ -70,7 +71,7 @@ def test_results_of_rqs_own_format(kiln: Kiln) -> None:
     job = Job.create(FUNCTION, connection=kiln.redis, id="a", serializer=JSONSerializer)
     put(kiln, status="finished")
     Result.create(job, Result.Type.SUCCESSFUL, 60, return_value=value)
-    assert kiln.status("a").result == value
+    assert kiln.status("a").as_dict()["result"] == value
     put(kiln, status="failed")
     Result.create_failure(job, 60, "Traceback …\n  File …\nValueError: the last line")
     found = kiln.status("a")
@@ -156,8 +157,8 @@ def test_the_farm_counts_without_cleaning_up(kiln: Kiln) -> None:
     kiln.submit(prompt="x", model="demo")
     kiln.redis.zadd(f"rq:wip:{LANE}", {"dead:execution": 1})  # expired: RQ's own count would fail that job
     kiln.redis.zadd(f"rq:finished:{LANE}", {"b": 1e12})
-    lanes = kiln.farm()["lanes"]
-    assert lanes == [{"lane": LANE, "queued": 1, "started": 1, "finished": 1, "failed": 0}]
+    lanes = kiln.farm().lanes
+    assert lanes == (LaneStatus(LANE, queued=1, started=1, finished=1, failed=0),)
     assert kiln.redis.zcard(f"rq:wip:{LANE}") == 1
 
 
@@ -168,9 +169,9 @@ def test_a_malformed_farm_is_shown_as_well_as_may_be(kiln: Kiln) -> None:
     kiln.redis.set("rq:worker:text", "text")
     kiln.redis.hset(b"rq:worker:\xff", mapping={"kiln_state": b"\xff"})
     farm = read_farm(kiln.redis)
-    assert [lane["lane"] for lane in farm["lanes"]] == [LANE, "kiln:\ufffd"]
-    assert farm["lanes"][0]["queued"] == 0
-    json.dumps(farm)
+    assert [lane.lane for lane in farm.lanes] == [LANE, "kiln:\ufffd"]
+    assert farm.lanes[0].queued == 0
+    json.dumps(farm.as_dict())
 
 
 def test_escape_sequences_do_not_come_through(kiln: Kiln) -> None:
@@ -182,14 +183,14 @@ def test_escape_sequences_do_not_come_through(kiln: Kiln) -> None:
     found = kiln.status("a")
     assert (found.lane, found.worker, found.ended_at) == (f"kiln:{shown}", shown, shown)
     assert found.error == shown
-    assert found.result == dict.fromkeys(value, shown)
+    assert found.as_dict()["result"] == dict.fromkeys(value, shown)
     kiln.redis.sadd("rq:queues", f"rq:queue:kiln:{bad}")
     kiln.redis.rpush(f"rq:queue:kiln:{bad}", "x")
     kiln.redis.sadd("rq:workers", f"rq:worker:{bad}")
     kiln.redis.hset(f"rq:worker:{bad}", "hostname", bad)
     farm = kiln.farm()
-    assert [(lane["lane"], lane["queued"]) for lane in farm["lanes"]] == [(f"kiln:{shown}", 1)]
-    assert [(worker["name"], worker["host"]) for worker in farm["workers"]] == [(shown, shown)]
+    assert [(lane.lane, lane.queued) for lane in farm.lanes] == [(f"kiln:{shown}", 1)]
+    assert [(worker.name, worker.host) for worker in farm.workers] == [(shown, shown)]
 
 
 def test_an_error_that_inflates_without_end_is_cut(kiln: Kiln) -> None:

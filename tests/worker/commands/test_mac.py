@@ -14,7 +14,7 @@ from pydantic import ByteSize, SecretStr
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands import mac
-from pixelkiln.worker.commands.examination import Finding, examine
+from pixelkiln.worker.commands.doctor.looks import Finding, examine
 from pixelkiln.worker.commands.mac import places
 from pixelkiln.worker.engines import DeviceFacts
 from pixelkiln.worker.host import programs

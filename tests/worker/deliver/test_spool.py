@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
@@ -36,7 +37,7 @@ def draft(job_id: str = "job-1", execution: str = "e1", taken: float = 1.0) -> D
         png=Png(key=f"jobs/default/{job_id}/image.png", sha256="0", bytes=3, width=64, height=64),
         checks=Checks(luma_mean=1, luma_spread=1, seam_score=1),
     )
-    return Draft(lane=LANE.name, taken=taken, gpu_seconds=1.5, sidecar=sidecar)
+    return Draft(lane=LANE, taken=taken, gpu_seconds=1.5, sidecar=sidecar)
 
 
 def test_what_is_put_is_there_for_the_next_worker(tmp_path: Path) -> None:
@@ -101,6 +102,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotReadyError, match=r"set KILN_SPOOL_DIR to a folder on a writable disk$"):
         Spool(tmp_path / "file" / "spool")
+
+
+def test_a_draft_holds_its_lane_by_name() -> None:
+    written = json.loads(draft().model_dump_json())
+    assert written["lane"] == LANE.name
+    assert Draft.model_validate(written) == draft()
+    for name in ("", "default", "kiln:demo:bf16:normal", "kiln:demo:bf16:normal:a:b", None, 7, {}):
+        with pytest.raises(ValidationError, match="is not a lane"):
+            Draft.model_validate({**written, "lane": name})
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xff"])

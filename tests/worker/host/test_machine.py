@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixelkiln.worker.host.machine import read_vm_stat, swap_ins
+from pixelkiln.worker.host.machine import Machine, peak_resident, read_vm_stat, resident_bytes, swap_ins
 
 VM_STAT = """Mach Virtual Memory Statistics: (page size of 16384 bytes)
 Pages free:                               12345.
@@ -26,3 +26,11 @@ def test_what_vm_stat_does_not_tell_is_none(text: str) -> None:
 
 def test_this_machine_tells() -> None:
     assert swap_ins() >= 0
+    assert peak_resident() > resident_bytes() // 2  # the two are counted a little differently
+    machine = Machine.of("studio-1")
+    host = machine.host()
+    assert list(host) == ["name", "worker", "system", "chip", "memory"]
+    assert (host["worker"], host["memory"]) == ("studio-1", str(machine.memory))
+    assert all(host.values())
+    assert machine.version == machine.versions["pixelkiln"]
+    assert {"python", "pixelkiln", "mlx", "rq", "redis"} <= machine.versions.keys()

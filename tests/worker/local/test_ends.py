@@ -21,6 +21,7 @@ from pixelkiln.worker.local.lock import FolderInUseError
 from pixelkiln.worker.local.seaweed import BUCKET
 from pixelkiln.worker.local.server import ServerError
 from tests.waiting import until
+from tests.worker.local.others import another_seaweed
 
 WRITES = 50  # acknowledged before the kill
 OWNER = """
@@ -67,7 +68,7 @@ def test_servers_killed_under_writes_lose_nothing_acknowledged(tmp_path: Path) -
         valkey.close()
         bucket.close()
         first = local.instance
-    with up(tmp_path) as local:
+    with another_seaweed(), up(tmp_path) as local:
         assert local.instance.redis_url == first.redis_url  # a client of the first run goes on
         assert local.instance.s3_endpoint == first.s3_endpoint
         with redis.Redis.from_url(local.valkey.url) as valkey:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,18 +9,11 @@ import redis
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.worker.local import server as servers
+from pixelkiln.worker.local.instance import up
 from pixelkiln.worker.local.seaweed import Seaweed
 from pixelkiln.worker.local.server import Kept, Server, ServerError
 from pixelkiln.worker.local.valkey import Valkey
-
-
-@contextmanager
-def another_listens(port: int) -> Iterator[None]:
-    with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        other.bind(("127.0.0.1", port))
-        other.listen()
-        yield
+from tests.worker.local.others import another_listens, another_seaweed
 
 
 def one_line(error: pytest.ExceptionInfo[NotReadyError]) -> str:
@@ -49,6 +39,23 @@ def test_a_port_taken_in_the_last_moment(
     with another_listens(ports[which]), server:
         assert server.kept.ports != ports
         assert server.answers()
+
+
+def test_a_seaweedfs_of_another_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    spawn = Server._spawn
+
+    def spawning(self: Server) -> None:
+        started.append(self.name)
+        spawn(self)
+
+    monkeypatch.setattr(Server, "_spawn", spawning)
+    with another_seaweed():
+        with up(tmp_path) as local:
+            before = local.instance.s3_endpoint, local.seaweed.kept
+        with up(tmp_path) as local:
+            assert (local.instance.s3_endpoint, local.seaweed.kept) == before
+    assert started == ["Valkey", "SeaweedFS"] * 2  # each at the first try
 
 
 def test_its_last_words_are_passed_on(tmp_path: Path) -> None:

@@ -98,10 +98,10 @@ def test_the_worker_is_listed_by_rqs_own_tools_while_it_lives(
     heartbeat.say("idle")
     (worker,) = until(lambda: Worker.all(connection=kiln.redis), "RQ lists it")
     assert worker.name == "worker-1"
-    until(lambda: kiln.farm()["workers"][0]["state"] == "idle", "it says what it does")
-    assert kiln.farm()["workers"][0]["serves"] == "demo:bf16"
+    until(lambda: kiln.farm().workers[0].state == "idle", "it says what it does")
+    assert kiln.farm().workers[0].serves == ("demo:bf16",)
     heartbeat.stop()
-    assert kiln.farm()["workers"] == []
+    assert kiln.farm().workers == ()
     assert kiln.redis.keys("rq:worker:worker-1*") == []
 
 
@@ -134,15 +134,15 @@ def test_after_an_absence_the_others_may_renew_first(
 ) -> None:
     settings, proxy = rewire("redis")
     heartbeat = start(where=settings)
-    until(lambda: kiln.farm()["workers"], "it beats")
+    until(lambda: kiln.farm().workers, "it beats")
     proxy.cut()
     until(lambda: heartbeat.away_since is not None, "it knows that Redis is away")
     monkeypatch.setattr(module, "GRACE", 3600.0)
     kiln.redis.zadd("kiln:leases", {f"{claim.job_id}:{claim.execution}": 1})
     proxy.mend()
     until(lambda: heartbeat.away_since is None, "it knows that Redis is back")
-    seen = kiln.farm()["workers"][0]["seen"]
-    until(lambda: kiln.farm()["workers"][0]["seen"] > seen, "it beats again")
+    seen = kiln.farm().workers[0].seen
+    until(lambda: kiln.farm().workers[0].seen > seen, "it beats again")
     assert kiln.status(claim.job_id).state == "started"
 
 

@@ -187,9 +187,10 @@ class Scene:
 
 @pytest.fixture
 def scene(settings: Settings, rewire: Rewire, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    for name, seconds in {"LEAVING": 1.0, "HANGING": 0.2, "PATIENCE": 0.1}.items():
-        monkeypatch.setattr(f"pixelkiln.worker.deliver.delivery.{name}", seconds)
-    monkeypatch.setattr("pixelkiln.worker.service.POLL", 0.1)
+    waits = {"delivery.LEAVING": 1.0, "delivery.HANGING": 0.2, "uploader.PATIENCE": 0.1}
+    for name, seconds in waits.items():
+        monkeypatch.setattr(f"pixelkiln.worker.deliver.{name}", seconds)
+    monkeypatch.setattr("pixelkiln.worker.intake.POLL", 0.1)
     made = Scene(settings, rewire, monkeypatch)
     yield made
     made.go_on()
@@ -296,7 +297,7 @@ def test_cancelling_all_of_a_client_leaves_the_others_alone(settings: Settings, 
     assert alice.cancel_all("farm") == {}
     again = [job.id for job in bob.submit_many([JOB] * 2)]
     assert alice.cancel_all("client:bob", any_client=True) == dict.fromkeys(again, "queued")
-    assert {lane["queued"] for lane in kiln.farm()["lanes"]} == {0}
+    assert {lane.queued for lane in kiln.farm().lanes} == {0}
 
 
 def test_cancelling_what_a_dead_worker_held_leaves_its_next_worker_alone(

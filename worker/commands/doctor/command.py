@@ -16,7 +16,7 @@ from pixelkiln.worker.commands.packages import needs_worker
 from pixelkiln.worker.host import programs
 
 if TYPE_CHECKING:
-    from pixelkiln.worker.commands.examination import Finding
+    from pixelkiln.worker.commands.doctor.looks import Finding
 
 SOAK = 300.0  # seconds
 
@@ -38,7 +38,7 @@ def doctor(
 ) -> None:
     """Tell what is in force and what is wrong, with the command that mends it."""
     needs_worker()
-    from pixelkiln.worker.commands.examination import examine
+    from pixelkiln.worker.commands.doctor.looks import examine
 
     if report is not None:
         _report(report, soak, golden)

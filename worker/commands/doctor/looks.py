@@ -118,7 +118,7 @@ def _redis(settings: Settings) -> list[Finding]:
 def _orders(settings: Settings) -> list[Finding]:
     key = admin_key(settings)
     if key is None:
-        mend = "set KILN_ADMIN_KEY, the same for workers and those who steer: openssl rand -hex 32"
+        mend = "set KILN_ADMIN_KEY, the same for workers and for those who give orders: openssl rand -hex 32"
         return [
             Finding("warning", "orders", "no key: kiln pause, resume and drain are not obeyed here", mend)
         ]

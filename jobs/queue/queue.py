@@ -1,0 +1,57 @@
+"""What Kiln asks of a queue: the farm's is a RedisQueue; a program's own tests have one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pixelkiln.jobs.control.orders import Order, Target
+from pixelkiln.jobs.queue.farm import Farm
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.spec import RenderSpec
+
+# What a job was when it was to be cancelled: 'queued' or 'started', and is cancelled now; an end that it had
+# reached before; 'unknown', or 'foreign' for another client's, and was left alone.
+CancelOutcome = Literal["queued", "started", "finished", "failed", "cancelled", "unknown", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that the queue holds now."""
+
+    id: str
+    spec: RenderSpec  # as submitted, seed included
+    created: bool  # False: a job of that id was there already, and is left as it was
+
+
+class Queue(Protocol):
+    """Jobs in lanes. Every method raises NotReadyError where the queue cannot answer."""
+
+    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
+        """Enqueue each job that is not there yet, by id and spec; whether it was created."""
+        ...
+
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+        """How each fares, in the order given; None for those the queue does not know."""
+        ...
+
+    def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
+        """End jobs of one client, or '' for any, as cancelled; what each was."""
+        ...
+
+    def open_jobs(self, target: Target, client: str) -> list[str]:
+        """Jobs that wait for, or are held by, a target: of one client, or '' for any."""
+        ...
+
+    def farm(self) -> Farm:
+        """What waits in each lane and what each worker does."""
+        ...
+
+    def give(self, order: Order, key: bytes) -> Order:
+        """Sign an order with `key` and put it where workers look; the order as given."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections; the next call opens new ones."""
+        ...

@@ -1,0 +1,124 @@
+"""The farm's queue: RQ's records in Redis or Valkey, a few hundred jobs to a round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import redis
+from redis.commands.core import Script
+from rq.job import JobStatus as RQStatus
+from rq.utils import now, utcformat
+
+from pixelkiln.jobs import keys
+from pixelkiln.jobs.control.orders import Order, Target, give
+from pixelkiln.jobs.queue.connection import connect, explained
+from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open
+from pixelkiln.jobs.queue.queue import CancelOutcome
+from pixelkiln.jobs.queue.record import RenderJob
+from pixelkiln.jobs.queue.status import JobStatus, read_statuses
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.spec import RenderSpec
+
+T = TypeVar("T")
+
+CHUNK = 200  # jobs in one round trip
+# What the script answers, which speaks RQ's words
+_OUTCOMES: dict[str, CancelOutcome] = {
+    "queued": "queued",
+    "started": "started",
+    "finished": "finished",
+    "failed": "failed",
+    "canceled": "cancelled",
+    "stopped": "cancelled",
+    "foreign": "foreign",
+}
+
+
+class RedisQueue:
+    """See Queue. Connects on first use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.connection = connect(settings)
+        self._submit = _script(self.connection, "submit.lua")
+        self._cancel = _script(self.connection, "cancel.lua")
+
+    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
+        """Enqueue each job that is not there yet; `batch` names an RQ group that lists them.
+
+        A round trip is made again once where its reply was lost: what is there already is left alone.
+        """
+        created: list[bool] = []
+        for chunk in _chunks(jobs):
+            arguments: list[Any] = [len(chunk)]
+            for job_id, spec in chunk:
+                fields = self._record(job_id, spec, batch)
+                arguments += [
+                    job_id,
+                    spec.lane.name,
+                    keys.BELL(spec.model),
+                    batch or "",
+                    len(fields),
+                    *fields,
+                ]
+            with explained(self._settings):
+                try:
+                    flags = self._submit(args=arguments)
+                except (redis.ConnectionError, redis.TimeoutError):
+                    flags = self._submit(args=arguments)
+            created += [bool(flag) for flag in flags]
+        return created
+
+    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+        """How each fares, by RQ's records."""
+        with explained(self._settings):
+            return read_statuses(self.connection, job_ids)
+
+    def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
+        """End jobs as cancelled; what each was."""
+        answers: dict[str, CancelOutcome] = {}
+        for chunk in _chunks(job_ids):
+            with explained(self._settings):
+                words = self._cancel(args=[utcformat(now()), client, self._settings.result_days, *chunk])
+            for job_id, word in zip(chunk, words, strict=True):
+                answers[job_id] = _OUTCOMES.get(word.decode(), "unknown")
+        return answers
+
+    def open_jobs(self, target: Target, client: str) -> list[str]:
+        """Jobs that wait for, or are held by, a target."""
+        with explained(self._settings):
+            return read_open(self.connection, target, client)
+
+    def farm(self) -> Farm:
+        """What waits in each lane and what each worker does."""
+        with explained(self._settings):
+            return read_farm(self.connection)
+
+    def give(self, order: Order, key: bytes) -> Order:
+        """Sign an order and put it where workers look."""
+        with explained(self._settings):
+            return give(self.connection, order, key)
+
+    def close(self) -> None:
+        """Close the connections of the pool."""
+        self.connection.close()
+        self.connection.connection_pool.disconnect()
+
+    def _record(self, job_id: str, spec: RenderSpec, batch: str | None) -> list[Any]:
+        """The names and values of RQ's hash for a new job."""
+        days = self._settings.result_days
+        job = RenderJob.of(spec, job_id, self.connection, days=days, batch=batch)
+        job.enqueued_at = now()
+        job._status = RQStatus.QUEUED
+        return [part for item in job.to_dict().items() for part in item]
+
+
+def _script(connection: redis.Redis, name: str) -> Script:
+    return connection.register_script(files("pixelkiln.jobs.queue").joinpath(name).read_text())
+
+
+def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(things), CHUNK):
+        yield things[start : start + CHUNK]

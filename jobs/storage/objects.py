@@ -1,0 +1,102 @@
+"""What Kiln asks of a bucket: the farm's is a Bucket; a program's own tests have one in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from pixelkiln.jobs import keys
+from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
+from pixelkiln.jobs.queue.status import Result
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.storage.bucket import Stored
+from pixelkiln.jobs.storage.files import own_path
+from pixelkiln.jobs.storage.pictures import read_picture
+
+
+class Objects(Protocol):
+    """Objects by key. Every method raises StorageAwayError or StorageRefusedError where it cannot answer."""
+
+    def head(self, key: str) -> Stored | None:
+        """What lies at `key`, if anything."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """The object at `key`, or None."""
+        ...
+
+    def put(self, key: str, body: bytes, content_type: str, *, if_absent: bool = False) -> bool:
+        """Store `body`; False where something lies at `key` and it was to be left."""
+        ...
+
+    def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+def put_reference(objects: Objects, path: str | Path, client: str) -> str:
+    """Store a reference picture of a client's, once by content; its sha256, which specs name it by.
+
+    Raises SpecError where it is not a picture that a worker would take.
+    """
+    try:
+        body = Path(path).read_bytes()
+    except OSError as error:
+        raise SpecError("references", f"{path}: {error.strerror}") from None
+    read_picture(body, f"references ({path})")
+    name = hashlib.sha256(body).hexdigest()
+    key = keys.REFERENCE(client, name)
+    if objects.head(key) is None:
+        objects.put(key, body, "application/octet-stream", if_absent=True)
+    return name
+
+
+def get_sidecar(objects: Objects, client: str, job_id: str) -> Sidecar | None:
+    """The record of that job, if one lies in the bucket. Raises CorruptObjectError for another's, or none."""
+    key = keys.SIDECAR(client, job_id)
+    body = objects.get(key)
+    if body is None:
+        return None
+    try:
+        sidecar = Sidecar.model_validate_json(body)
+    except ValidationError:
+        raise CorruptObjectError(f"{key} is not a sidecar; submit the job again") from None
+    if (sidecar.job.id, sidecar.png.key) != (job_id, keys.PICTURE(client, job_id)):
+        raise CorruptObjectError(f"{key} is of another job")
+    return sidecar
+
+
+def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> Sidecar:
+    """The record of a job that ended with `result`. Raises CorruptObjectError where it is not there."""
+    key = keys.SIDECAR(client, job_id)
+    if (result.png, result.sidecar) != (keys.PICTURE(client, job_id), key):
+        raise CorruptObjectError(f"the result of job {job_id} names other objects than its own")
+    sidecar = get_sidecar(objects, client, job_id)
+    if sidecar is None:
+        raise CorruptObjectError(f"{key} is gone from the bucket")
+    return sidecar
+
+
+def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
+    """Bring a picture and its sidecar home, as `<id>.png` and `<id>.json`, each whole; the picture's path.
+
+    Raises CorruptObjectError where the picture is not the one that was stored, UsageError where the folder
+    cannot be written.
+    """
+    body = objects.get(sidecar.png.key)
+    if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
+        raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
+    record = sidecar.model_dump_json(indent=1).encode()
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        target = own_path(Path(folder), f"{sidecar.job.id}.png")
+        for path, content in ((target, body), (target.with_suffix(".json"), record)):
+            part = path.with_name(path.name + ".part")
+            part.write_bytes(content)
+            part.replace(path)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
+    return target

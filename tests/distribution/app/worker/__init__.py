@@ -1,0 +1,3 @@
+"""Another."""
+
+NAME = "the app's worker"

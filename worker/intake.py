@@ -1,0 +1,153 @@
+"""Whether a worker takes a job now, and which."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+import redis
+
+from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.errors import KilnError, NotReadyError
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker.deliver.delivery import Delivery
+from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.engines.checkpoints.installed import Installed, installed
+from pixelkiln.worker.queue.claims import Claim, Claims, NewOrdersError, new_execution
+from pixelkiln.worker.queue.control import Control
+from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.render.renderer import Renderer
+
+log = logging.getLogger("kiln.worker")
+
+POLL = 1.0  # seconds an idle worker waits to be woken before it looks by itself
+REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
+RETRY = 1.0  # seconds between tries while Redis is away
+REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
+ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
+
+
+def chosen(settings: Settings, only: set[str]) -> dict[str, Installed]:
+    """The checkpoints to serve, by kind: all that are installed, or those of the models named.
+
+    Raises NotReadyError where there are none.
+    """
+    unknown = sorted(only - CATALOGUE.keys())
+    if unknown:
+        raise NotReadyError(f"no model {unknown[0]!r}; there are {', '.join(CATALOGUE)}")
+    found = installed(settings.models_dir)
+    kinds = {kind: one for kind, one in found.items() if not only or one.model in only}
+    if not kinds:
+        raise NotReadyError(
+            f"no checkpoint of {', '.join(sorted(only))} in {settings.models_dir}; "
+            f"get one with: kiln models pull {min(only)}"
+        )
+    return kinds
+
+
+class Intake:
+    """Takes jobs for one worker, of the kinds in `served`, unless something speaks against it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        served: Mapping[str, Installed],
+        claims: Claims,
+        control: Control,
+        heartbeat: Heartbeat,
+        renderer: Renderer,
+        spool: Spool,
+        delivery: Delivery,
+    ) -> None:
+        self._settings = settings
+        self._served = served
+        self._claims = claims
+        self._control = control
+        self._heartbeat = heartbeat
+        self._renderer = renderer
+        self._spool = spool
+        self._delivery = delivery
+        self.estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
+        self._execution = new_execution()
+        self._rest_until = 0.0  # monotonic; no job is taken before
+        self._rest_reason = ""
+        self._reread = 0  # times in a row that the orders were others again before a take
+        self._refused = False  # Redis answers, but not with a job
+
+    def unable(self) -> str | None:
+        """Why no job is taken now, if so. Raises what a thread died of, and KilnError for a sick worker."""
+        if self._delivery.broken is not None:
+            raise self._delivery.broken
+        if self._heartbeat.broken is not None:
+            raise self._heartbeat.broken
+        if self._renderer.unwell is not None:
+            raise KilnError(self._renderer.unwell)
+        if not self._served:
+            raise KilnError("no checkpoint can be loaded; see the log above and `kiln doctor`")
+        if self._control.standing.here:
+            return self._control.standing.here
+        if time.monotonic() < self._rest_until:
+            return self._rest_reason
+        trouble = self._delivery.trouble
+        if self._spool.free() < min(ROOM, self._settings.spool_free):
+            return f"the disk of the spool {self._spool.root} is full; free some of it"
+        if trouble is None or self._delivery.refused:
+            return trouble
+        if self._spool.waiting() >= self._settings.spool_jobs:
+            return f"{self._settings.spool_jobs} pictures wait to be stored ({trouble})"
+        if self._spool.free() < self._settings.spool_free:
+            return f"the spool's disk is nearly full ({trouble})"
+        return None
+
+    def rest(self, reason: str) -> None:
+        """Take no jobs for a while."""
+        log.warning("takes no jobs for %.0f s: %s", REST, reason)
+        self._rest_until, self._rest_reason = time.monotonic() + REST, reason
+
+    def take(self) -> Claim | None:
+        """The next job, or None after waiting POLL seconds for one."""
+        if not self._refused:
+            self._heartbeat.say("idle")
+        standing = self._control.standing
+        if standing.here or standing.leave:  # heard since it was last looked at
+            return None
+        paused = standing.names("model")
+        try:
+            claim = self._claims.take(
+                [kind for kind, one in self._served.items() if one.model not in paused],
+                self._renderer.resident,
+                execution=self._execution,
+                estimate=self.estimate,
+                memory=self._renderer.budget.total,
+                serial=standing.serial if self._reread < REREADS else None,
+                without=standing.names("client"),
+            )
+            self._execution, self._reread = new_execution(), 0
+            if claim is None:
+                self._claims.wait({one.model for one in self._served.values()}, POLL)
+        except NewOrdersError:
+            self._obey()
+            return None
+        except redis.ResponseError as error:
+            if not self._refused:
+                log.warning("takes no jobs: Redis refuses: %s", error)
+            self._refused = True
+            self._heartbeat.say(f"takes no jobs: Redis refuses: {error}")
+            time.sleep(RETRY)
+            return None
+        except redis.RedisError as error:
+            log.debug("take: %s", error)
+            time.sleep(RETRY)
+            return None
+        self._refused = False
+        return claim
+
+    def _obey(self) -> None:
+        """Read the orders that came since; nothing is taken by those before."""
+        self._reread += 1
+        try:
+            self._control.read()
+        except redis.RedisError as error:
+            log.debug("orders: %s", error)
+            time.sleep(RETRY)
