@@ -202,8 +202,8 @@ def test_apples_stub_of_python_is_not_called(checkout: Path) -> None:
         pytest.skip("needs root, unshare and a /usr/bin/python3 to lay a stub over")
     program(checkout, "uname", "echo Darwin")
     program(checkout, "sysctl", "echo 0")
-    program(checkout, "xcode-select", "echo asked >>asked; exit 2")
-    program(checkout, "stub", "echo window >>windows; exit 1")
+    program(checkout, "xcode-select", f"echo asked >>'{checkout.parent}/asked'; exit 2")
+    program(checkout, "stub", f"echo window >>'{checkout.parent}/windows'; exit 1")
     for word, installed in (("x", 1), ("y", 1)):
         inside = (
             f"mount --bind '{checkout.parent}/bin/stub' /usr/bin/python3 && exec '{checkout}/kiln' {word}"

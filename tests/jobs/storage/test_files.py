@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.storage.files import own_path
-from pixelkiln.worker.deliver.delivery import Delivery
+from pixelkiln.jobs.storage.objects import fetch
+from pixelkiln.worker.deliver.uploader import Uploader
 
 
 @pytest.fixture
@@ -60,12 +60,11 @@ def test_fetched_pictures_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for job_id in ("Fox", "fox"):
         body = job_id.encode()
         png = SimpleNamespace(key=job_id, sha256=hashlib.sha256(body).hexdigest())
-        sidecar = SimpleNamespace(png=png, model_dump_json=lambda indent, name=job_id: name)
-        door: Any = SimpleNamespace(
-            sidecar=lambda job_id, found=sidecar: found, bucket=SimpleNamespace(get=str.encode)
+        sidecar: Any = SimpleNamespace(
+            job=SimpleNamespace(id=job_id), png=png, model_dump_json=lambda indent, name=job_id: name
         )
-        path = Kiln.fetch(door, job_id, tmp_path)
-        assert path.read_bytes() == body
+        bucket: Any = SimpleNamespace(get=str.encode)
+        assert fetch(bucket, sidecar, tmp_path).read_bytes() == body
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {
         "Fox.png": "Fox",
         "Fox.json": "Fox",
@@ -76,8 +75,8 @@ def test_fetched_pictures_do_not_overwrite_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("apfs")
 def test_copies_in_the_renders_folder_do_not_either(tmp_path: Path) -> None:
-    delivery: Any = SimpleNamespace(_renders=tmp_path)
+    uploader: Any = SimpleNamespace(_renders=tmp_path)
     for job_id in ("Fox", "fox", "Fox"):
         entry: Any = SimpleNamespace(claim=SimpleNamespace(job_id=job_id), png=job_id.encode)
-        Delivery._keep_copy(delivery, entry)
+        Uploader._keep_copy(uploader, entry)
     assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {"Fox.png": "Fox", "fox~2.png": "fox"}

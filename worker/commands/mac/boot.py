@@ -58,5 +58,5 @@ LOOKS = (
         f"defaults read {boot.LOGIN} autoLoginUser; ls /Library/LaunchDaemons ~/Library/LaunchAgents",
         _login,
     ),
-    Look("developer tools", "whether /usr/bin/python3 is Apple's stand-in", "xcode-select -p", _tools),
+    Look("developer tools", "whether /usr/bin/python3 is Apple's stub", "xcode-select -p", _tools),
 )
