@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pixelkiln.jobs.errors import JobFailedError, NoSuchJobError, NotReadyError,
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.queue.record import RenderJob, check_job_id
+from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import ENDED, JobStatus, read_farm, read_open, read_statuses
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
@@ -54,12 +54,8 @@ class Kiln:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.load()
         self.redis = connect(self.settings)
-        self._submit = self.redis.register_script(
-            files("pixelkiln.jobs.queue").joinpath("submit.lua").read_text()
-        )
-        self._cancel = self.redis.register_script(
-            files("pixelkiln.jobs.queue").joinpath("cancel.lua").read_text()
-        )
+        self._submit = Script(self.redis, "submit", HERE / "submit.lua")
+        self._cancel = Script(self.redis, "cancel", HERE / "cancel.lua")
         self._bucket: Bucket | None = None
 
     @property
@@ -197,7 +193,9 @@ class Kiln:
         with explained(self.settings):
             for start in range(0, len(ids), CHUNK):
                 chunk = ids[start : start + CHUNK]
-                answers += self._cancel(args=[utcformat(now()), client, self.settings.result_days, *chunk])
+                answers += self._cancel(
+                    jobs=chunk, client=client, stamp=utcformat(now()), days=self.settings.result_days
+                )
         return {job_id: answer.decode() for job_id, answer in zip(ids, answers, strict=True)}
 
     def cancel_all(self, target: str | Target, *, any_client: bool = False) -> dict[str, str]:
@@ -310,18 +308,21 @@ class Kiln:
 
     def _send(self, specs: Sequence[RenderSpec], ids: Sequence[str], batch: str | None) -> list[bool]:
         """One round trip, made again once where its reply was lost: what is there already is left alone."""
-        arguments: list[Any] = [len(specs)]
+        jobs: list[dict[str, Any]] = []
+        records: list[Any] = []
         for spec, job_id in zip(specs, ids, strict=True):
             job = RenderJob.of(spec, job_id, self.redis, days=self.settings.result_days, batch=batch)
             job.enqueued_at = now()
             job._status = RQStatus.QUEUED
-            fields = [part for item in job.to_dict().items() for part in item]
-            arguments += [job_id, spec.lane.name, keys.BELL(spec.model), batch or "", len(fields), *fields]
+            record = [part for item in job.to_dict().items() for part in item]
+            about = {"id": job_id, "lane": spec.lane.name, "values": len(record)}
+            jobs.append(about if batch is None else {**about, "batch": batch})
+            records += record
         with explained(self.settings):
             try:
-                created = self._submit(args=arguments)
+                created = self._submit(*records, jobs=jobs)
             except (redis.ConnectionError, redis.TimeoutError):
-                created = self._submit(args=arguments)
+                created = self._submit(*records, jobs=jobs)
         return [bool(flag) for flag in created]
 
     def _finished(self, job_id: str) -> JobStatus:

@@ -26,14 +26,13 @@ from pixelkiln.worker.queue import claims as module
 from pixelkiln.worker.queue.claims import (
     CRASHES,
     LAPSES,
-    MOST_DEPENDENTS,
-    MOST_LANES,
     STALE,
     Claim,
     Claims,
     Progress,
     new_execution,
 )
+from pixelkiln.worker.queue.dependents import MOST_DEPENDENTS, MOST_LANES, Dependents
 from tests.wire import Proxy
 
 Submit = Callable[..., str]
@@ -194,9 +193,9 @@ def test_a_take_made_again_after_the_job_went_on_gives_nothing(claims: Claims, s
 def test_a_lost_reply_loses_no_job(rewire: Rewire, make_claims: Make, submit: Submit, kiln: Kiln) -> None:
     settings, proxy = rewire("redis")
     job_id, far = submit(), make_claims("far", settings)
-    far.reap()  # loads the script
+    far.take(DEMO, without=["default"])  # loads the script
     execution = new_execution()
-    proxy.lose_reply_to(b"EVALSHA")
+    proxy.lose_reply_to(b'"take"')
     with pytest.raises(redis.RedisError):
         far.take(DEMO, execution=execution)
     assert proxy.lost == 1
@@ -558,14 +557,14 @@ def test_a_record_that_is_rewritten_all_the_time_ends_in_spite_of_it(
 ) -> None:
     job_id = submit()
     claim = took(claims)
-    bookkeep = claims._bookkeep
+    bookkeep = claims._settlement._bookkeep
 
     def beside(*arguments: Any) -> None:
         bookkeep(*arguments)
         kiln.redis.hset(f"rq:job:{job_id}", "description", "x")
         kiln.redis.sadd(f"rq:job:{job_id}:dependents", "x")
 
-    monkeypatch.setattr(claims, "_bookkeep", beside)
+    monkeypatch.setattr(claims._settlement, "_bookkeep", beside)
     assert claims.fail(claim, "why")
     assert kiln.status(job_id).error == "why"
 
@@ -575,13 +574,13 @@ def test_an_owner_that_is_rewritten_all_the_time_holds_no_worker_up(
 ) -> None:
     job_id = submit()
     claim = took(claims)
-    bookkeep = claims._bookkeep
+    bookkeep = claims._settlement._bookkeep
 
     def beside(*arguments: Any) -> None:
         bookkeep(*arguments)
         kiln.redis.set(f"kiln:own:{job_id}", claim.execution)
 
-    monkeypatch.setattr(claims, "_bookkeep", beside)
+    monkeypatch.setattr(claims._settlement, "_bookkeep", beside)
     assert not claims.fail(claim, "why")
 
 
@@ -739,7 +738,7 @@ def test_reaping_again_after_it_was_cut_off_quarantines_all_the_same(
     kiln.redis.hset(f"rq:job:{job_id}", "kiln_lapses", LAPSES - 1)
     claim = took(claims)
     expire(kiln, claim)
-    claims._call("reap", LAPSES)
+    claims._call("reap", lapses=LAPSES, limit=100)
     assert kiln.status(job_id).state == "started"
     expire(kiln, claim)
     claims.reap()
@@ -1079,7 +1078,7 @@ def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Subm
     child = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent)
     claim = took(claims)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Claims, "_enqueue", lambda *_: None)
+        patch.setattr(Dependents, "enqueue", lambda *_: None)
         claims.finish(claim, RESULT, 1.0)
     assert claims.take(DEMO) is None
     claims.recover_dependents()
@@ -1206,7 +1205,7 @@ def test_a_dependent_that_is_cancelled_as_its_job_ends_stays_so(
     follower = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=parent).id
     claim = claims.take(DEMO)
     assert claim is not None
-    ready, cancelled = Claims._ready_dependents, []
+    ready, cancelled = Dependents.ready, []
 
     def late(*arguments: Any) -> Any:
         found = ready(*arguments)
@@ -1214,7 +1213,7 @@ def test_a_dependent_that_is_cancelled_as_its_job_ends_stays_so(
             cancelled.append(kiln.cancel([follower]))
         return found
 
-    monkeypatch.setattr(Claims, "_ready_dependents", late)
+    monkeypatch.setattr(Dependents, "ready", late)
     assert claims.finish(claim, RESULT, 1.0)
     assert kiln.status(follower).state == "cancelled"
     assert claims.take(DEMO) is None
