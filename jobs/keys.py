@@ -72,8 +72,8 @@ NOW = "kiln:now"  # the clock of the last job taken
 BELL = Key("kiln:bell:{}")  # list that idle workers wait on, by model
 
 # Where jobs wait, by the order they are taken in: derived from RQ's lists by worker/queue/lua/index.lua
-MAIL = "kiln:mail"  # set: lanes that a take shall look at; all that producers write of these
-MOVED = "kiln:moved"  # set: clients whose clock fell, so that they may come earlier
+MAIL = "kiln:mail"  # list: lanes that a take shall look at; all that producers write of these
+MOVED = "kiln:moved"  # list: clients whose clock changed, so that they may come earlier
 KINDS = "kiln:kinds"  # sorted set: kinds served, and kind>bytes of jobs left -> when that was last seen
 LEVEL = Key("kiln:level:{}:{}")  # sorted set client -> its first job's age, by kind and priority: least time
 AHEAD = Key("kiln:ahead:{}:{}")  # sorted set client -> clock, by kind and priority: those that had more

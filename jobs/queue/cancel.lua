@@ -32,7 +32,7 @@ local function cancel(job, lane, status)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
   disown(job, lane)
   -- What is first in the lane now may be older than what was.
-  if status ~= 'started' then redis.pcall('SADD', key.MAIL, lane) end
+  if status ~= 'started' then guard.mail(lane) end
 end
 
 local answers = {}

@@ -30,7 +30,7 @@ for i, job in ipairs(a.jobs) do
     redis.call('LTRIM', bell, 0, 63)
     if not mailed[job.lane] then
       mailed[job.lane] = true
-      redis.pcall('SADD', key.MAIL, job.lane) -- a hint: without it, a worker finds the lane within a second or so
+      guard.mail(job.lane)
     end
     created[i] = 1
   end

@@ -314,7 +314,7 @@ def test_the_producers_role_suffices_and_cannot_touch_the_clocks(kiln: Kiln, pro
         lambda redis: redis.zrange("kiln:leases", 0, -1),
         lambda redis: redis.get("kiln:taken:e"),
         lambda redis: redis.delete("kiln:leases"),
-        lambda redis: redis.smembers("kiln:mail"),
+        lambda redis: redis.lrange("kiln:mail", 0, -1),
         lambda redis: redis.zadd("kiln:level:demo:bf16:normal", {"mallory": 0}),
         lambda redis: redis.delete("kiln:kinds"),
         lambda redis: redis.config_get("*"),

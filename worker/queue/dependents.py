@@ -63,7 +63,7 @@ class Dependents:
             try:
                 self._queue(name).ready_job_registry.enqueue_jobs(job_ids)
                 if Lane.parse(name):
-                    self.connection.sadd(keys.MAIL, name)
+                    self.connection.lpush(keys.MAIL, name)
             except Exception as error:
                 log.warning("queue %s: its ready jobs are not enqueued (%s)", name, type(error).__name__)
 

@@ -119,8 +119,7 @@ class Settlement:
         execution.delete(job, pipe)
         pipe.zrem(keys.LEASES, execution.composite_key)
         pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, seconds - claim.estimate)
-        if seconds < claim.estimate:  # it may come earlier now
-            pipe.sadd(keys.MOVED, claim.lane.client)
+        pipe.lpush(keys.MOVED, claim.lane.client)
         pipe.delete(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
 
     def _tell(

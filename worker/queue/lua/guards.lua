@@ -46,12 +46,6 @@ function claim.ring(lane)
   redis.pcall('LTRIM', bell, 0, 63)
 end
 
--- Let the next take look at a lane.
-function claim.mail(lane)
-  guard.become(key.MAIL, 'set')
-  redis.call('SADD', key.MAIL, lane)
-end
-
 -- Seconds that a job which `kiln cancel` ended had been held by then; 0 where it ended otherwise.
 local function spent(job, created)
   if claim.status(job) ~= 'canceled' then return 0 end
@@ -68,8 +62,7 @@ local function refund(job, execution, lane)
   local back = estimate - spent(job, tonumber(record[2] or '') or 2 ^ 53)
   if back > 0 then
     redis.pcall('HINCRBYFLOAT', key.CLOCKS, client, -back)
-    guard.become(key.MOVED, 'set')
-    redis.call('SADD', key.MOVED, client)
+    redis.pcall('LPUSH', key.MOVED, client)
   end
 end
 
@@ -126,7 +119,7 @@ function claim.give_back(job, execution, lane, worker, field)
   claim.unown(job, execution, lane, lane, worker)
   if field then claim.count_up(job, field) end
   redis.call('LPUSH', key.QUEUE(lane), job)
-  claim.mail(lane)
+  guard.mail(lane)
   claim.ring(lane)
 end
 

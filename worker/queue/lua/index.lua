@@ -13,7 +13,8 @@
 -- key.KINDS                   groups -> when they were last served or made: no others are indexed, so that a clock
 --                             that changes touches few sets. look.lua forgets those long unused.
 -- key.MAIL                    lanes that something was put into or taken from: submit, give-back, cancel, dependents
--- key.MOVED                   clients whose clock fell; one that rose is found by looking
+-- key.MOVED                   clients whose clock a settlement or a refund changed: who may come earlier is not found
+--                             by looking
 -- key.DUE                     lane of left jobs -> when its first is looked at anew; its record says so, too
 --
 -- The floor, key.NOW, is the clock of the last job taken. A client's clock is never below it (start-time fair
@@ -23,13 +24,13 @@
 
 local index = {}
 
-local LOOKS = 600 -- jobs and entries that one call looks at
+local LOOKS = 600 -- at jobs that one call has: one for each id, PUT more for each lane, STRAY for an id elsewhere
+local PUT, STRAY = 3, 10 -- by what they cost: a call of all looks takes about 3 ms
 index.looks = LOOKS -- those left; below 0, the call stops and says that there is more
 index.PRIORITIES = { 'high', 'normal', 'low', 'odd' }
 
 local RANKED = { high = true, normal = true, low = true }
 local MAILS, MOVES, RETURNS = 100, 32, 20 -- of each, looked at in one call
-local FLOOD = 5000 -- mails from which looking through the queues is cheaper
 
 local number = tonumber(redis.call('GET', key.NOW) or '0') or 0
 index.floor = number >= 0 and number < 2 ^ 53 and number or 0
@@ -103,12 +104,12 @@ end
 local function strayed(job, lane)
   local home = guard.field(job, 'origin', 256)
   if home == lane or not guard.parts(home) then return false end
-  index.looks = index.looks - 10
+  index.looks = index.looks - STRAY
   guard.become(key.QUEUE(home), 'list')
   if not redis.call('LPOS', key.QUEUE(home), job, 'MAXLEN', 1000) then
     redis.call('RPUSH', key.QUEUE(home), job)
     redis.call('SADD', key.QUEUES, key.QUEUE(home))
-    claim.mail(home)
+    guard.mail(home)
   end
   return true
 end
@@ -144,6 +145,7 @@ end
 function index.put(group, priority, member)
   local level, ahead = key.LEVEL(group, priority), key.AHEAD(group, priority)
   local lane = index.lane(group, priority, member)
+  index.looks = index.looks - PUT
   local job = first(lane)
   if job == false then
     on('ZREM', level, member)
@@ -183,7 +185,7 @@ local function send_home(lane, due)
       on('ZADD', key.DUE, moment, lane)
       break
     elseif n > RETURNS then
-      if not due then claim.mail(lane) end
+      if not due then guard.mail(lane) end
       break
     end
     index.looks = index.looks - 1
@@ -206,6 +208,7 @@ function index.see(lane, known_too)
   end
   local known = on('ZSCORE', key.LEVEL(group, priority), member) or on('ZSCORE', key.AHEAD(group, priority), member)
   if known and not known_too then return false end
+  if not known and redis.call('EXISTS', key.QUEUE(lane)) == 0 then return false end
   return index.put(group, priority, member) ~= nil and not known
 end
 
@@ -245,11 +248,11 @@ end
 
 -- Read the news. 'look' where the queues had better be looked through, 'more' where there is more news.
 function index.catch_up()
-  if on('SCARD', key.MAIL) > FLOOD then
-    redis.call('UNLINK', key.MAIL)
+  if on('LLEN', key.MAIL) > guard.MAILS then -- a flood
+    redis.call('DEL', key.MAIL)
     return 'look'
   end
-  local mail, moved = on('SPOP', key.MAIL, MAILS), on('SPOP', key.MOVED, MOVES)
+  local mail, moved = on('RPOP', key.MAIL, MAILS) or {}, on('RPOP', key.MOVED, MOVES) or {}
   for _, lane in ipairs(mail) do index.see(lane, true) end
   for _, client in ipairs(moved) do index.rescore(client) end
   for _, lane in ipairs(on('ZRANGEBYSCORE', key.DUE, '-inf', claim.now, 'LIMIT', 0, 4)) do

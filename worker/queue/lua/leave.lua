@@ -52,6 +52,6 @@ redis.call('RPUSH', key.QUEUE(lane), a.job)
 redis.call('ZADD', key.KINDS, claim.now, group)
 guard.become(key.DUE, 'zset')
 redis.call('ZADD', key.DUE, 'NX', till, lane)
-claim.mail(lane)
+guard.mail(lane)
 claim.ring(lane)
 return 'back'

@@ -8,7 +8,7 @@
 
 local FEW = 50 -- queues that each worker looks at as it likes, and at all of them: cheaper than to agree who does
 local MOST = 10000 -- queues from which those of nothing are struck off
-local PART, KNOWN = 100, 250 -- looked at in one call: where each costs more, and where most are passed over
+local PART = 100 -- of them looked at in one call
 
 -- Whether nothing is behind a queue's name, neither jobs nor a record of their ends.
 local function empty(queue)
@@ -39,8 +39,7 @@ local function forget()
   end
 end
 
-if redis.call('TYPE', key.QUEUES).ok ~= 'set' then return { '0', 0, 0 } end
-local size = redis.call('SCARD', key.QUEUES)
+local size = redis.call('SCARD', key.QUEUES) -- an error where that is no set: workers say so until it is deleted
 local whole = a.whole
 if a.cursor == '0' then
   whole = size <= FEW
@@ -50,7 +49,7 @@ if a.cursor == '0' then
     whole = redis.call('SET', key.LOOKED_WHOLE, '1', 'NX', 'EX', 60) and true or false
   end
 end
-local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', whole and PART or KNOWN)
+local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', PART)
 local found = 0
 for _, queue in ipairs(answer[2]) do
   local lane = #queue <= 1024 and string.match(queue, '^rq:queue:(kiln:.*)$')

@@ -10,7 +10,7 @@
 -- the resident kind, then the longest wait, then the lane's name. index.lua says how that is found, key by key;
 -- key.TAKEN(execution) is the job that an execution took, so that a take repeated after a lost reply finds it again.
 
-local TIES = 64 -- of those with equal clocks that are compared in one call, of each group
+local TIES = 32 -- of those with equal clocks that are compared in one call, of each group
 
 local served, paused = {}, {}
 for _, kind in ipairs(a.served) do served[kind] = true end
@@ -54,14 +54,14 @@ end
 local function first_of(set, group, priority, below)
   local at, size = 0, 1
   while index.looks >= 0 do
-    local page = index.on('ZRANGE', set, at, at + size - 1, 'WITHSCORES')
+    local page = index.on('ZRANGE', set, at, at + size - 1)
     if #page == 0 then return nil end
-    for i = 1, #page, 2 do
-      local member, score = page[i], tonumber(page[i + 1])
-      if score >= below then return nil end
-      if paused[index.client(member)] then
-        at, size = at + 1, 128
+    for _, member in ipairs(page) do
+      if paused[priority == 'odd' and index.client(member) or member] then
+        at, size = at + 1, 500
       else
+        local score = tonumber(index.on('ZSCORE', set, member))
+        if score >= below then return nil end
         local found = index.put(group, priority, member)
         local stands = found and index.on('ZSCORE', set, member)
         if stands and tonumber(stands) == score then return found end
@@ -98,7 +98,8 @@ local function first_above(groups, priority)
     local found = first_of(key.AHEAD(group, priority), group, priority, below)
     if found and found.clock < below then best = found end
   end
-  if not best or index.looks < 0 then return best end
+  local fallen = first_at_floor(groups, priority) -- looked at above, they turned out to be at the floor
+  if fallen or not best or index.looks < 0 then return fallen or best end
   index.floor = best.clock
   index.put(best.group, priority, best.member)
   pass(groups, priority)
