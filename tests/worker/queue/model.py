@@ -89,6 +89,7 @@ class Model:
     clocks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     floor: float = 0.0
     due: dict[str, int] = field(default_factory=dict)  # left jobs to be looked at anew, in this order
+    leaves: int = 0
     unsure: set[Lane] = field(default_factory=set)  # the farm may not know yet that a job waits there
 
     def clock(self, client: str) -> float:
@@ -136,7 +137,8 @@ class Model:
         if needed:
             self.waiting[lane, needed].append(job)
             if due:
-                self.due[job] = len(self.due)
+                self.leaves += 1
+                self.due[job] = self.leaves
         else:
             self.waiting[lane, 0].appendleft(job)
             self.unsure.discard(lane)
@@ -151,6 +153,7 @@ class Model:
                 if jobs[0] == job:
                     self.unsure.add(lane)
                 jobs.remove(job)
+                self.due.pop(job, None)
 
     def _bring_back(self) -> None:
         """Left jobs return when all before them have: in truth each is left for as long as the others."""
@@ -158,6 +161,7 @@ class Model:
         for lane, needed in sorted(ready, key=lambda place: self.due[self.waiting[place][0]]):
             left = self.waiting[lane, needed]
             while left and left[0] in self.due:
+                del self.due[left[0]]
                 self.waiting[lane, 0].appendleft(left.popleft())
 
 

@@ -58,7 +58,7 @@ class Server:
         )
         if claim is None:
             return None
-        self._held[token] = claim
+        self._held.setdefault(token, claim)  # as it was first charged
         return claim.job_id
 
     def settle(self, token: str, job: str, seconds: float) -> None:
@@ -91,6 +91,9 @@ class Server:
     def forge(self, rng: random.Random, lane: Lane) -> bool:
         """Strangers' ids, and harm to the index, which is worth nothing that cannot be found again."""
         index = rng.choice((keys.LEVEL, keys.AHEAD))(lane.kind, lane.priority)
+        there = {key: self.redis.type(key) for key in (index, keys.MAIL)}
+        if b"string" in there.values():  # since an earlier forgery
+            return False
         name = keys.QUEUE(lane.name)
         match rng.randrange(10):
             case 0:
@@ -102,7 +105,7 @@ class Server:
             case 3:
                 self.redis.zadd(index, {"nobody": rng.choice((0, 1e12))})
             case 4:
-                self.redis.zadd(keys.LEVEL(lane.kind, lane.priority), {lane.client: 0})
+                self.redis.zadd(index, {lane.client: 0})
             case 5:
                 self.redis.zrem(keys.KINDS, lane.kind)
                 return True

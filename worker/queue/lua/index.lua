@@ -137,7 +137,7 @@ end
 
 -- When a left job is to be looked at anew; a time that no worker can have written is past.
 local function till(job)
-  local moment = tonumber(string.match(guard.field(job, 'kiln_needs', 64) or '', '^%d+ (%d+)$') or '0')
+  local moment = tonumber(string.match(guard.field(job, 'kiln_needs', 64) or '', '^%d+ (%d+%.?%d*)$') or '0')
   return moment < claim.now + guard.DAY and moment or 0
 end
 
@@ -165,7 +165,7 @@ function index.put(group, priority, member)
     on('ZADD', ahead, found.clock, member)
     on('ZREM', level, member)
   end
-  if string.find(group, '>', 1, true) then on('ZADD', key.DUE, 'NX', till(job), lane) end
+  if string.find(group, '>', 1, true) then on('ZADD', key.DUE, till(job), lane) end
   return found
 end
 

@@ -47,7 +47,7 @@ local attempts = claim.number_at(key.JOB(a.job), 'kiln_attempts')
 local till = claim.now + a.seconds
 claim.unown(a.job, a.execution, a.lane, lane, a.worker)
 redis.call('HSET', key.JOB(a.job), 'kiln_attempts', math.max(0, attempts - 1),
-  'kiln_needs', string.format('%.0f %.0f', a.needed, math.floor(till)))
+  'kiln_needs', string.format('%.0f %.6f', a.needed, till))
 redis.call('RPUSH', key.QUEUE(lane), a.job)
 redis.call('ZADD', key.KINDS, claim.now, group)
 guard.become(key.DUE, 'zset')
