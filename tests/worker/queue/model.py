@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 DAY = 86_400.0
 RANK = {"high": 0, "normal": 1, "low": 2}
 UNBOUNDED = 2**53  # bytes
+SIZES = (10, 50, 99)  # of jobs that are left
 
 
 class Lane(NamedTuple):
@@ -90,7 +91,9 @@ class Model:
     floor: float = 0.0
     due: dict[str, int] = field(default_factory=dict)  # left jobs to be looked at anew, in this order
     leaves: int = 0
-    unsure: set[Lane] = field(default_factory=set)  # the farm may not know yet that a job waits there
+    unsure: set[tuple[Lane, int]] = field(
+        default_factory=set
+    )  # the farm may not know yet that a job waits there
 
     def clock(self, client: str) -> float:
         """Never below the floor: who was away is owed nothing. Nor a day above it: that is forged."""
@@ -112,7 +115,7 @@ class Model:
         found: set[tuple[Lane, int] | None] = set()
         for _, place in ranked:
             found.add(place)
-            if place[0] not in self.unsure:
+            if place not in self.unsure:
                 return found
         return found | {None}
 
@@ -134,6 +137,7 @@ class Model:
         """Back to the front of its lane, or behind those left to larger workers."""
         job, lane, estimate = self.held.pop(token)
         self.clocks[lane.client] -= estimate
+        self.unsure.discard((lane, needed))
         if needed:
             self.waiting[lane, needed].append(job)
             if due:
@@ -141,17 +145,14 @@ class Model:
                 self.due[job] = self.leaves
         else:
             self.waiting[lane, 0].appendleft(job)
-            self.unsure.discard(lane)
 
     def cancel(self, job: str) -> None:
-        """Wherever it is, without a refund. What is first now may be older than what was."""
+        """Wherever it is, without a refund."""
         for token in [token for token, one in self.held.items() if one[0] == job]:
             del self.held[token]
             self.spent.discard(token)
-        for (lane, _), jobs in self.waiting.items():
+        for jobs in self.waiting.values():
             if job in jobs:
-                if jobs[0] == job:
-                    self.unsure.add(lane)
                 jobs.remove(job)
                 self.due.pop(job, None)
 
@@ -193,9 +194,9 @@ def check(farm: Farm, seed: int, operations: int, *, clients: int = 12) -> list[
             log[-1] += f" {job} {place.name} {moment - model.stale}"
             model.since[job] = moment
             if move == "push" and not model.waiting[place, 0]:
-                model.unsure.add(place)
+                model.unsure.add((place, 0))
             elif move == "submit":
-                model.unsure.discard(place)
+                model.unsure.discard((place, 0))
             model.waiting[place, 0].append(job)
             getattr(farm, move)(job, place, moment)
         elif move == "take":
@@ -212,7 +213,7 @@ def check(farm: Farm, seed: int, operations: int, *, clients: int = 12) -> list[
             if (found := heads[got]) is not None:
                 model.took(token, found, ask.estimate)
                 if not model.waiting[found[0], 0]:
-                    model.unsure.discard(found[0])
+                    model.unsure.discard(found)
         elif move == "again" and model.spent:
             token = rng.choice(sorted(model.spent))
             expected = model.held[token][0] if token in model.held else None
@@ -230,7 +231,7 @@ def check(farm: Farm, seed: int, operations: int, *, clients: int = 12) -> list[
             model.release(token)
             farm.release(token, job)
         elif move == "leave" and token:
-            needed, due = rng.choice((10, 50, 99)), rng.random() < 0.3
+            needed, due = rng.choice(SIZES), rng.random() < 0.3
             log[-1] += f" {needed} {due}"
             model.release(token, needed, due=due)
             farm.leave(token, job, needed, 0.0 if due else 600.0)
@@ -249,5 +250,6 @@ def check(farm: Farm, seed: int, operations: int, *, clients: int = 12) -> list[
             farm.look()
             model.unsure.clear()
         elif move == "forge" and farm.forge(rng, lane()):
-            model.unsure = {Lane(kind, rank, name) for kind in kinds for rank in RANK for name in names}
+            lanes = [Lane(kind, rank, name) for kind in kinds for rank in RANK for name in names]
+            model.unsure = {(one, needed) for one in lanes for needed in (0, *SIZES)}
     return []
