@@ -7,17 +7,20 @@ local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
   return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')
 end
-local created, mailed, at = {}, {}, 2
+local created, told, at = {}, {}, 2
 for i, job in ipairs(a.jobs) do
   local record, queue = key.JOB(job.id), key.QUEUE(job.lane)
   local bell = key.BELL(string.match(job.lane, '^kiln:([^:]+)'))
   if redis.call('EXISTS', record) == 1 then
     created[i] = 0
   else
-    guard.become(queue, 'list')
-    guard.become(bell, 'list')
+    local first = not told[job.lane] -- of this call in its lane
+    if first then
+      guard.become(queue, 'list')
+      guard.become(bell, 'list')
+    end
     redis.call('HSET', record, unpack(ARGV, at, at + job.values - 1))
-    redis.call('SADD', key.QUEUES, queue)
+    if first then redis.call('SADD', key.QUEUES, queue) end
     redis.call('RPUSH', queue, job.id)
     if job.batch then
       guard.become(key.GROUP(job.batch), 'set')
@@ -28,10 +31,8 @@ for i, job in ipairs(a.jobs) do
     -- One ring per job, at most: an idle worker takes a ring, then jobs until there are none.
     redis.call('LPUSH', bell, '1')
     redis.call('LTRIM', bell, 0, 63)
-    if not mailed[job.lane] then
-      mailed[job.lane] = true
-      guard.mail(job.lane)
-    end
+    if first then guard.mail(job.lane) end
+    told[job.lane] = true
     created[i] = 1
   end
   at = at + job.values

@@ -323,6 +323,21 @@ def test_the_producers_role_suffices_and_cannot_touch_the_clocks(kiln: Kiln, pro
             act(producer.redis)
 
 
+def test_without_leave_to_mail_a_producer_submits_all_the_same(kiln: Kiln, producer: Kiln) -> None:
+    """An ACL file from before kiln:mail: workers find the lane as they find those of plain RQ."""
+    keys = ("~rq:*", "~kiln:bell:*", "~kiln:own:*")
+    kiln.redis.execute_command("ACL", "SETUSER", "producer", "resetkeys", *keys)
+    assert producer.submit(id="mine", **spec()).created
+    assert kiln.redis.exists("kiln:mail") == 0
+    worker = Claims(kiln.redis, "worker-1")
+    claim = worker.take(["demo:bf16"])
+    assert claim is not None
+    assert claim.job_id == "mine"
+    assert producer.submit(id="next", **spec(client="next")).created
+    assert worker.look()
+    assert producer.cancel(["mine", "next"], any_client=True) == {"mine": "started", "next": "queued"}
+
+
 def test_cancelling_many_is_few_short_calls(kiln: Kiln) -> None:
     ids = [f"j{number}" for number in range(2 * CHUNK + 1)]
     kiln.redis.rpush(f"rq:queue:{LANE}", *(f"before-{number}" for number in range(1000)))
