@@ -22,7 +22,7 @@ from pixelkiln.jobs.control.orders import MAX_ORDER
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.scripts import Script
 from pixelkiln.worker.queue.dependents import Dependents
-from pixelkiln.worker.queue.settlement import Settlement, not_ours
+from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
 CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined (a dead letter)
@@ -36,14 +36,8 @@ REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
 
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
-    "take": ("guards.lua", "index.lua", "take.lua"),
-    "look": ("guards.lua", "index.lua", "look.lua"),
-    "renew": ("guards.lua", "renew.lua"),
-    "release": ("guards.lua", "release.lua"),
-    "leave": ("guards.lua", "leave.lua"),
-    "adopt": ("guards.lua", "adopt.lua"),
-    "reap": ("guards.lua", "reap.lua"),
-    "orders": ("guards.lua", "orders.lua"),
+    name: ("guards.lua", *(["index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
+    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "orders")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
 
@@ -209,7 +203,7 @@ class Claims:
             "release", **_about(claim), worker=self.worker, crashes=CRASHES if crashed else None
         )
         if answer == b"blamed":
-            return self.fail(claim, crash_story(self.worker))
+            return self.fail(claim, crash_story(self.worker, CRASHES))
         return bool(answer == b"back")
 
     def leave(self, claim: Claim, needed: int) -> Literal["back", "alone", "lost"]:
@@ -265,7 +259,7 @@ class Claims:
                 lane = Lane.parse(name)
                 assert lane is not None  # the script gives back to no other queue
                 claim = Claim(job_id.decode("utf-8", "replace"), execution.decode("utf-8", "replace"), lane)
-                self.fail(claim, lapse_story(worker.decode("utf-8", "replace")))
+                self.fail(claim, lapse_story(worker.decode("utf-8", "replace"), LAPSES))
             if looked_at < REAPED:
                 break
         return queued
@@ -304,19 +298,3 @@ def _about(claim: Claim, **more: Any) -> dict[str, Any]:
 def new_execution() -> str:
     """A fresh execution id, which also makes a take repeatable."""
     return uuid.uuid4().hex
-
-
-def crash_story(worker: str) -> str:
-    """Why a job that took workers down is quarantined, that is: a dead letter."""
-    return (
-        f"quarantined: {CRASHES} workers died while they rendered it, the last one {worker or 'unknown'}; "
-        "see that worker's log, then submit it again"
-    )
-
-
-def lapse_story(worker: str) -> str:
-    """Why a job whose workers fell silent is quarantined."""
-    return (
-        f"quarantined: {LAPSES} times its worker died or was cut off while it rendered it, the last one "
-        f"{worker or 'unknown'}; see that worker's log, then submit it again"
-    )
