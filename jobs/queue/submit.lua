@@ -3,6 +3,7 @@
 -- as they are in ARGV[2] and on, field and value in turn: packed data is no text, and JSON holds nothing else.
 -- Returns one flag per job: 1 created, 0 existed.
 
+-- A neighbouring key of the wrong type must neither block nor half-write a job.
 local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
   return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')

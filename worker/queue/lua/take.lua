@@ -10,7 +10,7 @@
 -- the resident kind, then the longest wait, then the lane's name. index.lua says how that is found, key by key;
 -- key.TAKEN(execution) is the job that an execution took, so that a take repeated after a lost reply finds it again.
 
-local TIES = 32 -- of those with equal clocks that are compared in one call, of each group
+local TIES = 12 -- of those with equal clocks, in each group: as many are compared in one call, the others in the next
 
 local served, paused = {}, {}
 for _, kind in ipairs(a.served) do served[kind] = true end
