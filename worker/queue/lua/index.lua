@@ -24,13 +24,13 @@
 
 local index = {}
 
-local LOOKS = 600 -- at jobs that one call has: one for each id, PUT more for each lane, STRAY for an id elsewhere
-local PUT, STRAY = 3, 10 -- by what they cost: a call of all looks takes about 3 ms
+local LOOKS = 400 -- at jobs that one call has: one for each id, PUT more for each lane, STRAY for an id elsewhere
+local PUT, STRAY = 3, 10 -- by what they cost: a call of all looks takes about 2 ms
 index.looks = LOOKS -- those left; below 0, the call stops and says that there is more
 index.PRIORITIES = { 'high', 'normal', 'low', 'odd' }
 
 local RANKED = { high = true, normal = true, low = true }
-local MAILS, MOVES, RETURNS = 100, 32, 20 -- of each, looked at in one call
+local MAILS, MOVES, RETURNS = 60, 32, 20 -- of each, looked at in one call
 
 local number = tonumber(redis.call('GET', key.NOW) or '0') or 0
 index.floor = number >= 0 and number < 2 ^ 53 and number or 0
