@@ -8,7 +8,7 @@
 
 local FEW = 50 -- queues that each worker looks at as it likes, and at all of them: cheaper than to agree who does
 local MOST = 10000 -- queues from which those of nothing are struck off
-local PART = 100 -- of them looked at in one call
+local PART, FLOODED = 100, 50 -- of them looked at in one call: fewer where names of nothing are struck off
 
 -- Whether nothing is behind a queue's name, neither jobs nor a record of their ends.
 local function empty(queue)
@@ -49,7 +49,7 @@ if a.cursor == '0' then
     whole = redis.call('SET', key.LOOKED_WHOLE, '1', 'NX', 'EX', 60) and true or false
   end
 end
-local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', PART)
+local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', size > MOST and FLOODED or PART)
 local found = 0
 for _, queue in ipairs(answer[2]) do
   local lane = #queue <= 1024 and string.match(queue, '^rq:queue:(kiln:.*)$')
