@@ -47,7 +47,7 @@ class Key:
 QUEUES = "rq:queues"  # set: the keys of all queues
 WORKERS = "rq:workers"  # set: the keys of workers' records
 GROUPS = "rq:groups"  # set: names of groups
-JOB = Key("rq:job:{}")  # hash, by job id
+JOB = Key("rq:job:{}")  # hash, by job id; kiln_ fields in it are ours
 QUEUE = Key("rq:queue:{}")  # list of job ids, by lane
 STARTED = Key("rq:wip:{}")  # sorted set of <job>:<execution>, by lane
 FINISHED = Key("rq:finished:{}")  # sorted sets of job ids, by lane
@@ -70,6 +70,16 @@ TAKEN = Key("kiln:taken:{}")  # the job that an execution took, so that a take r
 CLOCKS = "kiln:clocks"  # hash client -> GPU seconds it was given
 NOW = "kiln:now"  # the clock of the last job taken
 BELL = Key("kiln:bell:{}")  # list that idle workers wait on, by model
+
+# Where jobs wait, by the order they are taken in: derived from RQ's lists by worker/queue/lua/index.lua
+MAIL = "kiln:mail"  # list: lanes that a take shall look at; all that producers write of these
+MOVED = "kiln:moved"  # list: clients whose clock changed, so that they may come earlier
+KINDS = "kiln:kinds"  # sorted set: kinds served, and kind>bytes of jobs left -> when that was last seen
+LEVEL = Key("kiln:level:{}:{}")  # sorted set client -> its first job's age, by kind and priority: least time
+AHEAD = Key("kiln:ahead:{}:{}")  # sorted set client -> clock, by kind and priority: those that had more
+DUE = "kiln:due"  # sorted set: lane of jobs left to larger workers -> when its first is looked at anew
+LOOKED = "kiln:looked"  # expires: a worker has looked through the queues for what it was not told of
+LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
 
 # What admins order, and what workers tell
 ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed

@@ -97,6 +97,8 @@ def faults(module: str, source: str) -> list[str]:
         family, other = family_of(module), family_of(name.removeprefix("pixelkiln."))
         if family and other and family != other:
             found.append(f"{module}: {name}; no family imports another")
+        if other and not family and room_of(module) != ENGINES:
+            found.append(f"{module}: {name}; only the table of families knows them")
         if room is None or target is None or target == room:
             continue
         ours = name.removeprefix("pixelkiln.")
@@ -142,6 +144,22 @@ def test_other_planted_imports_are_found(module: str, planted: str) -> None:
 def test_worker_is_a_house_of_few_rooms() -> None:
     entries = [path for path in (ROOT / "worker").iterdir() if path.name != "__pycache__"]
     assert len(entries) <= 14
+
+
+def lines(path: Path) -> int:
+    return path.read_text(encoding="utf-8").count("\n")
+
+
+def test_files_are_one_thing_each() -> None:
+    shipped = [
+        path
+        for folder in ("jobs", "worker")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".lua"}
+    ]
+    assert [f"{path}: {lines(path)}" for path in shipped if lines(path) > 300] == []
+    tests = (ROOT / "tests").rglob("*.py")
+    assert [f"{path}: {lines(path)}" for path in tests if lines(path) > 500] == []
 
 
 def imported_by(code: str) -> set[str]:

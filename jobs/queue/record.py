@@ -125,7 +125,7 @@ class Follower(Job):
         return found
 
     def dependencies_are_met(self, *arguments: Any, **named: Any) -> bool:
-        """As RQ's, of a job that waits at all: one in a circle has ended before those it waits for.
+        """As RQ's, but only while deferred: in a dependency cycle it may already have run.
 
         False where what it waits for cannot be read, or is more than can be looked at.
         """

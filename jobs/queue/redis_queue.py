@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any, TypeVar
 
 import redis
-from redis.commands.core import Script
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
-from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open
 from pixelkiln.jobs.queue.queue import CancelOutcome
 from pixelkiln.jobs.queue.record import RenderJob
+from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
@@ -42,8 +40,8 @@ class RedisQueue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.connection = connect(settings)
-        self._submit = _script(self.connection, "submit.lua")
-        self._cancel = _script(self.connection, "cancel.lua")
+        self._submit = Script(self.connection, "submit", HERE / "submit.lua")
+        self._cancel = Script(self.connection, "cancel", HERE / "cancel.lua")
 
     def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
         """Enqueue each job that is not there yet; `batch` names an RQ group that lists them.
@@ -52,22 +50,18 @@ class RedisQueue:
         """
         created: list[bool] = []
         for chunk in _chunks(jobs):
-            arguments: list[Any] = [len(chunk)]
+            about: list[dict[str, Any]] = []
+            records: list[Any] = []
             for job_id, spec in chunk:
-                fields = self._record(job_id, spec, batch)
-                arguments += [
-                    job_id,
-                    spec.lane.name,
-                    keys.BELL(spec.model),
-                    batch or "",
-                    len(fields),
-                    *fields,
-                ]
+                record = self._record(job_id, spec, batch)
+                job = {"id": job_id, "lane": spec.lane.name, "values": len(record)}
+                about.append(job if batch is None else {**job, "batch": batch})
+                records += record
             with explained(self._settings):
                 try:
-                    flags = self._submit(args=arguments)
+                    flags = self._submit(*records, jobs=about)
                 except (redis.ConnectionError, redis.TimeoutError):
-                    flags = self._submit(args=arguments)
+                    flags = self._submit(*records, jobs=about)
             created += [bool(flag) for flag in flags]
         return created
 
@@ -81,7 +75,8 @@ class RedisQueue:
         answers: dict[str, CancelOutcome] = {}
         for chunk in _chunks(job_ids):
             with explained(self._settings):
-                words = self._cancel(args=[utcformat(now()), client, self._settings.result_days, *chunk])
+                days = self._settings.result_days
+                words = self._cancel(jobs=list(chunk), client=client, stamp=utcformat(now()), days=days)
             for job_id, word in zip(chunk, words, strict=True):
                 answers[job_id] = _OUTCOMES.get(word.decode(), "unknown")
         return answers
@@ -113,10 +108,6 @@ class RedisQueue:
         job.enqueued_at = now()
         job._status = RQStatus.QUEUED
         return [part for item in job.to_dict().items() for part in item]
-
-
-def _script(connection: redis.Redis, name: str) -> Script:
-    return connection.register_script(files("pixelkiln.jobs.queue").joinpath(name).read_text())
 
 
 def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:

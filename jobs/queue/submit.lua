@@ -1,42 +1,41 @@
 -- Create jobs that are not there yet, each whole or not at all; one that exists is left as it is.
--- ARGV: count, then per job: id, lane, bell, batch or '', number of hash fields, and the fields.
+-- a.jobs: per job id, lane, batch where there is one, and the number of values of its record; these follow
+-- as they are in ARGV[2] and on, field and value in turn: packed data is no text, and JSON holds nothing else.
 -- Returns one flag per job: 1 created, 0 existed.
 
--- What became another type beside a job must not keep it out, least of all once its record is written.
--- No DEL without need: a script's first write is where a full Redis refuses it, and DEL it would let pass.
-local function become(key, kind)
-  local there = redis.call('TYPE', key).ok
-  if there ~= kind and there ~= 'none' then redis.call('DEL', key) end
-end
-
-local queues = redis.call('TYPE', 'rq:queues').ok
+-- A neighbouring key of the wrong type must neither block nor half-write a job.
+local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
-  return redis.error_reply('rq:queues is a ' .. queues .. ', not the set of all queues; delete it')
+  return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')
 end
-local created = {}
-local at = 2
-for i = 1, tonumber(ARGV[1]) do
-  local id, lane, bell, batch, n = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-  local record = 'rq:job:' .. id
+local created, told, at = {}, {}, 2
+for i, job in ipairs(a.jobs) do
+  local record, queue = key.JOB(job.id), key.QUEUE(job.lane)
+  local bell = key.BELL(string.match(job.lane, '^kiln:([^:]+)'))
   if redis.call('EXISTS', record) == 1 then
     created[i] = 0
   else
-    become('rq:queue:' .. lane, 'list')
-    become(bell, 'list')
-    redis.call('HSET', record, unpack(ARGV, at + 5, at + 4 + n))
-    redis.call('SADD', 'rq:queues', 'rq:queue:' .. lane)
-    redis.call('RPUSH', 'rq:queue:' .. lane, id)
-    if batch ~= '' then
-      become('rq:group:' .. batch, 'set')
-      become('rq:groups', 'set')
-      redis.call('SADD', 'rq:group:' .. batch, id)
-      redis.call('SADD', 'rq:groups', batch)
+    local first = not told[job.lane] -- of this call in its lane
+    if first then
+      guard.become(queue, 'list')
+      guard.become(bell, 'list')
+    end
+    redis.call('HSET', record, unpack(ARGV, at, at + job.values - 1))
+    if first then redis.call('SADD', key.QUEUES, queue) end
+    redis.call('RPUSH', queue, job.id)
+    if job.batch then
+      guard.become(key.GROUP(job.batch), 'set')
+      guard.become(key.GROUPS, 'set')
+      redis.call('SADD', key.GROUP(job.batch), job.id)
+      redis.call('SADD', key.GROUPS, job.batch)
     end
     -- One ring per job, at most: an idle worker takes a ring, then jobs until there are none.
     redis.call('LPUSH', bell, '1')
     redis.call('LTRIM', bell, 0, 63)
+    if first then guard.mail(job.lane) end
+    told[job.lane] = true
     created[i] = 1
   end
-  at = at + 5 + n
+  at = at + job.values
 end
 return created

@@ -112,16 +112,27 @@ class Producer:
             case "spec":
                 self._enqueue(queue, one, "worker.tasks.render", one.spec | {"width": 65})
             case "garbage":
-                self._kiln.submit(one.spec, id=one.id)
-                connection.hset(f"rq:job:{one.id}", "data", b"\x80\x04garbage")
+                with connection.pipeline() as pipe:  # at once: else a worker may have read a sound record
+                    self._enqueue(queue, one, "pixelkiln.render", one.spec, pipe)
+                    pipe.hset(f"rq:job:{one.id}", "data", b"\x80\x04garbage")
+                    pipe.execute()
             case "statusless":
                 self._kiln.submit(one.spec, id=one.id)
                 connection.eval(_STATUSLESS, 1, f"rq:job:{one.id}")
 
-    def _enqueue(self, queue: Queue, one: Submission, function: str, argument: dict[str, Any]) -> None:
+    def _enqueue(
+        self,
+        queue: Queue,
+        one: Submission,
+        function: str,
+        argument: dict[str, Any],
+        pipeline: redis.client.Pipeline | None = None,
+    ) -> None:
         """By plain RQ, which overwrites and pushes twice: so only where the job is not there yet."""
         if not self._kiln.redis.exists(f"rq:job:{one.id}"):
-            queue.enqueue(function, argument, job_id=one.id, result_ttl=86400, failure_ttl=86400)
+            queue.enqueue(
+                function, argument, job_id=one.id, result_ttl=86400, failure_ttl=86400, pipeline=pipeline
+            )
 
 
 # A job that has been taken meanwhile keeps its status.

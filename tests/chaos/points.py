@@ -21,6 +21,7 @@ from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.queue.settlement import Settlement
 
 Where = Callable[[tuple[Any, ...]], bool]  # whether a call with these arguments is the one meant
 
@@ -77,7 +78,7 @@ def _points() -> dict[str, Point]:
         "sidecar.before": Point(Bucket, "put", False, sidecar),
         "sidecar.after": Point(Bucket, "put", True, sidecar),
         "finish.before": Point(Claims, "finish", False),
-        "finish.queued": Point(Claims, "_bookkeep", True),
+        "finish.queued": Point(Settlement, "_bookkeep", True),
         "finish.after": Point(Claims, "finish", True),
         "drop.before": Point(Heartbeat, "drop", False),
         "remove.before": Point(Spool, "remove", False),
@@ -90,7 +91,7 @@ POINTS = _points()
 FAILING = ("take.after", "mark.after", "fail.before", "fail.queued", "fail.after")  # on the way of a bad spec
 POINTS |= {
     "fail.before": Point(Claims, "fail", False),
-    "fail.queued": Point(Claims, "_bookkeep", True),
+    "fail.queued": Point(Settlement, "_bookkeep", True),
     "fail.after": Point(Claims, "fail", True),
 }
 

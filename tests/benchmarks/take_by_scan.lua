@@ -1,3 +1,6 @@
+-- The script of version 0.1, which looked at every lane at each take: for tests/benchmarks/take.py, and for tests of
+-- workers of two versions in one farm. Not part of the product.
+
 -- Who owns a job, decided on the server in one step. ARGV[1] names the operation; the rest are its arguments.
 --
 -- kiln:own:<job>      the execution that owns the job; only take, adopt, release, reap (and settling) change it

@@ -1,0 +1,94 @@
+"""What `kiln cancel` leaves of a job, and what its client pays."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pixelkiln.jobs import Kiln, keys
+from pixelkiln.jobs.control.orders import Target
+from pixelkiln.worker.queue.claims import Claim, Claims
+from tests.worker.queue.farm import DEMO, Make, Submit, expire, took, traces
+from tests.worker.queue.test_leave import larger
+
+
+def charged(kiln: Kiln, client: str = "default") -> float:
+    return float(kiln.redis.hget(keys.CLOCKS, client) or 0)
+
+
+def held_for(kiln: Kiln, claim: Claim, seconds: float) -> None:
+    """As if it had been taken that long ago."""
+    kiln.redis.hset(keys.EXECUTION(claim.job_id, claim.execution), "created_at", time.time() - seconds)
+
+
+@pytest.mark.parametrize("teller", ["its worker", "the reaper"])
+@pytest.mark.parametrize(("seconds", "paid"), [(12.0, 12.0), (0.0, 0.0), (4000.0, 30.0)])
+def test_a_cancelled_job_costs_the_time_it_took(
+    make_claims: Make, submit: Submit, kiln: Kiln, teller: str, seconds: float, paid: float
+) -> None:
+    claims, other = make_claims("worker-1"), make_claims("worker-2")
+    job_id = submit()
+    claim = took(claims)
+    assert charged(kiln) == 30.0
+    held_for(kiln, claim, seconds)
+    assert kiln.cancel([job_id]) == {job_id: "started"}
+    assert not claims.holds(claim)
+    for _ in range(2):  # told again, nothing is paid back twice
+        if teller == "its worker":
+            assert claims.renew([(claim, None)]) == {claim.execution}
+        else:
+            expire(kiln, claim)
+            other.reap()
+        assert charged(kiln) == pytest.approx(paid, abs=1.0)
+    assert traces(kiln, claim) in ([], [keys.TAKEN(claim.execution)])
+
+
+def test_a_job_that_was_cancelled_and_runs_again_costs_what_it_takes_then(
+    claims: Claims, submit: Submit, kiln: Kiln
+) -> None:
+    job_id = submit()
+    first = took(claims)
+    kiln.cancel([job_id])
+    claims.renew([(first, None)])
+    kiln.redis.hset(keys.JOB(job_id), "status", "queued")  # as RQ requeues
+    kiln.redis.rpush(keys.QUEUE(first.lane), job_id)
+    second = took(claims)
+    before = charged(kiln)
+    assert claims.release(second)
+    assert charged(kiln) == pytest.approx(before - 30.0)
+
+
+@pytest.mark.parametrize("how", ["id", "client:default", "model:demo", "farm", "rq"])
+def test_a_job_that_was_left_is_cancelled(claims: Claims, submit: Submit, kiln: Kiln, how: str) -> None:
+    job_id = submit()
+    larger(kiln)
+    claim = took(claims)
+    assert claims.leave(claim, 50) == "back"
+    (lane,) = [one for one in kiln.farm().lanes if one.queued]
+    assert lane.lane == kiln.status(job_id).lane == "kiln:demo:bf16>54:normal:default"
+    assert kiln.status(job_id).state == "queued"
+    if how == "id":
+        assert kiln.cancel([job_id]) == {job_id: "queued"}
+    elif how == "rq":
+        from rq.job import Job
+        from rq.serializers import JSONSerializer
+
+        Job.fetch(job_id, connection=kiln.redis, serializer=JSONSerializer).cancel()
+    else:
+        assert kiln.cancel_all(Target.parse(how)) == {job_id: "queued"}
+    assert kiln.status(job_id).state == "cancelled"
+    assert claims.take(DEMO) is None
+    assert kiln.redis.zscore(f"rq:canceled:{kiln.status(job_id).lane}", job_id) is not None
+    assert [one for one in kiln.farm().lanes if one.queued] == []
+
+
+def test_behind_a_cancelled_job_an_older_one_comes_to_its_turn(
+    claims: Claims, submit: Submit, kiln: Kiln
+) -> None:
+    first, older, other = submit("first"), submit("older"), submit("other", client="other")
+    kiln.redis.hset(keys.JOB(older), "enqueued_at", "2020-01-01T00:00:00.000000Z")
+    kiln.redis.hset(keys.JOB(other), "enqueued_at", "2021-01-01T00:00:00.000000Z")
+    assert claims.take(DEMO, without=["default", "other"]) is None  # all are indexed
+    kiln.cancel([first])
+    assert took(claims).job_id == older

@@ -1,0 +1,165 @@
+-- Who owns a job, decided on the server in one step: what the operations on claims share, on top of
+-- jobs/queue/guards.lua.
+--
+-- A claim is a lease on a job, held by an execution. The execution's id is the fencing token: key.OWNER(job) names
+-- the one that holds the job, and only take, adopt, leave, release, reap (and settling) change it. key.LEASES has
+-- when each lease runs out, by this server's clock.
+--
+-- The rest are RQ's own records in RQ's own form, so that its tools show what happens.
+
+local claim = {}
+
+local time = redis.call('TIME')
+claim.now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+guard.become(key.LEASES, 'zset')
+guard.become(key.CLOCKS, 'hash')
+guard.become(key.NOW, 'string')
+
+function claim.status(job)
+  local status = guard.field(job, 'status', 32)
+  if status ~= '' then return status end -- nil where the record is none
+  return redis.call('EXISTS', key.JOB(job)) == 1 and 'queued' or nil -- taken, to be failed with a reason
+end
+
+function claim.number_at(name, field)
+  local number = tonumber(redis.call('HGET', name, field) or '0') or 0
+  return number >= 0 and number < 2 ^ 53 and number or 0 -- not a NaN, nor what a producer forged below zero
+end
+
+function claim.owner(job)
+  local owner = redis.pcall('GET', key.OWNER(job))
+  return type(owner) == 'string' and owner or nil
+end
+
+function claim.holds(job, execution)
+  return claim.owner(job) == execution and claim.status(job) == 'started'
+end
+
+function claim.count_up(job, field)
+  redis.call('HSET', key.JOB(job), field, claim.number_at(key.JOB(job), field) + 1)
+end
+
+function claim.ring(lane)
+  local bell = key.BELL(string.match(lane, '^kiln:([^:]+):') or '')
+  redis.pcall('LPUSH', bell, '1')
+  redis.pcall('LTRIM', bell, 0, 63)
+end
+
+-- Seconds that a job which `kiln cancel` ended had been held by then; 0 where it ended otherwise.
+local function spent(job, created)
+  if claim.status(job) ~= 'canceled' then return 0 end
+  local seconds = claim.number_at(key.JOB(job), 'kiln_cancelled') - created
+  return seconds > 0 and seconds or 0
+end
+
+-- An execution that ends without a settlement costs its client nothing, or what it had spent when it was cancelled.
+local function refund(job, execution, lane)
+  local record = redis.pcall('HMGET', key.EXECUTION(job, execution), 'estimate', 'created_at')
+  local estimate = tonumber(record[1] or '') or 0
+  local _, _, client = guard.parts(lane)
+  if not (client and estimate > 0 and estimate < 2 ^ 53) then return end
+  local back = estimate - spent(job, tonumber(record[2] or '') or 2 ^ 53)
+  if back > 0 then
+    redis.pcall('HINCRBYFLOAT', key.CLOCKS, client, -back)
+    redis.pcall('LPUSH', key.MOVED, client)
+  end
+end
+
+-- Forget an execution: its charge, its lease, its ownership and RQ's records of it.
+-- Of the worker recorded on the execution, where one is; the caller may be the reaper.
+function claim.drop(job, execution, lane, worker)
+  refund(job, execution, lane)
+  local member = job .. ':' .. execution
+  local named = redis.pcall('HGET', key.EXECUTION(job, execution), 'worker_name')
+  worker = type(named) == 'string' and named or worker
+  redis.call('ZREM', key.LEASES, member)
+  redis.call('DEL', key.EXECUTION(job, execution))
+  redis.pcall('ZREM', key.STARTED(lane), member)
+  redis.pcall('ZREM', key.EXECUTIONS(job), execution)
+  redis.pcall('SREM', key.WORKER_EXECUTIONS(worker), member)
+  if claim.owner(job) == execution then redis.call('DEL', key.OWNER(job)) end
+end
+
+-- Make the job an execution's. c: worker, stamp, lease, estimate.
+function claim.own(job, execution, lane, c)
+  local before = claim.owner(job)
+  if before then claim.drop(job, before, lane, '') end
+  local member = job .. ':' .. execution
+  for _, registry in ipairs({ key.READY, key.STARTED, key.FINISHED, key.FAILED }) do
+    guard.become(registry(lane), 'zset') -- otherwise recording the job's end would raise WRONGTYPE
+  end
+  redis.call('SET', key.OWNER(job), execution)
+  redis.call('ZADD', key.LEASES, claim.now + c.lease, member)
+  redis.call('HSET', key.JOB(job), 'status', 'started', 'started_at', c.stamp, 'last_heartbeat', c.stamp,
+    'worker_name', c.worker, 'ended_at', '', 'origin', lane)
+  redis.call('PERSIST', key.JOB(job))
+  -- No expiry: after days off, reap reads the lane.
+  redis.call('HSET', key.EXECUTION(job, execution), 'id', execution, 'job_id', job, 'created_at', claim.now,
+    'last_heartbeat', claim.now, 'worker_name', c.worker, 'lane', lane, 'estimate', c.estimate)
+  redis.pcall('ZADD', key.EXECUTIONS(job), claim.now + guard.DAY, execution)
+  redis.pcall('EXPIRE', key.EXECUTIONS(job), guard.DAY)
+  redis.pcall('ZADD', key.STARTED(lane), claim.now + guard.DAY, member)
+  redis.pcall('SADD', key.WORKER_EXECUTIONS(c.worker), member)
+  redis.pcall('EXPIRE', key.WORKER_EXECUTIONS(c.worker), guard.DAY)
+end
+
+-- End an execution and mark its job as waiting in `lane`, without putting it there.
+function claim.unown(job, execution, from, lane, worker)
+  claim.drop(job, execution, from, worker)
+  redis.call('HSET', key.JOB(job), 'status', 'queued', 'started_at', '', 'worker_name', '', 'origin', lane)
+  redis.call('HDEL', key.JOB(job), 'meta')
+  guard.become(key.QUEUE(lane), 'list')
+  redis.call('SADD', key.QUEUES, key.QUEUE(lane))
+end
+
+-- Put the job back at the front of its lane. `field` counts a crash or a lapsed lease; a voluntary release
+-- counts nothing.
+function claim.give_back(job, execution, lane, worker, field)
+  claim.unown(job, execution, lane, lane, worker)
+  if field then claim.count_up(job, field) end
+  redis.call('LPUSH', key.QUEUE(lane), job)
+  guard.mail(lane)
+  claim.ring(lane)
+end
+
+-- A picture that only waited for storage takes no worker down.
+local function delivering(job)
+  local progress = redis.call('HGET', key.JOB(job), 'meta')
+  return progress and string.find(progress, '"delivering"', 1, true) ~= nil
+end
+
+function claim.lives(job) -- those it cost, proven or not
+  return claim.number_at(key.JOB(job), 'kiln_crashes') + claim.number_at(key.JOB(job), 'kiln_lapses')
+end
+
+-- Its worker died (kiln_crashes) or fell silent (kiln_lapses): back it goes, unless that was once too often,
+-- with those `before`. Then it stays owned, to be failed.
+function claim.crash(job, execution, lane, worker, field, before, allowed)
+  if delivering(job) then
+    claim.give_back(job, execution, lane, worker)
+    return 'back'
+  end
+  if before + 1 < allowed then
+    claim.give_back(job, execution, lane, worker, field)
+    return 'back'
+  end
+  claim.count_up(job, field)
+  redis.call('ZADD', key.LEASES, claim.now + 30, job .. ':' .. execution)
+  return 'blamed'
+end
+
+-- What a worker is told of a job that it took.
+function claim.describe(job, execution)
+  local lane = redis.call('HGET', key.EXECUTION(job, execution), 'lane')
+  local data = string.rep('[', 131073) -- stands in for an oversized payload: it is rejected as too long
+  if redis.call('HSTRLEN', key.JOB(job), 'data') < #data then data = redis.call('HGET', key.JOB(job), 'data') or '' end
+  local since, attempts = guard.field(job, 'enqueued_at', 64), claim.number_at(key.JOB(job), 'kiln_attempts')
+  return { job, lane, data, since, attempts, claim.lives(job) }
+end
+
+-- Another text after every order, so that a worker can tell that those it knows are stale.
+function claim.serial_of_orders()
+  local serial = redis.pcall('GET', key.SERIAL)
+  return type(serial) == 'string' and #serial <= 64 and serial or ''
+end

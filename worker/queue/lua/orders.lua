@@ -1,0 +1,13 @@
+-- The orders in force, as they were signed: nobody has looked at them yet. a: longest (bytes of one), most (of all).
+-- Returns the serial, then names and orders in turn; 'many' where there are more than an admin can have given.
+
+local answer = { claim.serial_of_orders() }
+if redis.call('TYPE', key.ORDERS).ok ~= 'hash' then return answer end
+if redis.call('HLEN', key.ORDERS) > a.most then return 'many' end
+for _, field in ipairs(redis.call('HKEYS', key.ORDERS)) do
+  if #field <= 128 and redis.call('HSTRLEN', key.ORDERS, field) <= a.longest then
+    answer[#answer + 1] = field
+    answer[#answer + 1] = redis.call('HGET', key.ORDERS, field)
+  end
+end
+return answer

@@ -1,0 +1,185 @@
+"""The end of an execution: RQ's bookkeeping, its client's account and the claim, all or nothing."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import redis
+from rq.executions import Execution
+from rq.job import JobStatus as RQStatus
+from rq.registry import FinishedJobRegistry
+from rq.results import Result
+from rq.utils import utcformat
+
+from pixelkiln.jobs import keys
+from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, RenderJob
+from pixelkiln.worker.queue.dependents import Dependents
+
+if TYPE_CHECKING:
+    from pixelkiln.worker.queue.claims import Claim
+
+log = logging.getLogger("kiln.claims")
+
+CONFLICTS = 40  # tries at a settlement while others write the same keys
+
+
+class Settlement:
+    """Ends the executions of one worker. Every call may be made again after a lost reply."""
+
+    def __init__(self, connection: redis.Redis, worker: str, days: int, dependents: Dependents) -> None:
+        self.connection = connection
+        self.worker = worker
+        self._days = days
+        self._dependents = dependents
+
+    def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
+        """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
+        return self._end(claim, RQStatus.FINISHED, result=result, seconds=seconds)
+
+    def fail(self, claim: Claim, reason: str) -> bool:
+        """End the job as failed with one line that says why. False where it is not ours.
+
+        Its client pays for the time since it was taken: else jobs that fail would always go before others'.
+        """
+        seconds = max(0.0, (datetime.now(UTC) - claim.started).total_seconds())
+        return self._end(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
+
+    def _end(
+        self,
+        claim: Claim,
+        status: RQStatus,
+        *,
+        result: dict[str, str] | None = None,
+        reason: str = "",
+        seconds: float,
+    ) -> bool:
+        """One transaction that ends the execution with RQ's bookkeeping, or nothing.
+
+        Owner, record and dependents are watched: a cancel, a requeue or a reap in between makes it start over
+        and find the job someone else's. Where that happens again and again, someone means to hold us up:
+        then only the owner is watched, which all but RQ's own tools change, and dependents are left waiting.
+        """
+        job = self._shell(claim, status)
+        for tries in range(CONFLICTS):
+            calm = tries < CONFLICTS // 2
+            with self.connection.pipeline() as pipe:
+                try:
+                    pipe.watch(  # type: ignore[no-untyped-call]
+                        keys.OWNER(claim.job_id), *((job.key, job.dependents_key) if calm else ())
+                    )
+                    try:
+                        owner, state = pipe.get(keys.OWNER(claim.job_id)), pipe.hget(job.key, "status")
+                    except redis.ResponseError as error:
+                        return not_ours(error)
+                    if owner != claim.execution.encode() or state != b"started":
+                        return self._settled_before(job, claim)
+                    ready = self._dependents.ready(job, claim, pipe) if calm else {}
+                    if not pipe.explicit_transaction:
+                        pipe.multi()
+                    self._bookkeep(pipe, job, claim, status, result, reason, seconds)
+                    answers = pipe.execute(raise_on_error=False)
+                except redis.WatchError:
+                    continue
+            if refused := [str(one) for one in answers if isinstance(one, redis.ResponseError)]:
+                # The rest of the transaction stands: a stranger's key of another type holds no job up.
+                log.warning("job %s: %s", claim.job_id, "; ".join(refused))
+                if not self._settled_before(job, claim):
+                    self.connection.delete(keys.RESULTS(claim.job_id))
+                    self._tell(self.connection, job, claim, status, result, reason)
+            self._dependents.enqueue(ready)
+            return True
+        log.warning("job %s: its owner is written all the time; its end is left to the reaper", claim.job_id)
+        return False
+
+    def _bookkeep(
+        self,
+        pipe: Any,
+        job: RenderJob,
+        claim: Claim,
+        status: RQStatus,
+        result: dict[str, str] | None,
+        reason: str,
+        seconds: float,
+    ) -> None:
+        """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
+        ended = datetime.now(UTC)
+        pipe.hset(job.key, mapping={"status": status.value, "ended_at": utcformat(ended)})
+        for ends in (keys.FINISHED, keys.FAILED):  # those that Redis has forgotten are listed no more
+            pipe.zremrangebyscore(ends(claim.lane), 0, ended.timestamp())
+        ttl = self._tell(pipe, job, claim, status, result, reason)
+        if status is RQStatus.FINISHED:
+            FinishedJobRegistry(claim.lane.name, self.connection).add(job, ttl, pipe)
+        else:
+            pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
+        for key in (job.key, job.dependents_key, job.dependencies_key):
+            pipe.expire(key, ttl)
+        execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
+        execution.delete(job, pipe)
+        pipe.zrem(keys.LEASES, execution.composite_key)
+        pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, seconds - claim.estimate)
+        pipe.lpush(keys.MOVED, claim.lane.client)
+        pipe.delete(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
+
+    def _tell(
+        self,
+        pipe: Any,
+        job: RenderJob,
+        claim: Claim,
+        status: RQStatus,
+        result: dict[str, str] | None,
+        reason: str,
+    ) -> int:
+        """Write RQ's result of one end; the seconds it is kept."""
+        about = {
+            "worker_name": self.worker,
+            "pipeline": pipe,
+            "execution_id": claim.execution,
+            "execution_started_at": claim.started,
+            "execution_ended_at": datetime.now(UTC),
+        }
+        if status is RQStatus.FINISHED:
+            Result.create(job, Result.Type.SUCCESSFUL, ttl := self._days * DAY, return_value=result, **about)
+        else:
+            Result.create_failure(job, ttl := FAILURE_DAYS * DAY, reason, **about)
+        return ttl
+
+    def _settled_before(self, job: RenderJob, claim: Claim) -> bool:
+        """Whether this very execution ended the job already, its reply lost."""
+        try:
+            latest: Any = self.connection.xrevrange(keys.RESULTS(claim.job_id), count=1)
+        except redis.ResponseError:  # a stranger's key of another type
+            return False
+        return bool(latest and latest[0][1].get(b"execution_id") == claim.execution.encode())
+
+    def _shell(self, claim: Claim, status: RQStatus) -> RenderJob:
+        """RQ's object for a job whose record is not parsed: enough for its bookkeeping."""
+        job = RenderJob(connection=self.connection)
+        job._id = claim.job_id  # not validated: a producer may have chosen anything
+        job.origin = claim.lane.name
+        job._status = status
+        return job
+
+
+def not_ours(error: redis.ResponseError) -> bool:
+    """False where a stranger put a key of another type in the place of ours. Else raises the error."""
+    if "WRONGTYPE" in str(error):
+        return False
+    raise error
+
+
+def crash_story(worker: str, crashes: int) -> str:
+    """Why a job that took workers down is quarantined, that is: a dead letter."""
+    return (
+        f"quarantined: {crashes} workers died while they rendered it, the last one {worker or 'unknown'}; "
+        "see that worker's log, then submit it again"
+    )
+
+
+def lapse_story(worker: str, lapses: int) -> str:
+    """Why a job whose workers fell silent is quarantined."""
+    return (
+        f"quarantined: {lapses} times its worker died or was cut off while it rendered it, the last one "
+        f"{worker or 'unknown'}; see that worker's log, then submit it again"
+    )
