@@ -24,7 +24,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
-from pixelkiln.worker.engines.engine import CheckpointError, EngineError, Step
+from pixelkiln.worker.engines.engine import CheckpointError, DeviceError, EngineError, Step
 from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
@@ -166,6 +166,10 @@ class Service:
             self._intake.rest("the bucket does not give the references of jobs")
         except CheckpointError as error:
             self._withdraw(claim, error)
+        except DeviceError as error:
+            log.error("job %s: given back, and this worker leaves: %s", claim.job_id, error)
+            self._until_answered(lambda: self._claims.release(claim, crashed=True))
+            self._let_go(claim)
         except EngineError as error:
             self._renderer.failed()
             self._fail(claim, str(error))

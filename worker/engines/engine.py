@@ -111,3 +111,17 @@ class NonFiniteError(EngineError):
     def __init__(self, step: int) -> None:
         super().__init__(f"step {step} produced non-finite values")
         self.step = step
+
+
+class DeviceError(EngineError):
+    """The GPU failed: this process may never compute again, and what it computes is not to be trusted."""
+
+
+_DEVICE_FAULTS = ("[METAL] Command buffer execution failed", "kIOGPUCommandBufferCallbackError")
+
+
+def device_fault(error: Exception) -> DeviceError | None:
+    """`error` as the GPU's own, where it is: MLX raises RuntimeError, and only its text tells."""
+    if isinstance(error, RuntimeError) and any(fault in str(error) for fault in _DEVICE_FAULTS):
+        return DeviceError(" ".join(str(error).split()))
+    return None

@@ -16,7 +16,7 @@ from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker import engines
 from pixelkiln.worker.engines.checkpoints.installed import Installed
-from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step
+from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claims import Claim
@@ -63,8 +63,22 @@ class Renderer:
         """The picture of a job that was taken at `taken`, in seconds since the epoch, with what was measured.
 
         `report` hears of each step and says whether to go on. Raises GiveBackError where it does not,
-        SpecError for what cannot be done or does not fit, EngineError, and the bucket's for references.
+        SpecError for what cannot be done or does not fit, EngineError, and the bucket's for references. After
+        a DeviceError it can render no more.
         """
+        try:
+            return self._rendered(claim, spec, taken, report)
+        except RuntimeError as error:
+            fault = device_fault(error)
+            if fault is None:
+                raise
+            self._engine = self._resident = None  # not closed: a broken device may never answer
+            self._give_up(f"the GPU failed ({fault}); started again, it may be well")
+            raise fault from error
+
+    def _rendered(
+        self, claim: Claim, spec: RenderSpec, taken: float, report: Callable[[Step], bool]
+    ) -> Rendered:
         with self._watched(f"job {claim.job_id}, loading"):
             self.budget.refuse(spec)
             engine, load = self._engine_for(spec)
@@ -152,6 +166,8 @@ class Renderer:
         except CheckpointError:
             raise
         except Exception as error:  # the device, the disk, the memory: no fault of the job's
+            if device_fault(error):
+                raise
             log.exception("loading %s", wanted.kind)
             raise CheckpointError(f"{wanted.folder}: {type(error).__name__}: {error}") from error
         self._resident = wanted
