@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     renders_dir: Folder | None = None  # a worker keeps its pictures here too, as plain files
     cache_dir: Folder = Path("~/.kiln/cache")  # what was measured of this machine
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
+    check_digest: bool = False  # before a model is loaded, read its weights and compare their digest
     previews: bool = True  # while a picture renders, a small one of it so far
     memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
     worker_name: WorkerName | None = None  # that orders call workers here by; absent: the machine's

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,10 @@ def models_bench(
     config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
     bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
     steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
+    compare: Annotated[
+        bool | None,
+        typer.Option(help="Time bfloat16 against float16 and say which suits; by default on a Mac's GPU."),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
@@ -86,18 +91,24 @@ def models_bench(
     widths = [int(part) for part in bits.split(",") if part in {"16", "8", "6", "5", "4"}]
     if not widths:
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
+    halves: engines.Halves | None = None
     with _engine_errors():
         if checkpoint is not None:
-            found = engines.bench(checkpoint, sizes, steps, Settings.load().cache_dir)
+            cache = Settings.load().cache_dir
+            found = engines.bench(checkpoint, sizes, steps, cache)
+            if engines.device_facts().metal if compare is None else compare:
+                halves = engines.compare(checkpoint, sizes[0], steps, cache)
         else:
             family = family_of(model)
             if config not in family.configs:
                 raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
             found = family.bench_random(config, sizes, widths, steps)
     if as_json:
-        print(json.dumps(found.facts(), indent=1))
-    else:
-        _show(found)
+        print(json.dumps({**found.facts(), "halves": asdict(halves) if halves else None}, indent=1))
+        return
+    _show(found)
+    if halves:
+        out.print(f"{halves}; to choose it: KILN_ARITHMETIC={halves.suits}", markup=False)
 
 
 def _show(found: Bench) -> None:
@@ -158,16 +169,34 @@ def models_convert(
 @models_app.command(name="verify")
 def models_verify(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder.", metavar="CHECKPOINT")],
-    golden: Annotated[Path, typer.Argument(help="A folder of recorded cases.", metavar="GOLDEN_FOLDER")],
+    golden: Annotated[
+        Path | None, typer.Argument(help="A folder of recorded cases.", metavar="[GOLDEN_FOLDER]")
+    ] = None,
     case: Annotated[list[str] | None, typer.Option("--case", help="Only these.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
     ] = None,
+    digest: Annotated[
+        bool, typer.Option("--digest", help="Read the weights and compare their digest with kiln.json's.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     needs_worker()
     from pixelkiln.worker import engines
+    from pixelkiln.worker.engines.checkpoints.manifest import NAME, check_digest
+
+    if golden is None and not digest:
+        raise UsageError("name a folder of recorded cases, or give --digest")
+    if digest:
+        with _engine_errors():
+            found = check_digest(checkpoint)
+        if not as_json:
+            out.print(f"{checkpoint}: {found}, as {NAME} says", markup=False, soft_wrap=True)
+        elif golden is None:
+            print(json.dumps({"digest": found, "ok": True}, indent=1))
+    if golden is None:
+        return
 
     with _engine_errors():
         cases = engines.verify(checkpoint, golden, case, model)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 from pixelkiln.worker.engines.blas import use_openblas
-from pixelkiln.worker.engines.engine import Engine, Estimate
+from pixelkiln.worker.engines.engine import Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
 from pixelkiln.worker.engines.family import Bench, Case, Size
 
@@ -85,7 +86,47 @@ def verify(
     return family_in(folder, model).verify(folder, golden, names)
 
 
-def bench(folder: Path, sizes: Sequence[Size], steps: int, calibrations: Path | None) -> Bench:
+def bench(
+    folder: Path,
+    sizes: Sequence[Size],
+    steps: int,
+    calibrations: Path | None,
+    arithmetic: str | None = None,
+) -> Bench:
     """See Family.bench."""
     use_openblas()
-    return family_in(folder).bench(folder, sizes, steps, calibrations)
+    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic)
+
+
+HALVES = ("bfloat16", "float16")
+WORTH = 0.95  # of the usual arithmetic's time: what is faster by less is not worth another picture
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The half-precision arithmetics on this chip."""
+
+    seconds: dict[str, float | None]  # a step, by arithmetic; None: the model's numbers are too large for it
+    suits: str
+
+    def __str__(self) -> str:
+        told = (
+            f"{name} {'overflows' if taken is None else f'{taken:.4f} s/step'}"
+            for name, taken in self.seconds.items()
+        )
+        return f"{', '.join(told)}: {self.suits} suits this chip"
+
+
+def compare(folder: Path, size: Size, steps: int, calibrations: Path | None) -> Halves:
+    """Time a checkpoint in each: bfloat16 is what models are made for, and emulated on M1 and M2.
+
+    Raises CheckpointError.
+    """
+    seconds: dict[str, float | None] = {}
+    for arithmetic in HALVES:
+        try:
+            seconds[arithmetic] = bench(folder, [size], steps, calibrations, arithmetic).rows[0].step
+        except NonFiniteError:
+            seconds[arithmetic] = None
+    usual, other = (seconds[one] or inf for one in HALVES)
+    return Halves(seconds, HALVES[other < WORTH * usual])

@@ -156,7 +156,14 @@ class Family(Protocol):
         """Replay all or some recorded cases in float32. Raises CheckpointError and GoldenError."""
         ...
 
-    def bench(self, folder: Path, sizes: Sequence[Size], steps: int, calibrations: Path | None) -> Bench:
+    def bench(
+        self,
+        folder: Path,
+        sizes: Sequence[Size],
+        steps: int,
+        calibrations: Path | None,
+        arithmetic: str | None = None,
+    ) -> Bench:
         """Time `steps` steps of a checkpoint at each size. Raises CheckpointError."""
         ...
 

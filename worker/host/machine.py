@@ -17,6 +17,7 @@ from pixelkiln.worker.host.programs import ask, mac
 
 SHARE = 0.7  # of the machine's memory that a worker may use where no budget is set
 
+WHEELS = ("mlx", "mlx-metal", "mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")  # the last four hold its kernels
 PACKAGES = ("pixelkiln", "mlx", "mlx-vlm", "numpy", "pillow", "rq", "redis", "boto3")
 
 
@@ -109,7 +110,7 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | build()
 
 
 def wheel_tag(package: str) -> str:
@@ -119,6 +120,12 @@ def wheel_tag(package: str) -> str:
     except PackageNotFoundError:
         return ""
     return ", ".join(re.findall(r"^Tag: (\S+)", text, re.MULTILINE))
+
+
+def build() -> dict[str, str]:
+    """What changes a picture's bytes beside versions: MLX's wheels and macOS, where they are there."""
+    found = {f"{name} wheel": tag for name in WHEELS if (tag := wheel_tag(name))}
+    return found | ({"macos": platform.mac_ver()[0]} if mac() else {})
 
 
 def swap_ins() -> int:

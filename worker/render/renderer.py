@@ -16,6 +16,7 @@ from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker import engines
 from pixelkiln.worker.engines.checkpoints.installed import Installed
+from pixelkiln.worker.engines.checkpoints.manifest import check_digest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
@@ -160,6 +161,8 @@ class Renderer:
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         started = time.perf_counter()
         try:
+            if self._settings.check_digest:
+                check_digest(wanted.folder)
             self._engine = engines.load(
                 wanted.folder, self.budget.model, self._settings.arithmetic, self._settings.cache_dir
             )

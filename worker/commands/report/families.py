@@ -49,4 +49,6 @@ def bench(folder: Path, side: int, settings: Settings, steps: int = 4) -> list[s
             f" ({min(row.seconds):.4f}-{max(row.seconds):.4f}), {row.fraction:.0%} of that,"
             f" weights {row.weight_bytes / 1e9:.2f} GB, peak {row.peak_bytes / 1e9:.2f} GB"
         )
+    if engines.device_facts().metal:
+        lines.append(str(engines.compare(folder, (side, side), steps, settings.cache_dir)))
     return lines

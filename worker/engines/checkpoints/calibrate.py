@@ -1,8 +1,8 @@
 """Measures from how many rows of input on it is faster to dequantise a weight and multiply than to multiply
 by the quantised one.
 
-The two round differently, so the choice is made once per chip, MLX version, weights and arithmetic, and kept:
-a job then repeats to the byte.
+The two round differently, so the choice is made once per chip, build of MLX, weights and arithmetic, and
+kept: a job then repeats to the byte.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from statistics import median
 import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.files import write_json
+from pixelkiln.worker.host import machine
 
 NEVER = 2**31  # rows that no input has
 ROWS = (64, 256, 1024)  # tokens of a prompt … of a picture; what holds for the last holds for more
@@ -80,6 +81,7 @@ def _key(dtype: mx.Dtype, digest: str) -> dict[str, str]:
         "chip": str(mx.device_info()["device_name"]),
         "device": str(mx.default_device()),
         "mlx": version("mlx"),
+        **machine.build(),
         "arithmetic": str(dtype),
         "digest": digest,
     }

@@ -69,11 +69,19 @@ class HiDream:
 
         return replay(folder, golden, names)
 
-    def bench(self, folder: Path, sizes: Sequence[Size], steps: int, calibrations: Path | None) -> Bench:
+    def bench(
+        self,
+        folder: Path,
+        sizes: Sequence[Size],
+        steps: int,
+        calibrations: Path | None,
+        arithmetic: str | None = None,
+    ) -> Bench:
         """See Family.bench: steps of the dev recipe, text to image."""
         from pixelkiln.worker.engines.hidream.bench import bench
+        from pixelkiln.worker.engines.mlx.arithmetic import dtype
 
-        return bench(folder, sizes, calibrations=calibrations, steps=steps)
+        return bench(folder, sizes, calibrations=calibrations, dtype=dtype(arithmetic), steps=steps)
 
     def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
         """See Family.bench_random."""

@@ -146,7 +146,14 @@ class StandIn:
         error = float(np.abs(found - recorded).max())
         return [Case("fox", error == 0.0, {"features": 0.0, "image": error})]
 
-    def bench(self, folder: Path, sizes: Sequence[Size], steps: int, calibrations: Path | None) -> Bench:
+    def bench(
+        self,
+        folder: Path,
+        sizes: Sequence[Size],
+        steps: int,
+        calibrations: Path | None,
+        arithmetic: str | None = None,
+    ) -> Bench:
         return self._bench(Manifest.read(folder).bits, sizes, steps)
 
     def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
