@@ -16,9 +16,10 @@ from typing import Any
 
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker import engines
-from pixelkiln.worker.deliver import encoder, spool
+from pixelkiln.worker.deliver import encoder
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
+from pixelkiln.worker.host import durable
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.queue.settlement import Settlement
@@ -68,10 +69,10 @@ def _points() -> dict[str, Point]:
         "encode.before": Point(encoder, "encode", False),
         "encode.after": Point(encoder, "encode", True),
         "spool.before": Point(Spool, "put", False),
-        "spool.picture": Point(spool, "_write", True, image),
-        "spool.draft.before": Point(spool, "_write", False, draft),
-        "spool.draft.after": Point(spool, "_write", True, draft),
-        "spool.renamed": Point(spool, "_sync_folder", False),
+        "spool.picture": Point(durable, "write", True, image),
+        "spool.draft.before": Point(durable, "write", False, draft),
+        "spool.draft.after": Point(durable, "write", True, draft),
+        "spool.renamed": Point(durable, "sync_path", False, lambda a: not a[0].name.startswith("part-")),
         "spool.after": Point(Spool, "put", True),
         "png.before": Point(Bucket, "put", False, png),
         "png.after": Point(Bucket, "put", True, png),

@@ -81,7 +81,7 @@ def _hold(folder: Path, ready: multiprocessing.synchronize.Event) -> None:
 
 
 def test_a_killed_worker_leaves_its_folder_and_its_marks(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with MLX in it breaks on macOS
     ready = context.Event()
     process = context.Process(target=_hold, args=(tmp_path, ready))
     process.start()

@@ -17,6 +17,7 @@ from pixelkiln.worker.engines.checkpoints import calibrate
 from pixelkiln.worker.engines.checkpoints.manifest import check_digest
 from pixelkiln.worker.engines.engine import CheckpointError, NonFiniteError
 from pixelkiln.worker.engines.family import Bench, Row
+from pixelkiln.worker.engines.mlx import timing
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.render.references import References
@@ -67,7 +68,8 @@ def test_the_arithmetic_that_suits_is_told(
     assert ("overflows" in str(found)) is (None in seconds.values())
 
 
-def test_both_arithmetics_are_timed_here() -> None:
+def test_both_arithmetics_are_timed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "CPU_SIDE", 32)
     found = engines.compare(TINY, (64, 64), 1, None)
     assert found.seconds.keys() == {"bfloat16", "float16"}
     assert found.seconds["bfloat16"]

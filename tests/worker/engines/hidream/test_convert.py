@@ -232,11 +232,13 @@ def test_two_conversions_to_one_folder_do_not_mix(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pixelkiln.worker.engines.checkpoints import convert
-from pixelkiln.worker.engines.hidream import convert as hidream
-write_json = convert.write_json
 
 def attempt(at):
+    # Imported behind the fork: a process that has MLX in it must not fork on macOS.
+    from pixelkiln.worker.engines.checkpoints import convert
+    from pixelkiln.worker.engines.hidream import convert as hidream
+
+    write_json = convert.write_json
     count = 0
 
     def here(*_):
