@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-HEAD = """#!{python} -IS
-import json, os, sys
+HEAD = """import json, os, sys
 from pathlib import Path
 STATE = Path({state!r})
 state = json.loads(STATE.read_text())
@@ -184,7 +184,11 @@ class FakeSystem:
         )
         for name, text in PROGRAMS.items():
             path = self.bin / name
-            path.write_text(HEAD.format(python=sys.executable, state=str(self._state)) + text)
+            program = self.bin.parent / "programs" / path.name
+            program.parent.mkdir(exist_ok=True)
+            program.write_text(HEAD.format(state=str(self._state)) + text)
+            # By sh: the first line of a script cannot name a Python in a folder with a space.
+            path.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -IS {quote(str(program))} "$@"\n')
             path.chmod(0o755)
 
     def set(self, **values: Any) -> None:

@@ -7,6 +7,7 @@ import plistlib
 import stat
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def test_a_daemon_is_installed_in_two_steps(mac: Mac) -> None:
     url = f"redis://:{SECRET}@nas:6379/0"
     code, said = mac.kiln("install", KILN_REDIS_URL=url, AWS_PROFILE="kiln", OTHER="x")
     assert code == 2
-    assert f"sudo {sys.executable} -BP -m pixelkiln service install" in said
+    assert f"sudo {quote(sys.executable)} -BP -m pixelkiln service install" in said
     assert f"would write {mac.plist} (mode 0644, owner root)" in said
     assert "would run launchctl bootstrap system" in said
     assert mac.system.calls() == []  # nothing yet that needs root
