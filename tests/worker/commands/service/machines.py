@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.worker.commands import installation
 from pixelkiln.worker.commands.app import main
-from pixelkiln.worker.commands.installation import Here, tell
+from pixelkiln.worker.commands.service import installation
+from pixelkiln.worker.commands.service.installation import Here, tell
 from pixelkiln.worker.host.account import Account
 from pixelkiln.worker.host.managed import Waiting
-from tests.worker.commands.fake_system import FakeSystem
+from tests.worker.commands.service.fake_system import FakeSystem
 
 UID = os.getuid()
 DAEMON = "system/com.pixelkiln.worker"

@@ -17,7 +17,7 @@ from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import out
 from pixelkiln.jobs.errors import UsageError
-from pixelkiln.worker.commands.installation import (
+from pixelkiln.worker.commands.service.installation import (
     Here,
     Manager,
     Plan,
