@@ -120,7 +120,7 @@ def _benched(context: Context) -> Iterator[str]:
         yield f"{kind}:"
         try:
             yield from (f"  {line}" for line in families.bench(one.folder, side, context.settings))
-        except Exception as error:  # the next may be well
+        except Exception as error:  # the other checkpoints are benched all the same
             yield f"  failed: {type(error).__name__}: {error}"
 
 
