@@ -45,7 +45,7 @@ class Model:
 
     @property
     def largest_square(self) -> int:
-        """Its side."""
+        """The side of the largest square picture, in pixels."""
         return min(isqrt(self.max_pixels), self.max_side) // self.grid * self.grid
 
     def nearest(self, side: int) -> int:

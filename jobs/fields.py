@@ -46,7 +46,7 @@ def checked(
 
     `upload` stores a reference for a client and gives its name: called once all else is found good.
     """
-    if isinstance(spec, RenderSpec):  # wire() leaves a client out that is the default, named or not
+    if isinstance(spec, RenderSpec):  # wire() omits a default client even when it was set explicitly
         named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
         spec = {**spec.wire(), **named_client}
     fields: dict[str, Any] = {"client": client, **spec}

@@ -83,7 +83,7 @@ LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
 
 # What admins order, and what workers tell
 ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
-SERIAL = "kiln:orders:serial"  # another text after every order, so that a take sees that it read old ones
+SERIAL = "kiln:orders:serial"  # changes with every order, so that a take can tell that its orders are stale
 CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
 PREVIEW = Key("kiln:preview:{}")  # WebP, by job id

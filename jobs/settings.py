@@ -150,7 +150,7 @@ class Settings(BaseSettings):
 
 
 class _File(TomlConfigSettingsSource):
-    """`kiln.toml`, in which a key that is no setting is a slip. The environment has variables of others."""
+    """`kiln.toml`. Unknown keys in it are errors; unknown environment variables may be another program's."""
 
     def __call__(self) -> dict[str, Any]:
         names = Settings.model_fields

@@ -44,7 +44,7 @@ class Timings(_Record):
 
 
 class Memory(_Record):
-    """What the render took from the machine."""
+    """What was held in memory, and read back from swap, while the picture rendered."""
 
     peak_mlx: int  # bytes MLX held at most during this job
     peak_resident: int  # bytes the process held at most so far
@@ -78,7 +78,7 @@ class Sidecar(_Record):
     spec: RenderSpec
     model: dict[str, str]  # quantization, recipe, digest, source, …; steps, guidance and scheduler that ran
     versions: dict[str, str]
-    host: dict[str, str]  # name, system, chip, memory
+    host: dict[str, str]  # name, worker, system, chip, memory in bytes
     timings: Timings
     memory: Memory
     png: Png

@@ -31,7 +31,7 @@ MAX_PROMPT = 4000  # characters
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_LABELS = 16
 MAX_BLEND = 8  # pixels on each side of a seam
-MAX_WIRE = 128 * 1024  # bytes of JSON, which may write a character in twelve
+MAX_WIRE = 128 * 1024  # bytes of JSON; escaped, a character may need twelve
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # tab and newline are text
 

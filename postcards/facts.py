@@ -34,12 +34,6 @@ class Fact(NamedTuple):
         return " ".join(part for part in self if part)
 
 
-RELATIONS = ("left of", "right of", "in front of", "behind", "above", "below")
-OPPOSITE = dict(
-    zip(RELATIONS, ("right of", "left of", "behind", "in front of", "below", "above"), strict=True)
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Spot:
     """Where something stands: centre x and base y in pixels, and whether it is up in the sky."""

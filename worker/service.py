@@ -70,9 +70,9 @@ class Service:
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
         about |= self._renderer.budget.about()
         self._heartbeat = Heartbeat(self._own_claims(BEAT_TIMEOUT), about, watchdog)
-        ear = self._own_claims(BEAT_TIMEOUT)
+        listening = self._own_claims(BEAT_TIMEOUT)
         with explained(settings):
-            self._control = Control(ear, self.name, admin_key(settings), self._heartbeat)
+            self._control = Control(listening, self.name, admin_key(settings), self._heartbeat)
         renders = settings.renders_dir
         self._delivery = Delivery(
             self._spool, self._own_claims(10.0), bucket, self._heartbeat, machine, renders

@@ -1,4 +1,4 @@
-"""The commands that steer a farm while it runs: cancel, pause, resume, drain."""
+"""The commands that control a farm while it runs: cancel, pause, resume, drain."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
         for order in given:
             out.print(f"{order.target}  {done}{told(heard.get(order.target))}")
     try:
-        deaf = kiln.workers_ignoring_orders()
+        ignoring = kiln.workers_ignoring_orders()
     except NotReadyError:  # the orders are given
-        deaf = []
-    if deaf:
-        err.print(f"kiln: {', '.join(deaf)}: no KILN_ADMIN_KEY, or another; will not obey")
+        ignoring = []
+    if ignoring:
+        err.print(f"kiln: {', '.join(ignoring)}: no KILN_ADMIN_KEY, or another; will not obey")
 
 
 def _is_target(text: str) -> bool:

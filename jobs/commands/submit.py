@@ -110,7 +110,7 @@ def batch(
 
 
 def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
-    """Print what was enqueued; if asked to, wait and bring it home. Exits as the jobs ended."""
+    """Print what was enqueued; if asked to, wait and fetch. The exit code tells how the jobs ended."""
     for job in jobs:
         if job.spec.quantization == "q4":
             err.print("kiln: q4 darkens pictures; q6 is the smallest that does not", markup=False)

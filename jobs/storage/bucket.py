@@ -101,7 +101,7 @@ class Bucket:
             access_key, secret_key = instance.access_key, instance.secret_key.get_secret_value()
         try:
             session = boto3.session.Session()
-            region = session.region_name or "us-east-1"  # look-alikes ignore it, but signing needs one
+            region = session.region_name or "us-east-1"  # only AWS looks at it, but signing needs one
             client = session.client(
                 "s3",
                 endpoint_url=endpoint,

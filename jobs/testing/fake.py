@@ -99,9 +99,9 @@ class FakeKiln(Kiln):
         interval: float = 0.2,
         sleep: Callable[[float], None] = lambda seconds: None,
     ) -> Iterator[JobStatus]:
-        """As Kiln's; instead of time passing, the worker works. `sleep` is called too.
+        """As Kiln's, but in place of waiting the worker does a step; `sleep` is called before it.
 
-        Raises StuckError where the jobs would be waited for without end.
+        Raises StuckError where nothing would ever end the jobs.
         """
         idle = 0
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from postcards.draw import draw
-from postcards.facts import OPPOSITE, Fact
+from postcards.facts import Fact
 from postcards.grammar import COLOUR_WORDS, LAND_NAMES, LAND_WORDS, NOUNS, SIZE_WORDS, TIME_WORDS, captioned
 from postcards.palette import COLOURS
 from postcards.reader import read
@@ -182,7 +182,7 @@ def _true(scene: Scene, fact: Fact) -> bool:
         "below": first.y > other.y,
         "in front of": first.y > other.y,
         "behind": first.y < other.y,
-    }[sort] and sort in OPPOSITE
+    }[sort]
 
 
 def _third(share: float) -> str:

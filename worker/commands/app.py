@@ -13,9 +13,9 @@ import pixelkiln.jobs.commands.submit
 import pixelkiln.worker.commands.doctor.command
 import pixelkiln.worker.commands.local
 import pixelkiln.worker.commands.models
-import pixelkiln.worker.commands.service
-import pixelkiln.worker.commands.service_run
-import pixelkiln.worker.commands.service_status
+import pixelkiln.worker.commands.service.command
+import pixelkiln.worker.commands.service.run
+import pixelkiln.worker.commands.service.status
 import pixelkiln.worker.commands.worker  # noqa: F401 - commands are mounted by being there
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import err

@@ -62,7 +62,7 @@ class Estimate(Protocol):
     """What renders with a checkpoint need, before it is loaded."""
 
     def bytes_needed(self, spec: RenderSpec) -> int:
-        """Bytes a render of `spec` needs, weights included, were its prompt short: it may need more."""
+        """Bytes a render of `spec` needs, weights included. A lower bound: it assumes a short prompt."""
         ...
 
 

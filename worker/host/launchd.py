@@ -48,7 +48,7 @@ def property_list(service: Definition, *, agent: bool) -> str:
         "EnvironmentVariables": {
             # launchd's own PATH lacks Homebrew and ~/.local, where uv may be.
             "PATH": f"/opt/homebrew/bin:/usr/local/bin:{home}/.local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-            "HOME": str(home),  # ~ in settings, ~/.aws
+            "HOME": str(home),  # where settings begin with ~, and for ~/.aws
             "USER": service.account.name,
         },
         "RunAtLoad": True,

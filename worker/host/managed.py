@@ -130,7 +130,7 @@ class Waiting:
     _interrupted: bool = field(default=False, init=False)
 
     def until(self, over: Callable[[], bool], what: str, bound: float) -> None:
-        """Wait until it is over; the first Ctrl-C is answered, a second one gives up.
+        """Wait until it is over. The first Ctrl-C only says what is waited for, the second gives up.
 
         Raises KilnError where it was given up, or is not over after `bound` seconds.
         """

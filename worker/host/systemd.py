@@ -23,7 +23,7 @@ def unit(name: str) -> str:
 
 
 def unit_file(service: Definition) -> str:
-    """The file that systemd reads."""
+    """The text of a service's unit file."""
     return f"""\
 # Written by `kiln service install`, which writes it anew. Secrets are in the env file that ExecStart names.
 [Unit]

@@ -1,4 +1,4 @@
-"""The worker's ear: reads the orders that admins signed, and hears when there is something to look at.
+"""How orders reach a worker: it reads those that admins signed, and listens for when to look again.
 
 What comes over the channel is a hint, from whoever may publish; it makes the worker look at what it trusts.
 Orders are read again every few seconds besides, so a lost hint costs no more than that.

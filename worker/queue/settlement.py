@@ -83,7 +83,8 @@ class Settlement:
                 except redis.WatchError:
                     continue
             if refused := [str(one) for one in answers if isinstance(one, redis.ResponseError)]:
-                # The rest of the transaction stands: a stranger's key of another type holds no job up.
+                # Redis ran the rest of the transaction all the same: a key of the wrong type, which anybody
+                # may have written, must not keep a job from ending.
                 log.warning("job %s: %s", claim.job_id, "; ".join(refused))
                 if not self._settled_before(job, claim):
                     self.connection.delete(keys.RESULTS(claim.job_id))

@@ -194,7 +194,7 @@ class Renderer:
                 pixels = [step.pixels for step in self._engine.render(spec)][-1]
             shows = pixels is not None and not check(pixels, model.grid).warnings
             found = "" if shows else "its picture shows nothing"
-        except Exception as error:  # whatever it is, it is the answer
+        except Exception as error:  # whatever went wrong, the canary did not come out
             found = f"{type(error).__name__}: {error}"
         if found:
             self._give_up(

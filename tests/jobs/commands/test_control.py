@@ -1,4 +1,4 @@
-"""The commands that steer a farm: what they print, with which exit code."""
+"""The commands that control a farm: what they print, with which exit code."""
 
 from __future__ import annotations
 

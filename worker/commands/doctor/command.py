@@ -69,14 +69,14 @@ def _plain(text: str, style: str = "") -> Any:
 
 
 def _on_mac(settings: Settings) -> list[Finding]:
-    from pixelkiln.worker.commands.mac import look
+    from pixelkiln.worker.commands.doctor.mac import look
 
     return look(settings)
 
 
 def _plan(as_json: bool) -> None:
     """This is no Mac: say what would be looked at on one, and how."""
-    from pixelkiln.worker.commands.mac import planned
+    from pixelkiln.worker.commands.doctor.mac import planned
 
     if as_json:
         print(json.dumps(planned(), indent=1))
@@ -88,7 +88,7 @@ def _plan(as_json: bool) -> None:
 
 
 def _report(path: Path, soak: float, golden: Path | None) -> None:
-    from pixelkiln.worker.commands.report import write_report
+    from pixelkiln.worker.commands.doctor.report import write_report
 
     def progress(words: str) -> None:
         err.print(f"kiln: {words}", markup=False)

@@ -173,6 +173,6 @@ def _sleep(settings: Settings) -> list[Finding]:
 
 
 def _mac(settings: Settings) -> list[Finding]:
-    from pixelkiln.worker.commands.mac import look
+    from pixelkiln.worker.commands.doctor.mac import look
 
     return look(settings) if sys.platform == "darwin" else []

@@ -58,7 +58,7 @@ class Linear:
 class Stacked:
     """Linear layers of one input, multiplied at once where their weights are stored alike."""
 
-    parts: tuple[tuple[Linear, tuple[int, ...]], ...]  # and where to split each one's outputs
+    parts: tuple[tuple[Linear, tuple[int, ...]], ...]  # each with where to split its outputs
 
     def __call__(self, x: mx.array) -> list[mx.array]:
         """(…, inputs) to every layer's (…, outputs)."""

@@ -11,8 +11,8 @@ import mlx.core as mx
 from pixelkiln.worker.engines.engine import NonFiniteError
 from pixelkiln.worker.engines.family import Bench, Row
 
-CEILING_SIDE = 8192  # of the large product on a GPU,
-CPU_SIDE = 1024  # and on a CPU, which would be at the other for minutes
+CEILING_SIDE = 8192  # of the matrices multiplied to find a GPU's own limit
+CPU_SIDE = 1024  # the same on a CPU, which larger ones would take minutes
 WARM_UP = 2  # steps that are not counted
 STEPS = 8
 

@@ -50,7 +50,7 @@ def read_chip(asked: Ask = ask) -> Chip:
         efficiency=number("hw.perflevel1.logicalcpu"),
         memory=number("hw.memsize"),
         apple=number("hw.optional.arm64") == 1,
-        # A child of a translated process is translated too; on an Intel Mac there is no such name.
+        # Asked of a child process, which Rosetta translates if it does us; an Intel Mac has no such sysctl.
         translated=number("sysctl.proc_translated") == 1,
     )
 

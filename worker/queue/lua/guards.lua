@@ -158,7 +158,7 @@ function claim.describe(job, execution)
   return { job, lane, data, since, attempts, claim.lives(job) }
 end
 
--- Another text after every order, so that a worker can tell that those it knows are stale.
+-- Changes with every order, so that a worker can tell that those it knows are stale.
 function claim.serial_of_orders()
   local serial = redis.pcall('GET', key.SERIAL)
   return type(serial) == 'string' and #serial <= 64 and serial or ''

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from pixelkiln.worker.commands.doctor.looks import Finding
-from pixelkiln.worker.commands.mac.looks import GIB, Look, Mac
+from pixelkiln.worker.commands.doctor.mac.looks import GIB, Look, Mac
 from pixelkiln.worker.host.folders import protected
 from pixelkiln.worker.host.mac.disk import container_free
 

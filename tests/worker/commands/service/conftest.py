@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.commands.machines import Linux, Mac
+from tests.worker.commands.service.machines import Linux, Mac
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.worker.commands.installation import record_path
+from pixelkiln.worker.commands.service.installation import record_path
 from pixelkiln.worker.host.restarts import Record
-from tests.worker.commands.machines import AGENT, DAEMON, Linux, Mac
+from tests.worker.commands.service.machines import AGENT, DAEMON, Linux, Mac
 
 STATES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, str, str]] = {
     "runs": ({"last": "last terminating signal = Terminated: 15"}, None, "running", "before it was up"),

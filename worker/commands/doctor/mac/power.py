@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pixelkiln.worker.commands.doctor.looks import Finding
-from pixelkiln.worker.commands.mac.looks import Look, Mac
+from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 
 
 def _mains(mac: Mac) -> list[Finding]:

@@ -13,9 +13,9 @@ import typer
 
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.settings import Instance, Settings
-from pixelkiln.worker.commands.installation import record_path
 from pixelkiln.worker.commands.packages import needs_worker
-from pixelkiln.worker.commands.service import service
+from pixelkiln.worker.commands.service.command import service
+from pixelkiln.worker.commands.service.installation import record_path
 from pixelkiln.worker.host import env_file
 from pixelkiln.worker.host.account import Account
 from pixelkiln.worker.host.log_file import Rotation

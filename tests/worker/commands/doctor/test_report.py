@@ -16,16 +16,16 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.settings import Instance, Settings
-from pixelkiln.worker.commands import report
-from pixelkiln.worker.commands.report import sections, write_report
-from pixelkiln.worker.commands.report.scrub import Scrubber
+from pixelkiln.worker.commands.doctor import report
+from pixelkiln.worker.commands.doctor.report import sections, write_report
+from pixelkiln.worker.commands.doctor.report.scrub import Scrubber
 from pixelkiln.worker.host import programs
 from tests.leaks.scan import Scanner
 from tests.tiny import TINY_MODELS
 from tests.worker.commands.test_commands import run
 from tests.worker.macs import FakeMac
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 
 
 @pytest.mark.usefixtures("environment")

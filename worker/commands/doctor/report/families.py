@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
-from pixelkiln.worker.commands.mac.places import project
+from pixelkiln.worker.commands.doctor.mac.places import project
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from pydantic import ByteSize, SecretStr
 
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
-from pixelkiln.worker.commands import mac
+from pixelkiln.worker.commands.doctor import mac
 from pixelkiln.worker.commands.doctor.looks import Finding, examine
-from pixelkiln.worker.commands.mac import places
+from pixelkiln.worker.commands.doctor.mac import places
 from pixelkiln.worker.engines import DeviceFacts
 from pixelkiln.worker.host import programs
 from pixelkiln.worker.render.budget import Budget
@@ -253,7 +253,7 @@ def test_no_finding_tells_a_password(examine_mac: Examine) -> None:
 
 
 def test_every_untried_line_of_the_page_names_the_check_that_will_tell() -> None:
-    page = (Path(__file__).parents[3] / "docs/mac.md").read_text()
+    page = (Path(__file__).parents[4] / "docs/mac.md").read_text()
     checks = {one.what for one in mac.LOOKS}
     for line in page.split("○")[2:]:  # the first stands where the mark is explained
         named = set(re.findall(r"\[([a-z ]+)\](?!\()", line))

@@ -16,7 +16,7 @@ from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor.looks import examine
-from pixelkiln.worker.commands.report import families, trial
+from pixelkiln.worker.commands.doctor.report import families, trial
 from pixelkiln.worker.engines.checkpoints.installed import installed
 from pixelkiln.worker.engines.engine import Engine
 from pixelkiln.worker.host import machine
@@ -120,7 +120,7 @@ def _benched(context: Context) -> Iterator[str]:
         yield f"{kind}:"
         try:
             yield from (f"  {line}" for line in families.bench(one.folder, side, context.settings))
-        except Exception as error:  # the next may be well
+        except Exception as error:  # the other checkpoints are benched all the same
             yield f"  failed: {type(error).__name__}: {error}"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.worker.commands.report.scrub import Scrubber
-from pixelkiln.worker.commands.report.sections import SECTIONS, Context
+from pixelkiln.worker.commands.doctor.report.scrub import Scrubber
+from pixelkiln.worker.commands.doctor.report.sections import SECTIONS, Context
 
 HEAD = """pixelkiln report, version 1
 

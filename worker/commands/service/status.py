@@ -13,8 +13,8 @@ import typer
 from pixelkiln.jobs.commands.output import JSON, out
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import plain
-from pixelkiln.worker.commands.installation import Here, Manager, installed, named, record_path
-from pixelkiln.worker.commands.service import Up, Worker, service
+from pixelkiln.worker.commands.service.command import Up, Worker, service
+from pixelkiln.worker.commands.service.installation import Here, Manager, installed, named, record_path
 from pixelkiln.worker.host.account import acting_as
 from pixelkiln.worker.host.launchd import NETWORK, Launchd
 from pixelkiln.worker.host.managed import State, running_for

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.settings import Instance, Settings
-from pixelkiln.worker.commands import service_run
-from pixelkiln.worker.commands.installation import Here, plan, record_path
+from pixelkiln.worker.commands.service import run
+from pixelkiln.worker.commands.service.installation import Here, plan, record_path
 from pixelkiln.worker.host.account import Account
 from pixelkiln.worker.host.restarts import REFUSALS, Record
 from pixelkiln.worker.host.systemd import unit_file
@@ -96,13 +96,13 @@ def test_servers_that_run_already_are_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pixelkiln.worker.local.instance.running", lambda home: object())
     with pytest.raises(NotReadyError, match="already run"):
-        service_run.RUNS["up"](())
+        run.RUNS["up"](())
 
 
 def test_the_servers_of_the_same_boot_are_given_time(tmp_path: Path) -> None:
     looked: list[float] = []
     local = Settings(home=tmp_path)
-    service_run.await_servers(local, looked.append)
+    run.await_servers(local, looked.append)
     assert sum(looked) == 20
 
     def comes(seconds: float) -> None:
@@ -120,6 +120,6 @@ def test_the_servers_of_the_same_boot_are_given_time(tmp_path: Path) -> None:
         ).write(tmp_path)
 
     looked.clear()
-    service_run.await_servers(local, comes)
-    service_run.await_servers(Settings(redis_url=SecretStr("redis://nas")), comes)
+    run.await_servers(local, comes)
+    run.await_servers(Settings(redis_url=SecretStr("redis://nas")), comes)
     assert len(looked) == 1

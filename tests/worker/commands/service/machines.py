@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.worker.commands import installation
 from pixelkiln.worker.commands.app import main
-from pixelkiln.worker.commands.installation import Here, tell
+from pixelkiln.worker.commands.service import installation
+from pixelkiln.worker.commands.service.installation import Here, tell
 from pixelkiln.worker.host.account import Account
 from pixelkiln.worker.host.managed import Waiting
-from tests.worker.commands.fake_system import FakeSystem
+from tests.worker.commands.service.fake_system import FakeSystem
 
 UID = os.getuid()
 DAEMON = "system/com.pixelkiln.worker"
 AGENT = f"gui/{UID}/com.pixelkiln.worker"
-SECRET = "hunter2-and-more"
+SECRET = "correct-horse-of-a-service"  # of this folder alone: the scan for leaks knows those of others
 
 
 class Mac:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.doctor.looks import Finding
-from pixelkiln.worker.commands.mac import boot, chip, network, places, power
-from pixelkiln.worker.commands.mac.looks import Look, Mac
+from pixelkiln.worker.commands.doctor.mac import boot, chip, network, places, power
+from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 from pixelkiln.worker.host.programs import Ask, ask
 
 LOOKS: tuple[Look, ...] = (*chip.LOOKS, *power.LOOKS, *network.LOOKS, *places.LOOKS, *boot.LOOKS)

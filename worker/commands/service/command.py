@@ -17,7 +17,7 @@ from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import out
 from pixelkiln.jobs.errors import UsageError
-from pixelkiln.worker.commands.installation import (
+from pixelkiln.worker.commands.service.installation import (
     Here,
     Manager,
     Plan,
@@ -55,10 +55,11 @@ def install(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Install the worker (or with --up the servers) as a service, start it, and start it again at every boot.
+    """Install the worker (or with --up the servers) as a service: it starts now and at every boot.
 
-    KILN_* and AWS_* variables that are set now go into the env file, which only you can read. Installing
-    again is harmless; what changed is put in force after the running job.
+    An agent, or a systemd unit without lingering, starts at login instead. KILN_* and AWS_* variables that
+    are set now go into the env file, which only you can read. Installing again is harmless; what changed is
+    put in force after the running job.
     """
     here = Here.found()
     if unknown := sorted(set(model or ()) - CATALOGUE.keys()):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pixelkiln.jobs import network
 from pixelkiln.worker.commands.doctor.looks import Finding
-from pixelkiln.worker.commands.mac.looks import Look, Mac
+from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 from pixelkiln.worker.host.mac import boot
 from pixelkiln.worker.host.mac.names import as_sold, from_dhcp, local_host_name
 from pixelkiln.worker.queue.control import worker_name

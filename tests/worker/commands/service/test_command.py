@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.worker.commands.machines import AGENT, DAEMON, SECRET, UID, Mac
+from tests.worker.commands.service.machines import AGENT, DAEMON, SECRET, UID, Mac
 
 
 def test_a_daemon_is_installed_in_two_steps(mac: Mac) -> None:
