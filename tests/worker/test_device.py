@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,8 +58,13 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def fails(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let it run until it leaves by itself; no canary is asked of a broken device."""
     monkeypatch.setattr(Renderer, "_ask_canary", lambda renderer: pytest.fail("the canary was asked"))
-    with pytest.raises(KilnError, match="unwell: the GPU failed") as left:
-        service.run()
+    too_long = threading.Timer(30, os.kill, (os.getpid(), signal.SIGTERM))
+    too_long.start()
+    try:
+        with pytest.raises(KilnError, match="unwell: the GPU failed") as left:
+            service.run()
+    finally:
+        too_long.cancel()
     assert left.value.exit_code != 0  # launchd and systemd start it again
 
 
