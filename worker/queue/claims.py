@@ -118,6 +118,8 @@ class Claims:
         where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
+        if looked := time.monotonic() - self._looked >= LOOK:
+            self.look()
         started = datetime.now(UTC)
         asked = {
             "execution": execution,
@@ -132,12 +134,10 @@ class Claims:
             "serial": serial,
             "without": list(without),
         }
-        looked = time.monotonic() - self._looked >= LOOK
-        if looked:
-            self.look()
         found = self._take(asked)
         if not found and not looked and self.look():
-            found = self._take(asked)
+            started = datetime.now(UTC)
+            found = self._take({**asked, "stamp": stamp(started)})
         if not found:
             return None
         if found == b"orders":
