@@ -131,6 +131,19 @@ def test_it_sets_up_again_when_the_project_changes_or_moves(checkout: Path) -> N
     assert installs(moved) == 3
 
 
+def test_an_environment_for_a_named_python_serves_those_who_name_none(checkout: Path) -> None:
+    """A service's environment has no UV_PYTHON: it must not make the checkout's anew."""
+    for number, (python, expected) in enumerate([("3.13", 1), ("", 1), ("3.13", 1), ("3.12", 2)]):
+        named = {"UV_PYTHON": python} if python else {}
+        assert start(checkout, "x", **named).communicate()[0] == "<x>"
+        assert installs(checkout) == expected, number
+    (checkout / "pyproject.toml").write_text("[project]\nname = 'changed'\n")
+    assert start(checkout, "x").communicate()[0] == "<x>"
+    assert installs(checkout) == 3
+    assert start(checkout, "x", UV_PYTHON="3.12").communicate()[0] == "<x>"
+    assert installs(checkout) == 3  # renewed, it is for the same one still
+
+
 def test_a_failed_set_up_is_done_again(checkout: Path) -> None:
     (checkout / "broken").touch()
     process = start(checkout, "x")
