@@ -16,12 +16,12 @@ from types import FrameType
 import redis
 
 from pixelkiln.jobs.control.orders import admin_key
-from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.engine import CheckpointError, DeviceError, EngineError, Step

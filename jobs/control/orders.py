@@ -22,8 +22,6 @@ from pixelkiln.jobs.errors import OrderError, UsageError
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.jobs.spec import NAME_PATTERN
 
-__all__ = ["MAX_ORDER", "Order", "OrderError", "Target", "Verb", "admin_key", "fingerprint", "give"]
-
 MAX_ORDER = 1024  # bytes
 TRIES = 100  # while others give orders, too
 KEPT = 7 * 86_400  # seconds that a resume or a drain is kept

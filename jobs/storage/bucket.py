@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
-# The errors are told of here too: whoever has a bucket meets them.
-__all__ = ["Bucket", "CorruptObjectError", "StorageAwayError", "StorageRefusedError", "Stored"]
-
 _REFUSED = {
     "403",
     "AccessDenied",

@@ -19,8 +19,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
 from pixelkiln.jobs.control.orders import Target
+from pixelkiln.jobs.errors import StorageRefusedError
 from pixelkiln.jobs.queue.connection import connect
-from pixelkiln.jobs.storage.bucket import Bucket, StorageRefusedError
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.valkey import Valkey
 from tests.tiny import TINY_MODELS

@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from pixelkiln.jobs import network
-from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.errors import NotReadyError, StorageAwayError
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError
+from pixelkiln.jobs.storage.bucket import Bucket
 
 NAS = Settings(
     redis_url=SecretStr("redis://:hunter2@192.168.1.7:6379/0"), s3_endpoint="http://192.168.1.7:8333"

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from pixelkiln.jobs.errors import StorageAwayError
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError
+from pixelkiln.jobs.storage.bucket import Bucket
 
 TRIES = 4  # looks at what another has just written, before it counts as trouble
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.errors import StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.storage.files import own_path
 from pixelkiln.worker.deliver.commit import NotOursError, Pair
 from pixelkiln.worker.deliver.sidecar import complete

@@ -26,8 +26,7 @@ from typing import Literal
 
 import redis
 
-from pixelkiln.jobs.errors import KilnError
-from pixelkiln.jobs.storage.bucket import StorageRefusedError
+from pixelkiln.jobs.errors import KilnError, StorageRefusedError
 
 Kind = Literal["left", "lasting", "refused", "passing"]
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.control.orders import MAX_ORDER, Order, OrderError, Target, fingerprint
+from pixelkiln.jobs.control.orders import MAX_ORDER, Order, Target, fingerprint
+from pixelkiln.jobs.errors import OrderError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
 from pixelkiln.worker.queue.heartbeat import Heartbeat

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from PIL import Image
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.errors import CorruptObjectError, SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.storage.bucket import Bucket, CorruptObjectError
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED, read_picture
 
 KEPT = 512 * 2**20  # bytes of decoded pictures

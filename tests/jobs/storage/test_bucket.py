@@ -12,12 +12,8 @@ from pathlib import Path
 import pytest
 
 from pixelkiln.jobs import NotReadyError, Settings, keys
-from pixelkiln.jobs.storage.bucket import (
-    Bucket,
-    CorruptObjectError,
-    StorageAwayError,
-    StorageRefusedError,
-)
+from pixelkiln.jobs.errors import CorruptObjectError, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.storage.bucket import Bucket
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]

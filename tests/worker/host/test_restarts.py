@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pixelkiln.jobs.errors import KilnError, NotReadyError, UsageError
+from pixelkiln.jobs.errors import KilnError, NotReadyError, StorageAwayError, StorageRefusedError, UsageError
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.jobs.storage.bucket import Bucket, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.host.restarts import REFUSALS, Record, hold, kind_of, meaning
 
 
