@@ -14,7 +14,8 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.checkpoints.installed import Installed, installed
-from pixelkiln.worker.queue.claims import Claim, Claims, NewOrdersError, new_execution
+from pixelkiln.worker.queue.claim import Claim, new_execution
+from pixelkiln.worker.queue.claims import Claims, NewOrdersError
 from pixelkiln.worker.queue.control import Control
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.render.renderer import Renderer

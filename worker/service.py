@@ -30,7 +30,8 @@ from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.intake import Intake, chosen
-from pixelkiln.worker.queue.claims import Claim, Claims, Progress
+from pixelkiln.worker.queue.claim import Claim, Progress
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.control import Control, worker_name
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.render.budget import TooLargeError

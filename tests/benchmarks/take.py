@@ -21,7 +21,8 @@ import redis
 
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.worker.local.valkey import Valkey
-from pixelkiln.worker.queue.claims import LEASE, STALE, Claim, Claims, new_execution, stamp
+from pixelkiln.worker.queue.claim import Claim, new_execution, stamp
+from pixelkiln.worker.queue.claims import LEASE, STALE, Claims
 
 Then = Callable[[redis.Redis], None]
 Calls = list[tuple[str, float]]  # which, and its ms on the server

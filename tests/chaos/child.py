@@ -25,7 +25,8 @@ from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.host.log import log_to_stderr
 from pixelkiln.worker.queue import claims, heartbeat
-from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.service import Service
 from tests.chaos import points

@@ -9,7 +9,7 @@ import numpy as np
 from pixelkiln.jobs import RenderSpec
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.worker.engines.engine import Facts, Pixels
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.rendered import Rendered
 
 FACTS = Facts(

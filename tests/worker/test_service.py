@@ -27,7 +27,7 @@ from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.host.keep_awake import KeepAwake
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.service import ATTEMPTS, Service
 from tests.waiting import until
 from tests.wire import Proxy

@@ -19,7 +19,8 @@ from pixelkiln.worker.deliver.encoder import Encoder
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.deliver.uploader import Uploader
 from pixelkiln.worker.host.machine import Machine
-from pixelkiln.worker.queue.claims import Claims, Progress
+from pixelkiln.worker.queue.claim import Progress
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.render.rendered import Rendered
 

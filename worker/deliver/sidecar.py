@@ -9,7 +9,7 @@ from datetime import datetime
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Png, Sidecar, Timings
 from pixelkiln.worker.host.machine import Machine
-from pixelkiln.worker.queue.claims import Claim, stamp
+from pixelkiln.worker.queue.claim import Claim, stamp
 from pixelkiln.worker.render.rendered import Rendered
 
 

@@ -22,7 +22,7 @@ from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.worker.host import durable
 from pixelkiln.worker.host.lock import FileLock
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 
 log = logging.getLogger("kiln.spool")
 

@@ -20,7 +20,8 @@ from pixelkiln.jobs.storage.files import own_path
 from pixelkiln.worker.deliver.commit import NotOursError, Pair
 from pixelkiln.worker.deliver.sidecar import complete
 from pixelkiln.worker.deliver.spool import Entry, Spool
-from pixelkiln.worker.queue.claims import Claim, Claims, Progress
+from pixelkiln.worker.queue.claim import Claim, Progress
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 
 log = logging.getLogger("kiln.delivery")

@@ -6,11 +6,8 @@ one that holds it. A worker that lost a claim learns one thing about it: it is n
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -21,6 +18,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import MAX_ORDER
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.scripts import Script
+from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
 
@@ -46,39 +44,6 @@ Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "
 
 class NewOrdersError(Exception):
     """The orders that a worker knows are not those in force."""
-
-
-def stamp(moment: datetime | None = None) -> str:
-    """A moment as RQ writes it: UTC, ISO 8601, microseconds."""
-    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One execution's lease on one job."""
-
-    job_id: str
-    execution: str  # the fencing token
-    lane: Lane
-    data: bytes = b""  # RQ's payload, not parsed
-    submitted_at: str = ""
-    attempt: int = 1
-    crashes: int = 0  # and lapses, before this attempt
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    estimate: float = 0.0  # GPU seconds charged to the client when it was taken
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What `kiln status` shows of a started job."""
-
-    phase: Literal["loading", "rendering", "delivering"]
-    step: int = 0
-    steps: int = 0
-
-    def wire(self) -> str:
-        """As it stands in RQ's `meta`."""
-        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps})
 
 
 class Claims:
@@ -293,8 +258,3 @@ def _about(claim: Claim, **more: Any) -> dict[str, Any]:
     """What the scripts call a claim; None is left out."""
     about = {"job": claim.job_id, "execution": claim.execution, "lane": claim.lane.name, **more}
     return {name: value for name, value in about.items() if value is not None}
-
-
-def new_execution() -> str:
-    """A fresh execution id, which also makes a take repeatable."""
-    return uuid.uuid4().hex

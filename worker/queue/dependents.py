@@ -14,7 +14,7 @@ from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import Follower, RenderJob
 
 if TYPE_CHECKING:
-    from pixelkiln.worker.queue.claims import Claim
+    from pixelkiln.worker.queue.claim import Claim
 
 log = logging.getLogger("kiln.claims")
 

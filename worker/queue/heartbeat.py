@@ -18,7 +18,8 @@ import redis
 from pixelkiln.jobs import keys
 from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog, exit_if
-from pixelkiln.worker.queue.claims import Claim, Claims, Progress, stamp
+from pixelkiln.worker.queue.claim import Claim, Progress, stamp
+from pixelkiln.worker.queue.claims import Claims
 
 log = logging.getLogger("kiln.heartbeat")
 

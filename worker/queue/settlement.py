@@ -18,7 +18,7 @@ from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, RenderJob
 from pixelkiln.worker.queue.dependents import Dependents
 
 if TYPE_CHECKING:
-    from pixelkiln.worker.queue.claims import Claim
+    from pixelkiln.worker.queue.claim import Claim
 
 log = logging.getLogger("kiln.claims")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pixelkiln.jobs import keys
 from pixelkiln.worker.engines.engine import Pixels, Step
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 
 log = logging.getLogger("kiln.preview")
 

@@ -8,7 +8,7 @@ from typing import Any
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.engine import Facts, Pixels
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pixelkiln.worker.engines.checkpoints.manifest import check_digest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.budget import Budget
 from pixelkiln.worker.render.checks import check
 from pixelkiln.worker.render.health import FAILURES, Health

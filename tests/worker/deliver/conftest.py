@@ -15,7 +15,8 @@ from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.watchdog import Watchdog
-from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from tests.worker.deliver.stored import Make, Open
 

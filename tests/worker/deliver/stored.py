@@ -9,7 +9,8 @@ from pixelkiln.jobs import Kiln, Settings, keys
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.deliver.delivery import Delivery
-from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from tests.waiting import until
 from tests.wire import Proxy
 

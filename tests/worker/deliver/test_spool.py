@@ -15,7 +15,7 @@ from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Checks, JobFacts, Memory, Png, Sidecar, Timings
 from pixelkiln.worker.deliver.spool import Draft, Spool
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from tests.worker.pictures import spec_of
 
 LANE = Lane("demo", "bf16", "normal", "default")

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pixelkiln.jobs import Kiln, Settings, keys
-from pixelkiln.worker.queue.claims import (
-    Claim,
-    Claims,
-)
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from tests.wire import Proxy
 
 Submit = Callable[..., str]

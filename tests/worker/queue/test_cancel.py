@@ -8,7 +8,8 @@ import pytest
 
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.control.orders import Target
-from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import DEMO, Make, Submit, expire, took, traces
 from tests.worker.queue.test_leave import larger
 

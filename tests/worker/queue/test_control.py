@@ -15,7 +15,8 @@ from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError, keys
 from pixelkiln.jobs.control.orders import KEPT, MAX_ORDER, Order, Target, give
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.worker.host.watchdog import Watchdog
-from pixelkiln.worker.queue.claims import MOST_ORDERS, Claim, Claims, NewOrdersError
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
 from pixelkiln.worker.queue.control import TOLD, Control, worker_name
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from tests.waiting import until

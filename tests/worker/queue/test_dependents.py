@@ -15,9 +15,7 @@ from rq.worker import Worker
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.queue.record import FUNCTION
-from pixelkiln.worker.queue.claims import (
-    Claims,
-)
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.dependents import MOST_DEPENDENTS, Dependents
 from tests.worker.queue.farm import (
     DEMO,

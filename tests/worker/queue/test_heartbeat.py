@@ -14,7 +14,8 @@ from pixelkiln.jobs import Kiln, Settings
 from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue import heartbeat as module
-from pixelkiln.worker.queue.claims import Claim, Claims, Progress
+from pixelkiln.worker.queue.claim import Claim, Progress
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from tests.waiting import until
 from tests.wire import Proxy

@@ -15,7 +15,8 @@ from rq.serializers import JSONSerializer
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import FUNCTION
-from pixelkiln.worker.queue.claims import Claim, Claims
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import DEMO, LANE, RESULT, Make, Submit, expire, poison, taken, took
 from tests.worker.queue.test_leave import larger
 

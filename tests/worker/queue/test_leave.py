@@ -7,9 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pixelkiln.jobs import Kiln
-from pixelkiln.worker.queue.claims import (
-    Claims,
-)
+from pixelkiln.worker.queue.claims import Claims
 
 
 def larger(kiln: Kiln, serves: str = "demo:bf16", memory: object = 100) -> None:

@@ -13,7 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln, KilnError, RenderSpec, Settings, keys
-from pixelkiln.worker.queue.claims import Claim, Claims, Progress
+from pixelkiln.worker.queue.claim import Claim, Progress
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.service import Service
 from tests.waiting import until
 from tests.wire import Proxy

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from pixelkiln.jobs import Kiln, keys
-from pixelkiln.worker.queue.claims import (
-    CRASHES,
-    LAPSES,
-    Claims,
-)
+from pixelkiln.worker.queue.claims import CRASHES, LAPSES, Claims
 from tests.worker.queue.farm import (
     RESULT,
     Make,

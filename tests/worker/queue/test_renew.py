@@ -6,10 +6,8 @@ import pytest
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.queue.record import RenderJob
-from pixelkiln.worker.queue.claims import (
-    Claims,
-    Progress,
-)
+from pixelkiln.worker.queue.claim import Progress
+from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import (
     RESULT,
     Make,

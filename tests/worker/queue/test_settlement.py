@@ -18,10 +18,8 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, keys
-from pixelkiln.worker.queue.claims import (
-    Claim,
-    Claims,
-)
+from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import (
     DEMO,
     LANE,

@@ -10,11 +10,8 @@ import pytest
 
 from pixelkiln.jobs import Kiln, SpecError
 from pixelkiln.jobs.queue.record import FUNCTION, read_spec
-from pixelkiln.worker.queue.claims import (
-    CRASHES,
-    Claims,
-    Progress,
-)
+from pixelkiln.worker.queue.claim import Progress
+from pixelkiln.worker.queue.claims import CRASHES, Claims
 from pixelkiln.worker.queue.dependents import MOST_LANES
 from tests.worker.queue.farm import (
     DEMO,

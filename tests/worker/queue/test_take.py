@@ -10,11 +10,8 @@ import redis
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.worker.queue import claims as module
-from pixelkiln.worker.queue.claims import (
-    STALE,
-    Claims,
-    new_execution,
-)
+from pixelkiln.worker.queue.claim import new_execution
+from pixelkiln.worker.queue.claims import STALE, Claims
 from tests.worker.queue.farm import (
     DEMO,
     LANE,

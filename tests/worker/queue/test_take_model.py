@@ -19,7 +19,8 @@ from pixelkiln.jobs import Kiln, Settings, keys
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.worker.queue import claims as module
-from pixelkiln.worker.queue.claims import Claim, Claims, stamp
+from pixelkiln.worker.queue.claim import Claim, stamp
+from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.model import UNBOUNDED, Ask, Lane, check
 
 NOW = datetime.now(UTC).timestamp()

@@ -11,7 +11,7 @@ from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.engines.checkpoints.installed import installed
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.host.watchdog import Watchdog
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.health import DEGRADED, FAILURES, SWAPPED, Health
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.renderer import Renderer

@@ -16,7 +16,7 @@ from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.engines.checkpoints.installed import installed
 from pixelkiln.worker.engines.engine import Pixels, Step
 from pixelkiln.worker.host.watchdog import Watchdog
-from pixelkiln.worker.queue.claims import Claim
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.preview import Previews
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.renderer import GiveBackError, Renderer

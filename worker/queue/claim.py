@@ -1,0 +1,49 @@
+"""A claim: one execution's lease on one job, and what is told of its progress."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from pixelkiln.jobs.lanes import Lane
+
+
+def stamp(moment: datetime | None = None) -> str:
+    """A moment as RQ writes it: UTC, ISO 8601, microseconds."""
+    return (moment or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One execution's lease on one job."""
+
+    job_id: str
+    execution: str  # the fencing token
+    lane: Lane
+    data: bytes = b""  # RQ's payload, not parsed
+    submitted_at: str = ""
+    attempt: int = 1
+    crashes: int = 0  # and lapses, before this attempt
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    estimate: float = 0.0  # GPU seconds charged to the client when it was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What `kiln status` shows of a started job."""
+
+    phase: Literal["loading", "rendering", "delivering"]
+    step: int = 0
+    steps: int = 0
+
+    def wire(self) -> str:
+        """As it stands in RQ's `meta`."""
+        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps})
+
+
+def new_execution() -> str:
+    """A fresh execution id, which also makes a take repeatable."""
+    return uuid.uuid4().hex
