@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import redis
@@ -17,7 +17,8 @@ from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.sidecar import Sidecar
 from tests.chaos.crew import Worker
 
-Expected = Literal["finished", "failed", "cancelled or finished"]
+# "failed: used": under the id of a picture that was stored before. "anything": RQ's tools were used on it.
+Expected = Literal["finished", "failed", "failed: used", "cancelled or finished", "anything"]
 QUARANTINE = "quarantined"
 
 
@@ -26,11 +27,12 @@ def account(
     expected: Mapping[str, Expected],
     clients: Mapping[str, str],
     strikes: Mapping[str, int] | None = None,
+    specs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[str]:
     """Every violation found among the jobs of `expected`, in words.
 
     clients: whose job each is. strikes: how often a worker was struck down or frozen while it had the job;
-    two of these make a quarantine right.
+    two of these make a quarantine right. specs: what was asked, and the picture stored shows.
     """
     statuses = kiln.statuses(list(expected))
     found = []
@@ -39,13 +41,31 @@ def account(
     for job_id, wanted in expected.items():
         status = statuses[job_id]
         pair = {keys.PICTURE(clients[job_id], job_id), keys.SIDECAR(clients[job_id], job_id)}
-        wrong = _end(kiln.redis, job_id, status, wanted, (strikes or {}).get(job_id, 0))
+        wrong = []
+        if wanted != "anything" or (status is not None and not status.ended):
+            wrong += _end(kiln.redis, job_id, status, wanted, (strikes or {}).get(job_id, 0))
         if status is not None and status.state == "finished":
-            wrong += _picture(kiln, job_id, status, pair)
-        if wanted != "failed":  # one that was cancelled or blamed may have got as far as the bucket
+            wrong += _result(status, pair)
+        if (status is not None and status.state == "finished") or wanted == "failed: used":
+            digest = status.result.sha256 if status is not None and status.result is not None else None
+            wrong += _picture(kiln, clients[job_id], job_id, (specs or {}).get(job_id, {}), digest)
+        if wanted != "failed":  # one that was blamed may have got as far as the bucket
             allowed |= pair
         found += [f"{job_id}: {one}" for one in wrong]
     found += [f"the bucket holds {key}, which is no job's" for key in objects if key not in allowed]
+    return found
+
+
+def halves(kiln: Kiln, clients: Mapping[str, str], unwanted: Collection[str]) -> list[str]:
+    """Pictures that lie without a sidecar, and whatever lies there of jobs that `kiln cancel` ended."""
+    objects = set(list_keys(kiln))
+    found = []
+    for job_id, client in clients.items():
+        picture, sidecar = keys.PICTURE(client, job_id), keys.SIDECAR(client, job_id)
+        if picture in objects and sidecar not in objects:
+            found.append(f"{job_id}: its picture lies without a sidecar")
+        elif sidecar in objects and job_id in unwanted:
+            found.append(f"{job_id}: cancelled, and stored")
     return found
 
 
@@ -122,12 +142,16 @@ def _end(
     return wrong
 
 
-def _picture(kiln: Kiln, job_id: str, status: JobStatus, keys: set[str]) -> list[str]:
-    """What is wrong with the objects of a finished job."""
+def _result(status: JobStatus, pair: set[str]) -> list[str]:
     result = status.result
-    if result is None or {result.png, result.sidecar} != keys:
-        return [f"its result names {result}"]
-    body, record = kiln.bucket.get(result.png), kiln.bucket.get(result.sidecar)
+    named = result is not None and {result.png, result.sidecar} == pair
+    return [] if named else [f"its result names {result}"]
+
+
+def _picture(kiln: Kiln, client: str, job_id: str, asked: Mapping[str, Any], told: str | None) -> list[str]:
+    """What is wrong with the objects of a job that was stored; `told`: the checksum in its result."""
+    body = kiln.bucket.get(keys.PICTURE(client, job_id))
+    record = kiln.bucket.get(keys.SIDECAR(client, job_id))
     if body is None or record is None:
         return [f"finished, but the bucket lacks its {'picture' if body is None else 'sidecar'}"]
     try:
@@ -140,10 +164,13 @@ def _picture(kiln: Kiln, job_id: str, status: JobStatus, keys: set[str]) -> list
         wrong.append(
             f"wrong checksum: its picture is {digest[:12]}, its sidecar says {sidecar.png.sha256[:12]}"
         )
-    if result.sha256 != sidecar.png.sha256:
+    if told not in (None, sidecar.png.sha256):
         wrong.append("its result and its sidecar name different checksums")
     if sidecar.job.id != job_id:
         wrong.append(f"its sidecar is that of {sidecar.job.id}")
+    shown = sidecar.spec.wire()
+    if differing := {name: shown.get(name) for name in asked if shown.get(name) != asked[name]}:
+        wrong.append(f"the picture is of another spec: {differing}")
     return wrong
 
 

@@ -11,62 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pixelkiln.worker.local.seaweed import Seaweed
-from tests.chaos.account import account, journals, leftovers
+from tests.chaos import losses
+from tests.chaos.case import Case
 from tests.chaos.crew import Worker, forks, until
-from tests.chaos.farm import Farm
-
-SPEC = {"model": "demo", "width": 64, "height": 64, "seed": 1}
-
-
-class Case:
-    """A farm for one case, and what all of them need."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        store = stack.enter_context(Seaweed(folder / "s3"))
-        self.farm = stack.enter_context(Farm(folder / "farm", store))
-        self.kiln = self.farm.kiln()
-        self._context = forks()
-        self._stack = stack
-        self.workers: list[Worker] = []
-        self.jobs: list[str] = []
-
-    def worker(self, **orders: Any) -> Worker:
-        """A worker that is ready."""
-        orders_of_it = self.farm.orders(f"w{len(self.workers)}", **orders)
-        worker = Worker(orders_of_it, self._context)
-        self.workers.append(worker)
-        self._stack.callback(worker.end)
-        worker.start()
-        until(worker.ready, 30, "a worker being ready")
-        return worker
-
-    def submit(self, count: int = 1) -> list[str]:
-        """Some short jobs."""
-        names = [f"job-{len(self.jobs) + i}" for i in range(count)]
-        self.kiln.submit_many([SPEC | {"prompt": name} for name in names], ids=names)
-        self.jobs += names
-        return names
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """What the workers wrote down of one kind, oldest first, each with its slot."""
-        found = [e | {"slot": w.slot} for w in self.workers for e in w.journal() if e["event"] == name]
-        return sorted(found, key=lambda event: event["t"])
-
-    def ended(self) -> bool:
-        """Whether every job has."""
-        return all(status is not None and status.ended for status in self.kiln.statuses(self.jobs).values())
-
-    def settle(self) -> list[str]:
-        """Wait for the end, dismiss the workers, and account for the jobs."""
-        until(self.ended, 120, "the jobs' end")
-        here = [worker for worker in self.workers if worker.alive()]
-        for worker in here:
-            worker.signal(signal.SIGTERM)
-        for worker in here:
-            worker.wait(40)
-        found = account(self.kiln, dict.fromkeys(self.jobs, "finished"), dict.fromkeys(self.jobs, "default"))
-        return found + leftovers(self.kiln.redis, here) + journals(self.workers)
 
 
 def taken_over(case: Case) -> str:
@@ -158,7 +105,7 @@ def storage_gone(case: Case) -> str:
     until(lambda: "takes no jobs" in _state(case), 60, "the worker stopping")
     said, taken = _state(case), len(case.events("take"))
     until(lambda: len(case.events("spooled")) == taken, 30, "all spooled")
-    queued = sum(s is not None and s.state == "queued" for s in case.kiln.statuses(case.jobs).values())
+    queued = sum(s is not None and s.state == "queued" for s in case.kiln.statuses(list(case.jobs)).values())
     assert taken + queued == 20, (taken, queued)
     assert taken <= 5 + 4, taken  # those under way when the watermark was reached
     case.farm.to_s3.restore()
@@ -178,7 +125,8 @@ def _list(numbers: list[float]) -> str:
 
 
 CASES: dict[str, Callable[[Case], str]] = {
-    case.__name__: case for case in (taken_over, restarted, spooled, storage_away, storage_gone)
+    case.__name__: case
+    for case in (taken_over, restarted, spooled, storage_away, storage_gone, *losses.CASES)
 }
 
 

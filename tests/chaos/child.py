@@ -46,6 +46,7 @@ class Orders:
     point: str = ""
     strike: int = signal.SIGKILL
     pace: float = 0.0  # seconds every step lasts longer
+    encoding: float = 0.0  # seconds every picture takes longer to encode
 
 
 def run(orders: Orders) -> None:
@@ -55,7 +56,7 @@ def run(orders: Orders) -> None:
     os.environ["AWS_ACCESS_KEY_ID"] = orders.access_key
     os.environ["AWS_SECRET_ACCESS_KEY"] = orders.secret_key
     random.seed()  # a forked process has its parent's dice
-    _differ(orders.slot)
+    _differ(orders.slot, orders.encoding)
     if orders.hurry:
         claims.LEASE, heartbeat.BEAT, heartbeat.GRACE = 2.0, 0.3, 0.5
         intake.POLL = 0.2
@@ -91,11 +92,12 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _differ(slot: str) -> None:
-    """Make this slot's pictures differ from the others', as those of two chips do."""
+def _differ(slot: str, seconds: float) -> None:
+    """Make this slot's pictures differ from the others', as those of two chips do, and encode slowly."""
     plain = encoder.encode
 
     def encode(pixels: Any, spec: Any, facts: Any, version: str) -> bytes:
+        time.sleep(seconds)
         return plain(pixels, spec, facts, f"{version}+{slot}")
 
     encoder.encode = encode

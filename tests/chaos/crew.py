@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.child import Orders, command, on_stdin, run
+from tests.chaos.clocks import faked
 
 PATIENCE = 30.0
 
@@ -139,15 +140,9 @@ class _Program:
     """A worker as a program of its own, its clock read from a file. Has what Process has."""
 
     def __init__(self, orders: Orders, clock: Path) -> None:
-        faked = {
-            "LD_PRELOAD": str(faketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DISABLE_SHM": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-        self._process = subprocess.Popen(command(orders), stdin=subprocess.PIPE, env=os.environ | faked)
+        self._process = subprocess.Popen(
+            command(orders), stdin=subprocess.PIPE, env=os.environ | faked(clock)
+        )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(on_stdin(orders).encode() + b"\n")
@@ -164,12 +159,6 @@ class _Program:
     def join(self, seconds: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-
-
-def faketime() -> Path | None:
-    """libfaketime, where it is installed."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    return found[0] if found else None
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str = "", every: float = 0.02) -> Any:

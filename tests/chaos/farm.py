@@ -17,6 +17,7 @@ from pixelkiln.worker.local.seaweed import BUCKET
 from pixelkiln.worker.local.server import Server
 from pixelkiln.worker.local.valkey import Valkey
 from tests.chaos.child import Orders
+from tests.chaos.clocks import SteppedValkey, faketime
 from tests.chaos.http_relay import HttpRelay
 from tests.chaos.redis_relay import RedisRelay
 from tests.tiny import TINY_MODELS
@@ -48,7 +49,7 @@ class Farm:
         self.folder = folder
         self.store = store
         self.admin_key = secrets.token_hex(16)
-        self.valkey = Valkey(folder / "valkey")
+        self.valkey = (SteppedValkey if faketime() else Valkey)(folder / "valkey")
         self.to_redis = RedisRelay(lambda: self.valkey.kept.ports[0])
         self.to_s3 = HttpRelay(lambda: int(store.endpoint.rpartition(":")[2]))
 

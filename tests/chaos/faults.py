@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from pixelkiln.jobs.errors import NotReadyError
+from tests.chaos.clocks import SteppedValkey, set_clock
 from tests.chaos.crew import Worker
 from tests.chaos.farm import Farm, crash, revive
 from tests.chaos.http_relay import Fault as Spoiled
@@ -58,6 +58,7 @@ _S3 = (
     ("s3-away", 2, 1, 12),
     ("s3-hole", 1, 1, 15),
     ("s3-slow", 2, 2, 5),
+    ("s3-crawl", 2, 4, 10),
     ("s3-crash", 1, 0.2, 4),
 )
 _ORDERS = (  # given as an admin gives them; a drain's workers are started again by the crew
@@ -110,7 +111,8 @@ def plan(seed: int, seconds: float, workers: int) -> list[list[Blow]]:
 
 
 def extras(seed: int, seconds: float, disk: bool, clock: bool) -> list[list[Blow]]:
-    """Tracks for what not every machine can do: a full spool (slot 0), a clock that jumps (the last slot)."""
+    """Tracks for what not every machine can do: a full spool (slot 0), clocks that jump (the last slot's,
+    and Redis's)."""
     dice = random.Random(f"{seed}:extras")
     tracks = []
     if disk:
@@ -119,6 +121,11 @@ def extras(seed: int, seconds: float, disk: bool, clock: bool) -> list[list[Blow
         jumps = [Blow(dice.uniform(0, seconds), "clock", -1, 0, dice.choice((-7200, -60, 60, 600, 7200)))]
         jumps.append(Blow(seconds, "clock", -1, 0, 0))
         tracks.append(jumps)
+        steps, at = [], dice.uniform(2, 10)
+        while at < seconds:
+            steps.append(Blow(at, "redis-clock", value=dice.choice((-21600, -600, -40, 40, 600, 21600))))
+            at += dice.uniform(5, 25)
+        tracks.append([*steps, Blow(seconds, "redis-clock", value=0)])
     return tracks
 
 
@@ -231,6 +238,12 @@ class Hand:
         self._wait(blow.seconds)
         self._farm.to_s3.restore()
 
+    def _s3_crawl(self, blow: Blow) -> None:
+        """Every picture takes seconds to store, and nothing is wrong with it."""
+        self._farm.to_s3.crawl = 4.0
+        self._wait(blow.seconds)
+        self._farm.to_s3.restore()
+
     def _s3_crash(self, blow: Blow) -> None:
         crash(self._farm.store)
         self._wait(blow.seconds)
@@ -250,6 +263,10 @@ class Hand:
         assert clock is not None
         set_clock(clock, blow.value)
 
+    def _redis_clock(self, blow: Blow) -> None:
+        assert isinstance(self._farm.valkey, SteppedValkey)
+        set_clock(self._farm.valkey.clock, blow.value)
+
 
 def _until_given(order: Callable[[], object], seconds: float = 60.0) -> None:
     """Give an order until Redis has it: what was paused must not stay so."""
@@ -260,10 +277,3 @@ def _until_given(order: Callable[[], object], seconds: float = 60.0) -> None:
             return
         time.sleep(0.2)
     raise TimeoutError("an order could not be given")
-
-
-def set_clock(clock: Path, seconds: float) -> None:
-    """Put the clock that reads this file `seconds` off."""
-    part = clock.with_suffix(".part")
-    part.write_text(f"{seconds:+.0f}\n")
-    part.replace(clock)

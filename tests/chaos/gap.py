@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.cases import Case
+from tests.chaos.case import Case
 from tests.chaos.crew import until
 
 LIMIT = 15.0  # milliseconds at the median, the next prompt's own prefix not counted

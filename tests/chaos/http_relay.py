@@ -67,6 +67,7 @@ class HttpRelay(Relay):
         self._faults: list[Fault] = []
         self._late: set[asyncio.Task[None]] = set()
         self.spoilt = 0  # how many were hit
+        self.crawl = 0.0  # seconds that every PUT waits
 
     def spoil(self, *faults: Fault) -> None:
         """Do this to the next requests that fit."""
@@ -74,6 +75,7 @@ class HttpRelay(Relay):
 
     def restore(self) -> None:
         """End all faults; requests that are late still come."""
+        self.crawl = 0.0
         self._loop.call_soon_threadsafe(self._faults.clear)
         super().restore()
 
@@ -81,6 +83,8 @@ class HttpRelay(Relay):
         """Serve one connection: one exchange."""
         request = await _read(client)
         await self.passing()
+        if self.crawl and request.method == "PUT":
+            await asyncio.sleep(self.crawl)
         fault = self._match(request)
         if request.asks_first:
             back.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ import redis
 from rq import Queue
 from rq.job import Job
 
-from pixelkiln.jobs import Kiln, NotReadyError
+from pixelkiln.jobs import Kiln, NotReadyError, SpecError
 from tests.chaos.account import Expected
 
-Kind = Literal["kiln", "twice", "plain", "function", "spec", "garbage", "statusless", "cancel"]
+Kind = Literal[
+    "kiln", "twice", "plain", "function", "spec", "garbage", "statusless", "cancel", "reuse", "tools"
+]
 SIZES = ((64, 64), (64, 64), (96, 64), (64, 96), (128, 96))
 CLIENTS = ("anna", "berta", "cyrus")
 PRIORITIES = ("high", "normal", "normal", "normal", "low")
@@ -24,11 +27,14 @@ KINDS: dict[Kind, int] = {  # weights
     "twice": 10,  # submitted again under its id
     "plain": 8,  # by RQ alone
     "cancel": 4,
+    "reuse": 4,  # once it has ended RQ forgets it, and its id is used for another picture
+    "tools": 4,  # deleted, emptied, requeued and cancelled by RQ's own tools
     "function": 2,  # names a function of its own
     "spec": 2,  # a size that is none
     "garbage": 2,  # its data is not RQ's
     "statusless": 2,  # its record has no status
 }
+TOOLED = "dora"  # the client whose jobs RQ's tools are used on
 FAILING: frozenset[Kind] = frozenset({"function", "spec", "garbage"})
 
 
@@ -52,6 +58,8 @@ class Submission:
         """How it should end."""
         if self.kind == "cancel":
             return "cancelled or finished"
+        if self.kind == "tools":
+            return "anything"
         return "failed" if self.kind in FAILING else "finished"
 
 
@@ -64,6 +72,7 @@ def submissions(seed: int, count: int, seconds: float) -> list[Submission]:
         for _ in range(min(dice.choice((1, 1, 2, 5, 12)), count - len(found))):
             kind = dice.choices(list(KINDS), list(KINDS.values()))[0]
             client, (width, height) = dice.choice(CLIENTS), dice.choice(SIZES)
+            client = TOOLED if kind == "tools" else client
             spec = {
                 "prompt": f"job {len(found)} of {dice.choice(('a fox', 'a lighthouse', 'three boats'))}",
                 "model": "demo",
@@ -103,7 +112,7 @@ class Producer:
             case "kiln" | "twice":
                 for _ in range(2 if one.kind == "twice" else 1):
                     self._kiln.submit(one.spec, id=one.id)
-            case "cancel":
+            case "cancel" | "reuse" | "tools":
                 self._kiln.submit(one.spec, id=one.id)
             case "plain":
                 self._enqueue(queue, one, "pixelkiln.render", one.spec)
@@ -141,6 +150,46 @@ _STATUSLESS = (
 )
 
 
+def reuse(kiln: Kiln, one: Submission) -> bool:
+    """Use the id of a job that has ended, and that Redis forgets now, for another picture.
+
+    False where its first picture was never stored. It is refused where the first can be seen; a producer on
+    plain RQ asks nobody, and workers must see it.
+    """
+    if kiln.statuses([one.id])[one.id].state != "finished":  # type: ignore[union-attr]
+        return False
+    other = one.spec | {"prompt": f"another picture under {one.id}", "seed": one.spec["seed"] + 1}
+    _fetch(kiln.redis, one.id).delete()
+    with suppress(SpecError, NotReadyError):
+        kiln.submit(other, id=one.id)
+        return True  # the bucket was away
+    Queue(one.lane, connection=kiln.redis, serializer="json").enqueue(
+        "pixelkiln.render", other, job_id=one.id, result_ttl=86400, failure_ttl=86400
+    )
+    return True
+
+
 def cancel(connection: redis.Redis, job_id: str) -> None:
     """As RQ's own tools do it, whatever the job is at."""
-    Job.fetch(job_id, connection=connection, serializer="json").cancel()
+    _fetch(connection, job_id).cancel()
+
+
+def handle(connection: redis.Redis, one: Submission) -> None:
+    """Do to a job what a dashboard's buttons do, whatever it is at."""
+    queue = Queue(one.lane, connection=connection, serializer="json")
+    job = _fetch(connection, one.id)
+    match int(one.at * 10) % 4:
+        case 0:
+            job.delete()
+        case 1:
+            queue.empty()
+        case 2:
+            job.cancel()
+            job.requeue()
+        case _:
+            job.cancel()
+            job.delete()
+
+
+def _fetch(connection: redis.Redis, job_id: str) -> Job:
+    return Job.fetch(job_id, connection=connection, serializer="json")

@@ -20,15 +20,19 @@ import redis
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from pixelkiln.jobs import NotReadyError
-from tests.chaos.account import account, journals, leftovers
-from tests.chaos.crew import Worker, faketime, forks, until
+from tests.chaos.account import Expected, account, halves, journals, leftovers
+from tests.chaos.clocks import faketime, set_clock
+from tests.chaos.crew import Worker, forks, until
 from tests.chaos.dashboard import Dashboard
 from tests.chaos.farm import Farm, Store
-from tests.chaos.faults import Blow, Hand, extras, plan, set_clock
-from tests.chaos.load import Producer, Submission, cancel, submissions
+from tests.chaos.faults import Blow, Hand, extras, plan
+from tests.chaos.load import Producer, Submission, cancel, handle, reuse, submissions
 
 PATIENCE = 90.0  # seconds from the last fault to the last job's end
 DISK = "6m"  # of the spool that is filled up
+SPOOLED = 6  # pictures that a worker here may let wait for storage
+UNDER_WAY = 4  # beside them: rendered, handed over, being encoded
+SWEPT = 60.0  # seconds from the last job's end until nothing is left of those that were cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,10 @@ class Run:
         self._workers: list[Worker] = []
         self._outcome = Outcome(plan)
         self._submitted: list[Submission] = []
+        self._reused: set[str] = set()
+        self._cancelled: set[str] = set()  # by `kiln cancel`
+        self._later: list[threading.Thread] = []
+        self._most_spooled: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def play(self) -> Outcome:
@@ -113,7 +121,9 @@ class Run:
             if index == self._plan.workers - 1 and faketime() and self._plan.workers > 1:
                 clock = self._folder / "clock"
                 set_clock(clock, 0)
-            worker = Worker(self._farm.orders(slot, spool), context, clock)
+            orders = self._farm.orders(slot, spool)
+            orders.settings["spool_jobs"] = SPOOLED
+            worker = Worker(orders, context, clock)
             self._workers.append(worker)
             stack.callback(worker.end)
             worker.start()
@@ -169,21 +179,45 @@ class Run:
                 continue
             with self._lock:
                 self._submitted.append(one)
-            if one.kind == "cancel":
-                threading.Timer(0.5 + int(one.at * 10) % 4, self._cancel, (one.id,)).start()
+            meddlers = {"cancel": self._cancel, "tools": self._handle, "reuse": self._reuse}
+            if one.kind in meddlers:
+                thread = threading.Timer(0.5 + int(one.at * 10) % 4, meddlers[one.kind], (one,))
+                self._later.append(thread)
+                thread.start()
 
-    def _cancel(self, job_id: str) -> None:
+    def _cancel(self, one: Submission) -> None:
         with suppress(redis.RedisError, NotReadyError, InvalidJobOperation, NoSuchJobError):
-            if zlib.crc32(job_id.encode()) % 2:
-                self._farm.kiln().cancel([job_id], any_client=True)
+            if zlib.crc32(one.id.encode()) % 2:
+                self._cancelled.add(one.id)  # though the answer be lost
+                self._farm.kiln().cancel([one.id], any_client=True)
             else:
-                cancel(self._farm.kiln().redis, job_id)
-            self._note("cancel", job=job_id)
+                cancel(self._farm.kiln().redis, one.id)
+            self._note("cancel", job=one.id)
+
+    def _handle(self, one: Submission) -> None:
+        with suppress(redis.RedisError, InvalidJobOperation, NoSuchJobError):
+            handle(self._farm.kiln().redis, one)
+            self._note("handle", job=one.id)
+
+    def _reuse(self, one: Submission) -> None:
+        """Once the job has ended: Redis forgets it, and its id is used for another picture."""
+        kiln, deadline = self._farm.kiln(), self._started + self._plan.seconds + PATIENCE
+        while time.monotonic() < deadline:
+            with suppress(redis.RedisError, NotReadyError):
+                status = kiln.statuses([one.id])[one.id]
+                if status is not None and status.ended:
+                    if reuse(kiln, one):
+                        self._reused.add(one.id)
+                        self._note("reuse", job=one.id)
+                    return
+            time.sleep(0.5)
 
     def _supervise(self) -> None:
         """Start again whoever has ended, as launchd would."""
         while not self._left.wait(0.1):
             for worker in self._workers:
+                spooled = sum(name.startswith("done-") for name in worker.waiting())
+                self._most_spooled[worker.slot] = max(spooled, self._most_spooled[worker.slot])
                 if not worker.alive() and worker.slot not in self._hand.held:
                     self._note("start", slot=worker.slot, code=worker.wait(0))
                     worker.start()
@@ -193,17 +227,27 @@ class Run:
         for relay in (self._farm.to_redis, self._farm.to_s3):
             relay.restore()
         self._note("calm")
+        for thread in self._later:
+            thread.join()
         calm = progress = time.monotonic()
         kiln = self._farm.kiln()
         waiting = [one.id for one in self._submitted]
-        backlog = sum(1 for s in kiln.statuses(waiting).values() if s is None or not s.ended)
+        forgotten = {one.id for one in self._submitted if one.expected == "anything"}
+
+        def open_ones(jobs: list[str]) -> list[str]:
+            return [
+                job
+                for job, status in kiln.statuses(jobs).items()
+                if (status is None and job not in forgotten) or (status is not None and not status.ended)
+            ]
+
+        backlog = len(open_ones(waiting))
 
         def over() -> bool:
             """Whether all has ended, or nothing has for too long: a backlog may take its time."""
             nonlocal waiting, progress
             with suppress(NotReadyError):
-                statuses = kiln.statuses(waiting)
-                left = [job for job, status in statuses.items() if status is None or not status.ended]
+                left = open_ones(waiting)
                 if len(left) < len(waiting):
                     progress = time.monotonic()
                 waiting = left
@@ -214,6 +258,16 @@ class Run:
         self._outcome.settled = time.monotonic() - calm
         self._outcome.backlog = backlog
         self._note("settled", stuck=waiting)
+        with suppress(TimeoutError):
+            until(lambda: not self._halves(), SWEPT, every=0.5)
+
+    def _halves(self) -> list[str]:
+        """What lies in the bucket and should not: pictures without sidecars, and cancelled ones."""
+        kiln = self._farm.kiln()
+        clients = {one.id: one.client for one in self._submitted if one.expected != "failed"}
+        ended = kiln.statuses(sorted(self._cancelled))
+        unwanted = [job for job, status in ended.items() if status and status.state == "cancelled"]
+        return halves(kiln, clients, unwanted)
 
     def _dismiss(self) -> None:
         """Ask all to leave; they have nothing left to do."""
@@ -229,9 +283,16 @@ class Run:
 
     def _count(self) -> None:
         kiln = self._farm.kiln()
-        expected = {one.id: one.expected for one in self._submitted}
+        expected: dict[str, Expected] = {one.id: one.expected for one in self._submitted}
+        expected |= dict.fromkeys(self._reused, "failed: used")
         clients = {one.id: one.client for one in self._submitted}
-        found = account(kiln, expected, clients, self._hand.strikes)
+        specs = {one.id: one.spec for one in self._submitted}
+        found = account(kiln, expected, clients, self._hand.strikes, specs) + self._halves()
+        found += [
+            f"{n} pictures lay in the spool of {slot}, where {SPOOLED} may"
+            for slot, n in self._most_spooled.items()
+            if n > SPOOLED + UNDER_WAY
+        ]
         found += leftovers(kiln.redis, self._workers) + journals(self._workers)
         self._outcome.violations += found
         statuses = [status for status in kiln.statuses(list(expected)).values() if status]
