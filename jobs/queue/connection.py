@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,6 +12,7 @@ from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.network import no_route
+from pixelkiln.jobs.queue.local import LocalConnection
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -31,9 +33,13 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
     caller knows whether it may be made twice.
     """
     url = redis_url(settings)
+    local: dict[str, Any] = {}
+    if settings.redis_url is None and Instance.read(settings.home) is not None:
+        local = {"connection_class": LocalConnection, "home": settings.home.absolute()}
     try:
         client = redis.Redis.from_url(
             url,
+            **local,
             protocol=2,
             socket_timeout=timeout,
             socket_connect_timeout=min(timeout, 5.0),
