@@ -1,4 +1,4 @@
-"""`kiln up` started again under workers and producers that go on: what they know of it stays true, or follows."""
+"""`kiln up` started again under workers and producers that go on: what they know stays true, or follows."""
 
 from __future__ import annotations
 
