@@ -38,7 +38,7 @@ Ask = Callable[..., Answer | None]  # likewise
 
 
 def search_path() -> str:
-    """PATH and the system's folders, without entries that are empty or relative: these mean wherever we are."""
+    """PATH and the system's folders, less what is empty or relative there, which means wherever we are."""
     entries = os.environ.get("PATH", "").split(os.pathsep)
     return os.pathsep.join([*filter(os.path.isabs, entries), SYSTEM])
 
