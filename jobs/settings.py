@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from pixelkiln.jobs.errors import NotReadyError, UsageError
+from pixelkiln.jobs.home import check_home, distrust, serves
 from pixelkiln.jobs.spec import Name
 
 
@@ -45,15 +46,33 @@ class Instance(BaseModel):
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
-        """The instance whose state lies in `home`, or None where none runs."""
+        """The instance that was last started in `home`, or None where none was.
+
+        Raises NotReadyError where another user may have put it there.
+        """
+        path = home / "instance.json"
         try:
-            return cls.model_validate_json((home / "instance.json").read_bytes())
+            check_home(home)
+            if why := distrust(path):
+                raise NotReadyError(f"{path} {why}: it is not used; stop and start `kiln up`")
+            return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
             raise NotReadyError(
-                f"{home / 'instance.json'} cannot be read ({_brief(error)}); stop and start `kiln up`"
+                f"{path} cannot be read ({_brief(error)}); stop and start `kiln up`"
             ) from None
+
+    @classmethod
+    def running(cls, home: Path, server: Literal["valkey", "s3"]) -> Self:
+        """The instance of `home` while that server of it lives. Raises NotReadyError where it does not.
+
+        To be asked before anything is sent: a port that a dead server left may be anybody's.
+        """
+        instance = cls.read(home)
+        if instance is None or not serves(home / server, instance.pid):
+            raise NotReadyError(f"no servers run in {home}; start them with `kiln up`")
+        return instance
 
     def write(self, home: Path) -> None:
         """Put it where `read` finds it, whole and readable by its owner alone."""
@@ -153,6 +172,8 @@ class _File(TomlConfigSettingsSource):
     """`kiln.toml`. Unknown keys in it are errors; unknown environment variables may be another program's."""
 
     def __call__(self) -> dict[str, Any]:
+        if self.toml_data and (why := distrust(Path("kiln.toml"), 0o002)):
+            raise UsageError(f"kiln.toml in {Path.cwd()} {why}: it is not used; make it yours, or leave")
         names = Settings.model_fields
         for key in self.toml_data:
             if key not in names:

@@ -161,8 +161,11 @@ def test_two_terminals_set_up_once(checkout: Path) -> None:
     assert installs(checkout) == 1
 
 
-def test_nothing_is_imported_from_the_folder_it_is_called_in(checkout: Path) -> None:
-    """Without uv, so that Python takes the lock, makes an environment and installs it."""
+def test_nothing_of_the_folder_it_is_called_in_is_run(checkout: Path) -> None:
+    """Without uv, so that Python takes the lock, makes an environment and installs it.
+
+    PATH has entries that mean that folder, and it has a program of each name that is called.
+    """
     planted = Planted(checkout.parent / "planted")
     tools = checkout.parent / "tools"
     tools.mkdir()
@@ -182,15 +185,20 @@ def test_nothing_is_imported_from_the_folder_it_is_called_in(checkout: Path) -> 
         "sed",
     ):
         (tools / tool).symlink_to(shutil.which(tool) or tool)
+    for tool in (*tools.iterdir(), Path("uname")):
+        (planted.folder / tool.name).write_text(f"#!{shutil.which('sh')}\n: >ran\nexit 1\n")
+        (planted.folder / tool.name).chmod(0o755)
+    path = os.pathsep.join(["", ".", str(tools), ""])
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel_of_uv(checkout.parent))}
     for _ in range(2):
-        process = start(checkout, "x", cwd=planted.folder, PATH=str(tools), **pip)
+        process = start(checkout, "x", cwd=planted.folder, PATH=path, **pip)
         output, errors = process.communicate()
         assert (process.returncode, output) == (0, "<x>"), errors
         assert errors.splitlines()[-1] == str(planted.folder)
     assert "installing uv" not in errors  # it was there the second time
     assert installs(checkout) == 1
     assert planted.imported == []
+    assert not (planted.folder / "ran").exists()
 
 
 def wheel_of_uv(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,6 +12,7 @@ from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.network import no_route
+from pixelkiln.jobs.queue.local import LocalConnection
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -18,10 +20,7 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 def redis_url(settings: Settings) -> str:
     """The URL the settings name, else the local instance's, else Redis's usual address here."""
-    if settings.redis_url is not None:
-        return settings.redis_url.get_secret_value()
-    instance = Instance.read(settings.home)
-    return instance.redis_url.get_secret_value() if instance else DEFAULT_URL
+    return _url(settings, _instance(settings))
 
 
 def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
@@ -30,10 +29,15 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
     It never repeats a call by itself: after a lost reply the call may have been carried out, and only the
     caller knows whether it may be made twice.
     """
-    url = redis_url(settings)
+    instance = _instance(settings)
+    url = _url(settings, instance)
+    local: dict[str, Any] = {}
+    if instance is not None:
+        local = {"connection_class": LocalConnection, "home": settings.home.absolute()}
     try:
         client = redis.Redis.from_url(
             url,
+            **local,
             protocol=2,
             socket_timeout=timeout,
             socket_connect_timeout=min(timeout, 5.0),
@@ -67,3 +71,13 @@ def explained(settings: Settings) -> Iterator[None]:
 
 def _where(settings: Settings) -> str:
     return f"Redis at {without_password(redis_url(settings))}"
+
+
+def _instance(settings: Settings) -> Instance | None:
+    return Instance.read(settings.home) if settings.redis_url is None else None
+
+
+def _url(settings: Settings, instance: Instance | None) -> str:
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    return instance.redis_url.get_secret_value() if instance else DEFAULT_URL

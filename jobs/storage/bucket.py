@@ -7,7 +7,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -26,7 +25,8 @@ from botocore.exceptions import (
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.network import no_route, without_proxy
-from pixelkiln.jobs.settings import Instance, Settings, without_password
+from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.storage.clients import Clients, Place
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -68,11 +68,19 @@ class Stored:
 class Bucket:
     """One bucket of an S3-compatible store. Safe to share between threads."""
 
-    def __init__(self, client: S3Client, name: str, address: str, probe: str) -> None:
-        self._client = client
+    def __init__(self, clients: Clients, name: str, probe: str) -> None:
+        self._clients = clients
         self.name = name
-        self.address = address
         self._probe = probe
+
+    @property
+    def address(self) -> str:
+        """Where it is, as it may be shown."""
+        return self._clients.address
+
+    @property
+    def _client(self) -> S3Client:
+        return self._clients.current()
 
     @classmethod
     def open(cls, settings: Settings, *, attempts: int = 3) -> Self:
@@ -91,28 +99,16 @@ class Bucket:
             retries={"total_max_attempts": attempts, "mode": "standard"},
             proxies={} if instance is not None or without_proxy(settings.s3_endpoint) else None,
         )
-        endpoint, name = settings.s3_endpoint, settings.s3_bucket
-        access_key = secret_key = None  # AWS's own chain
-        if endpoint is None and instance is not None:
-            endpoint, name = instance.s3_endpoint, instance.bucket
-            access_key, secret_key = instance.access_key, instance.secret_key.get_secret_value()
+        place, name, home = Place(settings.s3_endpoint), settings.s3_bucket, None
+        if settings.s3_endpoint is None and instance is not None:
+            place, name, home = Place.of(instance), instance.bucket, settings.home.absolute()
         try:
-            session = boto3.session.Session()
-            region = session.region_name or "us-east-1"  # only AWS looks at it, but signing needs one
-            client = session.client(
-                "s3",
-                endpoint_url=endpoint,
-                region_name=region,
-                config=config,
-                aws_access_key_id=access_key,
-                aws_secret_access_key=secret_key,
-            )
+            clients = Clients(config, place, home)
         except ValueError:  # its message shows the address, in which a password may stand
             raise StorageRefusedError("KILN_S3_ENDPOINT is not an address, http://HOST:PORT") from None
         except BotoCoreError as error:  # no such profile
             raise StorageRefusedError(f"{error}; check AWS_PROFILE") from None
-        where = without_password(endpoint) if endpoint else "AWS"
-        return cls(client, name, where, keys.PROBE(settings.client))
+        return cls(clients, name, keys.PROBE(settings.client))
 
     def check(self) -> None:
         """Raise StorageAwayError or StorageRefusedError unless the bucket is there and answers.
@@ -188,7 +184,7 @@ class Bucket:
 
     def close(self) -> None:
         """Close its connections."""
-        self._client.close()
+        self._clients.close()
 
     def _explain(self, error: Exception) -> NotReadyError:
         """botocore's error as one line with the address and what to do."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pixelkiln import Kiln, Settings
+from pixelkiln.worker.host import keep_awake, programs
 from pixelkiln.worker.local.child import worker_process
 from tests.distribution.build import ROOT
 from tests.waiting import until
@@ -51,12 +52,31 @@ def test_what_is_planted_would_be_noticed(mark: Path) -> None:
     assert mark.exists()
 
 
+@pytest.mark.parametrize("path", [None, "", f"{os.pathsep}/nowhere", "."])
+def test_no_program_there_is_run(mark: Path, monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    """Not even where PATH has an entry that means wherever one is."""
+    if path is None:
+        monkeypatch.delenv("PATH")
+    else:
+        monkeypatch.setenv("PATH", path)
+    for name in ("planted", "systemd-inhibit", "true"):
+        Path(name).write_text(f"#!/bin/sh\n: >'{mark}'\n")
+        Path(name).chmod(0o755)
+    assert programs.run("planted").code == programs.NOT_FOUND
+    assert programs.stream("planted") == programs.NOT_FOUND
+    assert programs.run("true").code == programs.stream("true") == 0
+    command = keep_awake._command("-i")
+    assert command is None or Path(command[0]).is_absolute()
+    assert not mark.exists()
+
+
 def test_the_console_script_imports_its_own(mark: Path) -> None:
     assert "properties" in json.loads(run(KILN, "schema"))
     assert not mark.exists()
 
 
-def test_the_launcher_hands_over_to_it(mark: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("search", [{}, {"PYTHONPATH": f"{os.pathsep}/nowhere"}], ids=["plain", "PYTHONPATH"])
+def test_the_launcher_hands_over_to_it(mark: Path, tmp_path: Path, search: dict[str, str]) -> None:
     checkout = tmp_path / "checkout"
     (checkout / ".venv" / "bin").mkdir(parents=True)
     for name in ("kiln", "pyproject.toml"):
@@ -67,7 +87,7 @@ def test_the_launcher_hands_over_to_it(mark: Path, tmp_path: Path) -> None:
     holds = subprocess.check_output(["cksum"], stdin=cat.stdout, text=True)
     cat.communicate()
     (checkout / ".venv" / ".kiln").write_text(f"{checkout} {os.environ.get('UV_PYTHON', '')}\n{holds}")
-    assert "properties" in json.loads(run(checkout / "kiln", "schema"))
+    assert "properties" in json.loads(run(checkout / "kiln", "schema", **search))
     assert not mark.exists()
 
 

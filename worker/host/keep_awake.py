@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Literal
 
 import psutil
 
-from pixelkiln.worker.host.programs import SYSTEM, mac
+from pixelkiln.worker.host.programs import find, mac
 
 log = logging.getLogger("kiln.keep_awake")
 
@@ -99,9 +98,9 @@ class KeepAwake:
 def _command(*assertions: str) -> list[str] | None:
     if mac():
         return ["/usr/bin/caffeinate", *assertions, "-w", str(os.getpid())]
-    inhibit = shutil.which("systemd-inhibit", path=os.pathsep.join((os.environ.get("PATH", ""), SYSTEM)))
+    inhibit = find("systemd-inhibit")
     # Without a running systemd the tool would fail each time.
     if inhibit and Path("/run/systemd/system").is_dir():
         watch = f"while kill -0 {os.getpid()} 2>/dev/null; do sleep 5; done"
-        return [inhibit, "--what=sleep:idle", "--who=pixelkiln", "--why=rendering", "sh", "-c", watch]
+        return [inhibit, "--what=sleep:idle", "--who=pixelkiln", "--why=rendering", "/bin/sh", "-c", watch]
     return None

@@ -37,19 +37,29 @@ Runner = Callable[..., Answer]  # called with the command's words
 Ask = Callable[..., Answer | None]  # likewise
 
 
+def search_path() -> str:
+    """PATH and the system's folders, less what is empty or relative there, which means wherever we are."""
+    entries = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join([*filter(os.path.isabs, entries), SYSTEM])
+
+
+def find(name: str) -> str | None:
+    """Where a program lies; never in the working folder, which may be anybody's."""
+    return shutil.which(name, path=search_path())
+
+
 def run(*command: str, patience: float | None = None) -> Answer:
     """Run a program to its end and keep what it says. One that is missing answers NOT_FOUND.
 
     Raises subprocess.TimeoutExpired after `patience` seconds, if given.
     """
-    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), SYSTEM)))
-    program = shutil.which(command[0], path=path)
+    program = find(command[0])
     if program is None:
         return Answer(NOT_FOUND, "", f"{command[0]}: there is no such program")
     try:
         ended = subprocess.run(
             [program, *command[1:]],
-            env={**os.environ, "PATH": path, "LC_ALL": "C"},  # answers are read, so in one language
+            env={**os.environ, "PATH": search_path(), "LC_ALL": "C"},  # answers are read, so in one language
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=patience,
@@ -73,8 +83,11 @@ def ask(*command: str) -> Answer | None:
 
 def stream(*command: str) -> int:
     """Run a program whose lines go straight to the terminal, until it ends or Ctrl-C ends it."""
+    program = find(command[0])
+    if program is None:
+        return NOT_FOUND
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        return subprocess.run([program, *command[1:]], stdin=subprocess.DEVNULL, check=False).returncode
     except KeyboardInterrupt:
         return 0
 

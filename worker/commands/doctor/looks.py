@@ -18,7 +18,7 @@ from pixelkiln.jobs.queue.connection import connect, explained, redis_url
 from pixelkiln.jobs.settings import Settings, without_password
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.engines.checkpoints.installed import installed
-from pixelkiln.worker.host import machine
+from pixelkiln.worker.host import machine, programs
 from pixelkiln.worker.render.budget import Budget
 
 GIB = 2**30
@@ -167,7 +167,7 @@ def _models(settings: Settings) -> list[Finding]:
 
 def _sleep(settings: Settings) -> list[Finding]:
     tool = "caffeinate" if sys.platform == "darwin" else "systemd-inhibit"
-    if shutil.which(tool):
+    if programs.find(tool):
         return [Finding("ok", "sleep", f"{tool} keeps the machine awake while there is work")]
     return [Finding("warning", "sleep", f"no {tool} here: the machine may sleep during a render")]
 
