@@ -137,7 +137,7 @@ class Settings(BaseSettings):
         900  # a load, or a step of a size not yet measured, may take
     )
     spool_jobs: Annotated[int, Field(ge=1)] = (
-        200  # pictures waiting for storage before a worker takes no more
+        200  # pictures, the one being rendered included, that may wait to be stored
     )
     spool_free: ByteSize = ByteSize(2 * 1024**3)  # bytes the spool's disk must keep free
 

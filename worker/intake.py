@@ -23,10 +23,9 @@ from pixelkiln.worker.render.renderer import Renderer
 log = logging.getLogger("kiln.worker")
 
 POLL = 1.0  # seconds an idle worker waits to be woken before it looks by itself
-REST = 5.0  # seconds without taking jobs after a job had to be given back: no references, no spool
+REST = 5.0  # seconds without taking jobs after a job had to be given back for want of its references
 RETRY = 1.0  # seconds between tries while Redis is away
 REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
-ROOM = 64 * 2**20  # bytes the spool's disk must have for the pictures under way, even if storage is well
 
 
 def chosen(settings: Settings, only: set[str]) -> dict[str, Installed]:
@@ -75,6 +74,7 @@ class Intake:
         self._rest_reason = ""
         self._reread = 0  # times in a row that the orders were others again before a take
         self._refused = False  # Redis answers, but not with a job
+        self._waiting = 0  # pictures not yet stored, when that was last looked at
 
     def unable(self) -> str | None:
         """Why no job is taken now, if so. Raises what a thread died of, and KilnError for a sick worker."""
@@ -90,15 +90,19 @@ class Intake:
             return self._control.standing.here
         if time.monotonic() < self._rest_until:
             return self._rest_reason
+        if (fault := self._spool.check()) is not None:
+            return fault
         trouble = self._delivery.trouble
-        if self._spool.free() < min(ROOM, self._settings.spool_free):
-            return f"the disk of the spool {self._spool.root} is full; free some of it"
-        if trouble is None or self._delivery.refused:
+        if trouble is not None and self._delivery.refused:
             return trouble
-        if self._spool.waiting() >= self._settings.spool_jobs:
-            return f"{self._settings.spool_jobs} pictures wait to be stored ({trouble})"
+        # Handed over before spooled, so that one on its way from there to here is not missed.
+        self._waiting = self._delivery.handed + self._spool.waiting()
+        if self._waiting >= self._settings.spool_jobs:
+            why = trouble or "storage is slower than rendering"
+            return f"{self._waiting} pictures wait to be stored ({why})"
         if self._spool.free() < self._settings.spool_free:
-            return f"the spool's disk is nearly full ({trouble})"
+            why = trouble or f"free some of {self._spool.root}, or set KILN_SPOOL_FREE"
+            return f"the spool's disk is nearly full ({why})"
         return None
 
     def rest(self, reason: str) -> None:
@@ -109,7 +113,7 @@ class Intake:
     def take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
         if not self._refused:
-            self._heartbeat.say("idle")
+            self._heartbeat.say(f"idle; {self._waiting} to be stored" if self._waiting else "idle")
         standing = self._control.standing
         if standing.here or standing.leave:  # heard since it was last looked at
             return None

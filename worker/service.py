@@ -234,7 +234,7 @@ class Service:
         try:
             self._spool.mark(claim)
         except OSError as error:
-            self._intake.rest(f"the spool {self._spool.root} cannot be written ({error.strerror})")
+            self._spool.failed(error)
             raise GiveBackError from None
 
     def _let_go(self, claim: Claim) -> None:

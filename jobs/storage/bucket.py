@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from botocore.config import Config
 from botocore.exceptions import (
@@ -21,10 +23,12 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from urllib3.exceptions import HTTPError
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.network import no_route, without_proxy
+from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.jobs.storage.clients import Clients, Place
 
@@ -53,7 +57,8 @@ _NO_CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_ABSENT = {"NoSuchKey", "NotFound"}
+_ABSENT_HEAD = {"404", *_ABSENT}  # an answer to HEAD has no body that says more
 _HELD = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
 
@@ -115,7 +120,15 @@ class Bucket:
 
         Asks for an object that nobody stores, where producers and workers alike may read (see deploy/).
         """
-        self.get(self._probe)
+        try:
+            strange = self.get(self._probe, limit=0) is not None
+        except CorruptObjectError:
+            strange = True
+        if strange:
+            raise StorageRefusedError(
+                f"{self._where} has {self._probe}, which nobody stores: if it is no S3 server, check"
+                " KILN_S3_ENDPOINT; if it is, delete that"
+            )
 
     def put(
         self, key: str, body: bytes, content_type: str, *, if_absent: bool = False, replace: str | None = None
@@ -136,59 +149,68 @@ class Bucket:
             request["IfNoneMatch"] = "*"
         if replace is not None:
             request["IfMatch"] = replace.strip('"')  # Ceph compares it as it stands, without the quotes
-        try:
-            self._client.put_object(**request)
-        except ClientError as error:
-            if (if_absent or replace) and _code(error) in _HELD:
-                return False
-            raise self._explain(error) from None
-        except BotoCoreError as error:
-            raise self._explain(error) from None
+        with self._asking():
+            try:
+                self._client.put_object(**request)
+            except ClientError as error:
+                if (if_absent or replace) and _code(error) in _HELD:
+                    return False
+                raise
         return True
 
     def head(self, key: str) -> Stored | None:
         """What lies at `key`, if anything."""
-        try:
-            answer = self._client.head_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if _code(error) in _ABSENT:
-                return None
-            raise self._explain(error) from None
-        except BotoCoreError as error:
-            raise self._explain(error) from None
-        return Stored(answer["ContentLength"], answer["ETag"])
+        with self._asking():
+            try:
+                answer = self._client.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if _code(error) in _ABSENT_HEAD:
+                    return None
+                raise
+            return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"))
 
     def delete(self, key: str) -> None:
         """Remove what lies at `key`, if anything."""
-        try:
+        with self._asking():
             self._client.delete_object(Bucket=self.name, Key=key)
-        except (ClientError, BotoCoreError) as error:
-            raise self._explain(error) from None
 
     def get(self, key: str, *, limit: int | None = None) -> bytes | None:
         """The object at `key`, or None. Raises CorruptObjectError where it is larger than `limit` bytes."""
-        try:
-            answer = self._client.get_object(Bucket=self.name, Key=key)
-            if limit is not None and answer["ContentLength"] > limit:
-                answer["Body"].close()
-                raise CorruptObjectError(
-                    f"{key} is {answer['ContentLength']:,} bytes; the limit is {limit:,}"
-                )
-            return answer["Body"].read()
-        except ClientError as error:
-            if _code(error) in _ABSENT:
-                return None
-            raise self._explain(error) from None
-        except (BotoCoreError, OSError) as error:
-            raise self._explain(error) from None
+        with self._asking():
+            try:
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                if _code(error) in _ABSENT:
+                    return None
+                raise
+            told = answer.get("ContentLength", -1)  # a server need not tell it
+            if limit is None or 0 <= told <= limit:
+                return answer["Body"].read()
+            body = answer["Body"].read(limit + 1) if told < 0 else b""
+            answer["Body"].close()
+        if max(told, len(body)) > limit:
+            raise CorruptObjectError(f"{key} is {max(told, len(body)):,} bytes; the limit is {limit:,}")
+        return body
 
     def close(self) -> None:
         """Close its connections."""
         self._clients.close()
 
+    @property
+    def _where(self) -> str:
+        return f"bucket {self.name!r} at {self.address}"
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Let out our errors only: botocore raises its own, urllib3's, and whatever its parsers trip over."""
+        try:
+            yield
+        except Exception as error:
+            raise self._explain(error) from None
+
     def _explain(self, error: Exception) -> NotReadyError:
-        """botocore's error as one line with the address and what to do."""
-        where = f"bucket {self.name!r} at {self.address}"
+        """What was raised as one line with the address and what to do."""
+        where = self._where
         if isinstance(error, NoCredentialsError):
             return StorageRefusedError(
                 f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
@@ -200,23 +222,48 @@ class Bucket:
         if isinstance(error, ParamValidationError):
             return StorageRefusedError(f"{where} cannot be: no such name; set KILN_S3_BUCKET")
         if isinstance(error, ClientError):
-            code = _code(error)
-            if code in {"NoSuchBucket", "404"}:
-                return StorageRefusedError(
-                    f"{where} does not exist; create it, or name another in KILN_S3_BUCKET"
-                )
-            if code in _ELSEWHERE:
-                return StorageRefusedError(
-                    f"{where} is not served there ({code}); check KILN_S3_BUCKET and AWS_DEFAULT_REGION"
-                )
-            if code in _REFUSED:
-                return StorageRefusedError(
-                    f"{where} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID"
-                )
-            return StorageAwayError(f"{where} answered {code}; see the server's log, then `kiln doctor`")
-        mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_S3_ENDPOINT"
-        return StorageAwayError(f"{where} is unreachable; {mend}")
+            return _explain_code(_code(error), where)
+        if isinstance(error, BotoCoreError | HTTPError | OSError):
+            mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_S3_ENDPOINT"
+            return StorageAwayError(f"{where} is unreachable; {mend}")
+        return StorageAwayError(
+            f"{where} answers what S3 does not ({_stumbled(error)}); check KILN_S3_ENDPOINT, then its log"
+        )
+
+
+def _explain_code(code: str, where: str) -> NotReadyError:
+    """The same of an answer that is an error, by S3's word for it or, where there is none, the status."""
+    if code == "NoSuchBucket":
+        return StorageRefusedError(f"{where} does not exist; create it, or name another in KILN_S3_BUCKET")
+    if code == "404":
+        return StorageRefusedError(
+            f"{where} does not exist, or that is no S3 server (404); check KILN_S3_ENDPOINT, KILN_S3_BUCKET"
+        )
+    if code in _ELSEWHERE:
+        return StorageRefusedError(
+            f"{where} is not served there ({code}); check KILN_S3_BUCKET and AWS_DEFAULT_REGION"
+        )
+    if code in _REFUSED:
+        return StorageRefusedError(f"{where} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID")
+    return StorageAwayError(f"{where} answered {code}; see the server's log, then `kiln doctor`")
 
 
 def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "?"))
+    """S3's word for an error, one line; '?' for none, or for what the server put in its place."""
+    code = error.response.get("Error", {}).get("Code")
+    return plain(code[:80]) if isinstance(code, str) and code else "?"
+
+
+def _said(answer: Mapping[str, Any], name: str) -> Any:
+    """A header of an answer that S3 never leaves out."""
+    value = answer.get(name)
+    if value is None or value == "":
+        raise ValueError(f"no {name}")
+    return value
+
+
+def _stumbled(error: Exception) -> str:
+    """What of an answer could not be understood, in few words."""
+    if isinstance(error, RecursionError):
+        return "redirects, or nesting, without end"
+    return plain(f"{type(error).__name__}: {error}"[:200])

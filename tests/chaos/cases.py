@@ -107,7 +107,7 @@ def storage_gone(case: Case) -> str:
     until(lambda: len(case.events("spooled")) == taken, 30, "all spooled")
     queued = sum(s is not None and s.state == "queued" for s in case.kiln.statuses(list(case.jobs)).values())
     assert taken + queued == 20, (taken, queued)
-    assert taken <= 5 + 4, taken  # those under way when the watermark was reached
+    assert taken == 5, taken
     case.farm.to_s3.restore()
     return f"{taken} taken, {queued} wait; it says: {said}"
 

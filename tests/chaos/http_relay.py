@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.chaos.relay import Relay, Target
@@ -18,19 +18,37 @@ Spoil = Literal[
     "corrupt-reply",
     "half-reply",  # the connection is reset in the middle of the answer
     "garbage",  # answered here with what is no HTTP body of S3's
+    "slow",  # carried out, and answered `value` seconds late, without an error
+    "no-etag",  # carried out, and answered without that header
+    "no-length",  # the same; the answer ends with the connection
+    "bad-date",  # the same, when it was last modified being no date
+    "redirect",  # answered here with 307, to the same path; `times` 0 makes it endless
+    "odd-error",  # answered here with an error that has no word for itself
 ]
 
-_CODES = {500: "InternalError", 503: "SlowDown", 412: "PreconditionFailed", 403: "AccessDenied"}
+_CODES = {
+    307: "TemporaryRedirect",
+    500: "InternalError",
+    503: "SlowDown",
+    412: "PreconditionFailed",
+    403: "AccessDenied",
+}
+_HEADERS: dict[str, tuple[bytes, list[bytes]]] = {  # what goes, and what comes instead
+    "no-etag": (b"etag", []),
+    "no-length": (b"content-length", []),
+    "bad-date": (b"last-modified", [b"Last-Modified: yesterday"]),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to the next request of a method and a kind of key."""
+    """What is done to the next requests of a method and a kind of key."""
 
     spoil: Spoil
     value: float = 0
     method: str = ""  # any
     key: str = ""  # how its path ends
+    times: int = 1  # how many; 0: all, until `restore`
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +139,16 @@ class HttpRelay(Relay):
                 answer = await self._exchange(request, body)
                 await self._answer(back, answer[: len(answer) // 2])
                 back.transport.abort()
+            case "slow":
+                answer = await self._exchange(request, body)
+                await asyncio.sleep(fault.value)
+                await self._answer(back, answer)
+            case "no-etag" | "no-length" | "bad-date":
+                await self._answer(back, _without(fault.spoil, await self._exchange(request, body)))
+            case "redirect":
+                await self._answer(back, _refusal(307, request.method, f"Location: {request.path}\r\n"))
+            case "odd-error":
+                await self._answer(back, _refusal(400, request.method, code="<Why/>"))
 
     async def _later(self, seconds: float, request: Request, body: bytes) -> None:
         await asyncio.sleep(seconds)
@@ -144,7 +172,9 @@ class HttpRelay(Relay):
     def _match(self, request: Request) -> Fault | None:
         for fault in self._faults:
             if fault.method in {"", request.method} and request.path.partition("?")[0].endswith(fault.key):
-                self._faults.remove(fault)
+                at = self._faults.index(fault)
+                left = [] if fault.times == 1 else [replace(fault, times=max(0, fault.times - 1))]
+                self._faults[at : at + 1] = left
                 self.spoilt += 1
                 return fault
         return None
@@ -157,10 +187,19 @@ async def _read(client: asyncio.StreamReader) -> Request:
     return Request(method, path, [(name, value.strip()) for name, _, value in pairs])
 
 
-def _refusal(status: int, method: str) -> bytes:
-    code = _CODES.get(status, "InternalError")
-    body = b"" if method == "HEAD" else f"<Error><Code>{code}</Code><Message>chaos</Message></Error>".encode()
-    return f"HTTP/1.1 {status} {code}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+def _refusal(status: int, method: str, headers: str = "", code: str = "") -> bytes:
+    name = _CODES.get(status, "InternalError")
+    error = f"<Error><Code>{code or name}</Code><Message>chaos</Message></Error>".encode()
+    body = b"" if method == "HEAD" else error
+    return f"HTTP/1.1 {status} {name}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _without(what: str, answer: bytes) -> bytes:
+    """An answer that lacks a header of S3's, or has a wrong one in its place."""
+    head, gap, body = answer.partition(b"\r\n\r\n")
+    name, instead = _HEADERS[what]
+    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(name + b":")]
+    return b"\r\n".join([*lines, *instead]) + gap + body
 
 
 def _flip(body: bytes) -> bytes:

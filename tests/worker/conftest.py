@@ -12,6 +12,7 @@ from pixelkiln.jobs import Kiln, RenderSpec, Settings
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.service import Service
+from tests.chaos.http_relay import HttpRelay
 from tests.worker.working import Work, working
 
 
@@ -27,6 +28,16 @@ def make_claims(settings: Settings) -> Iterator[Callable[..., Claims]]:
     yield make
     for claims in made:
         claims.connection.close()
+
+
+@pytest.fixture
+def relayed(settings: Settings) -> Iterator[tuple[Settings, HttpRelay]]:
+    """The farm with a relay before its S3, which spoils single answers."""
+    port = int(str(settings.s3_endpoint).rpartition(":")[2])
+    relay = HttpRelay(lambda: port)
+    relay.start()
+    yield settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{relay.port}"}), relay
+    relay.stop()
 
 
 @pytest.fixture

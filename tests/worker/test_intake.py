@@ -30,6 +30,8 @@ class Worker:
     refused: bool = False
     free: int = 2**40
     waiting: int = 0
+    handed: int = 0
+    fault: str | None = None
     served: tuple[str, ...] = ("demo:bf16",)
 
     def intake(self) -> Intake:
@@ -40,8 +42,15 @@ class Worker:
             "control": SimpleNamespace(standing=SimpleNamespace(here=self.here)),
             "heartbeat": SimpleNamespace(broken=None),
             "renderer": SimpleNamespace(unwell=self.unwell),
-            "spool": SimpleNamespace(root="spool", free=lambda: self.free, waiting=lambda: self.waiting),
-            "delivery": SimpleNamespace(broken=self.broken, trouble=self.trouble, refused=self.refused),
+            "spool": SimpleNamespace(
+                root="spool",
+                free=lambda: self.free,
+                waiting=lambda: self.waiting,
+                check=lambda: self.fault,
+            ),
+            "delivery": SimpleNamespace(
+                broken=self.broken, trouble=self.trouble, refused=self.refused, handed=self.handed
+            ),
         }
         return Intake(**parts)
 
@@ -59,8 +68,15 @@ AWAY = "the bucket is unreachable"
         (Worker(trouble=AWAY, waiting=2), None),
         (Worker(trouble=AWAY, waiting=3), f"3 pictures wait to be stored ({AWAY})"),
         (Worker(trouble=AWAY, free=2**30 - 1), f"the spool's disk is nearly full ({AWAY})"),
-        (Worker(free=2**30 - 1, waiting=3), None),  # that is for pictures that cannot be stored
-        (Worker(free=2**26 - 1), "the disk of the spool spool is full; free some of it"),
+        (Worker(waiting=2), None),
+        (Worker(waiting=3), "3 pictures wait to be stored (storage is slower than rendering)"),
+        (Worker(waiting=1, handed=2), "3 pictures wait to be stored (storage is slower than rendering)"),
+        (Worker(waiting=5, trouble=AWAY), f"5 pictures wait to be stored ({AWAY})"),
+        (
+            Worker(free=2**30 - 1),
+            "the spool's disk is nearly full (free some of spool, or set KILN_SPOOL_FREE)",
+        ),
+        (Worker(fault="the spool cannot be written"), "the spool cannot be written"),
     ],
 )
 def test_what_speaks_against_a_job(worker: Worker, reason: str | None) -> None:

@@ -47,6 +47,7 @@ class Delivery:
         self._abandon = threading.Event()
         self._uploader = Uploader(spool, claims, bucket, heartbeat, renders, self._more, self._abandon)
         self._encoder = Encoder(spool, machine, self._uploader.look, self._abandon)
+        heartbeat.heed(lambda: self.trouble)
 
     @property
     def trouble(self) -> str | None:
@@ -55,8 +56,13 @@ class Delivery:
 
     @property
     def refused(self) -> bool:
-        """Whether storage will not have the pictures: no use in rendering more."""
-        return self._uploader.refused
+        """Whether no use is in rendering more: storage will not have it, or it cannot even be spooled."""
+        return self._uploader.refused or self._encoder.trouble is not None
+
+    @property
+    def handed(self) -> int:
+        """How many pictures are handed over and not yet in the spool."""
+        return self._encoder.handed.unfinished_tasks
 
     @property
     def broken(self) -> BaseException | None:

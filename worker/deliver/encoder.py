@@ -46,6 +46,7 @@ class Encoder(threading.Thread):
         try:
             while (rendered := self.handed.get()) is not None:
                 self.encode(rendered)
+                self.handed.task_done()
                 self._spooled()
         except BaseException as error:  # the service must hear of it: it is a bug
             self.broken = error

@@ -6,6 +6,7 @@ dead.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -70,6 +71,9 @@ class Spool:
         self._lock = FileLock(root / "lock")
         self._marking = threading.Lock()
         self._marked: dict[str, Claim] = {}
+        self._kept: dict[Path, Entry] = {}  # what should lie here
+        self._stuck: dict[Path, str] = {}  # what should not, and cannot be renamed to this
+        self._told = ""  # why nothing could be written, as it was last told
         try:
             root.mkdir(parents=True, exist_ok=True)
             taken = self._lock.acquire()
@@ -90,6 +94,28 @@ class Spool:
         """Let go of the folder."""
         self._lock.release()
 
+    def check(self) -> str | None:
+        """Why nothing can be written here, in one line, if so. A folder that was removed is made again."""
+        try:
+            with self._marking:
+                self._stand()
+                if self._told:
+                    self._write_marks()
+        except OSError as error:
+            return self.failed(error)
+        if self._told:
+            log.info("the spool %s can be written again", self.root)
+            self._told = ""
+        return None
+
+    def failed(self, error: OSError) -> str:
+        """Why nothing could be written here, in one line, which is logged once until it changes."""
+        line = f"the spool {self.root} cannot be written: {error.strerror or error}"
+        if line != self._told:
+            log.error("%s", line)
+            self._told = line
+        return line
+
     def put(self, draft: Draft, png: bytes) -> Entry:
         """Store a picture durably: when this returns, a power cut does not lose it.
 
@@ -97,6 +123,9 @@ class Spool:
         """
         job = draft.sidecar.job
         folder = self.root / f"done-{job.id}-{job.execution}"
+        entry = Entry(folder, draft)
+        with self._marking:
+            self._stand()
         if not folder.is_dir():
             part = self.root / f"part-{job.id}"
             shutil.rmtree(part, ignore_errors=True)
@@ -104,51 +133,60 @@ class Spool:
             durable.write(part / "image.png", png)
             durable.write(part / "draft.json", draft.model_dump_json().encode())
             durable.sync_path(part)
-            part.replace(folder)
+            with self._marking:  # at once, for the thread that delivers and removes it
+                part.replace(folder)
+                self._kept[folder] = entry
         durable.sync_path(self.root)
         self.unmark(Claim(job.id, job.execution, draft.lane))
-        return Entry(folder, draft)
+        return entry
 
     def entries(self) -> list[Entry]:
         """What waits for storage, oldest first. Unreadable entries are told once and set aside."""
         found = []
-        for folder in self.root.glob("done-*"):
+        for folder, name in list(self._stuck.items()):
+            self._rename(folder, name)
+        for folder in self._waiting():
             try:
                 draft = Draft.model_validate_json((folder / "draft.json").read_bytes())
             except (OSError, ValidationError):
                 log.warning("spool entry %s cannot be read; kept as bad-%s", folder, folder.name)
-                self.set_aside(folder)
+                self._rename(folder, f"bad-{folder.name}")
                 continue
-            found.append(Entry(folder, draft))
+            found.append(self._kept.setdefault(folder, Entry(folder, draft)))
         return sorted(found, key=lambda entry: entry.draft.taken)
 
     def remove(self, entry: Entry) -> None:
         """Forget a picture that is stored, or that is not ours to store."""
-        gone = entry.folder.with_name(f"gone-{entry.folder.name}")  # at once: half a folder cannot be read
-        try:
-            entry.folder.rename(gone)
-        except OSError as error:
-            log.warning("spool entry %s cannot be removed (%s)", entry.folder, error.strerror)
-            return
-        shutil.rmtree(gone, ignore_errors=True)
+        with self._marking:
+            self._kept.pop(entry.folder, None)
+        self._rename(entry.folder, f"gone-{entry.folder.name}")
 
     def set_aside(self, folder: Path) -> None:
         """Keep a damaged entry for whoever wants to look at it, out of the way."""
-        with suppress(OSError):
-            folder.rename(folder.with_name(f"bad-{folder.name}"))
+        with self._marking:
+            self._kept.pop(folder, None)
+        self._rename(folder, f"bad-{folder.name}")
+
+    def lost(self) -> list[Entry]:
+        """Pictures that were spooled and can be delivered no more: damaged, or removed by someone."""
+        return [one for folder, one in list(self._kept.items()) if folder in self._stuck or _gone(folder)]
 
     def waiting(self) -> int:
         """How many pictures wait."""
-        return sum(1 for _ in self.root.glob("done-*"))
+        return len(self._waiting())
 
     def free(self) -> int:
-        """Bytes free on the spool's disk."""
-        return shutil.disk_usage(self.root).free
+        """Bytes free on the spool's disk; 0 where that cannot be told."""
+        try:
+            return shutil.disk_usage(self.root).free
+        except OSError:
+            return 0
 
     def mark(self, claim: Claim) -> None:
         """Note that a job is being rendered: after a kill or a reboot this tells. Raises OSError."""
         with self._marking:
             self._marked[claim.execution] = claim
+            self._stand()
             self._write_marks()
 
     def unmark(self, claim: Claim) -> None:
@@ -182,10 +220,56 @@ class Spool:
             )
             return []
 
+    def _stand(self) -> None:
+        """Make and lock the folder again, where it was removed. Raises OSError.
+
+        Not the one above it: where that is gone, it may be a disk that was taken off.
+        """
+        if self._lock.stands():
+            return
+        self.root.mkdir(exist_ok=True)
+        if not self._lock.acquire():
+            raise OSError(errno.EBUSY, f"it is in use by process {self._lock.holder() or 'unknown'}")
+        log.warning("the spool %s, or its lock, had been removed; made again", self.root)
+        self._write_marks()
+
+    def _waiting(self) -> list[Path]:
+        """The entries. Where the folder was removed, what lies there may be another worker's."""
+        if not self._lock.stands():
+            return []
+        return [folder for folder in self.root.glob("done-*") if folder not in self._stuck]
+
+    def _rename(self, folder: Path, name: str) -> None:
+        """Make an entry none, at once: half a folder cannot be read. Tried again where it cannot be."""
+        try:
+            folder.rename(folder.with_name(name))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            if not self._stuck:
+                log.warning("spool entry %s cannot be removed (%s)", folder, error.strerror)
+            self._stuck[folder] = name
+            return
+        self._stuck.pop(folder, None)
+        if name.startswith("gone-"):
+            shutil.rmtree(folder.with_name(name), ignore_errors=True)
+
     def _write_marks(self) -> None:
+        if not self._lock.stands():  # another worker's marks may lie there
+            return
         marks = [
             {"job": c.job_id, "execution": c.execution, "lane": c.lane.name} for c in self._marked.values()
         ]
         part = self.root / "inflight.part"
         part.write_text(json.dumps(marks))
         part.replace(self.root / "inflight.json")
+
+
+def _gone(folder: Path) -> bool:
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # it may be there still
+        return False
+    return False

@@ -91,6 +91,7 @@ class Uploader(threading.Thread):
                 return
             entries.sort(key=lambda entry: self._tries[entry.claim.execution])  # the stuck ones last
             try:
+                self._give_back(self._spool.lost())
                 for entry in entries:
                     if self._abandon.is_set():
                         return
@@ -105,8 +106,18 @@ class Uploader(threading.Thread):
                 self.refused = isinstance(error, StorageRefusedError)
                 self._abandon.wait(delay * random.uniform(0.5, 1.0))
                 continue
+            if not entries:  # nothing is left to be in trouble about
+                self.trouble, self.refused = None, False
             if self._woken.wait(1.0):
                 self._woken.clear()
+
+    def _give_back(self, lost: list[Entry]) -> None:
+        """Let pictures that are gone from the spool be rendered again."""
+        for entry in lost:
+            log.error("job %s: its spooled picture is gone; given back", entry.claim.job_id)
+            self._claims.release(entry.claim)
+            self._heartbeat.drop(entry.claim)
+            self._spool.set_aside(entry.folder)
 
     def _upload(self, entry: Entry) -> None:
         """Picture, then sidecar, each read back, then the job's end. May be done again at any point."""

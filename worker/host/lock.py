@@ -37,6 +37,12 @@ class FileLock:
             return int(self._path.read_text())
         return 0
 
+    def stands(self) -> bool:
+        """Whether this process has it, on the file that lies there: someone may have removed that."""
+        with suppress(OSError):
+            return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self._path.stat())
+        return False
+
     def held(self) -> bool:
         """Whether a living process has it."""
         try:
@@ -49,9 +55,11 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Give it up, and leave no file."""
+        """Give it up, and leave no file but another's."""
         if self.fd >= 0:
-            self._path.unlink(missing_ok=True)
+            if self.stands():
+                with suppress(OSError):  # a disk that is read-only now; what counts is the kernel's lock
+                    self._path.unlink(missing_ok=True)
             os.close(self.fd)
             self.fd = -1
 
@@ -69,5 +77,7 @@ class FileLock:
         if not current:
             os.close(fd)
             return False
+        if self.fd >= 0:  # of a file that was removed
+            os.close(self.fd)
         self.fd = fd
         return True

@@ -49,6 +49,7 @@ class Heartbeat(threading.Thread):
         self._news: set[str] = set()
         self._lost: set[str] = set()
         self._state = "starting"
+        self._trouble: Callable[[], str | None] = lambda: None
         self._stop_asked = threading.Event()
         self._woken = threading.Event()
         self._reap_from = time.monotonic() + GRACE
@@ -90,6 +91,10 @@ class Heartbeat(threading.Thread):
     def say(self, state: str) -> None:
         """What this worker is doing, for those who ask."""
         self._state = state
+
+    def heed(self, trouble: Callable[[], str | None]) -> None:
+        """Show what `trouble` answers, whenever it does, beside what this worker is doing."""
+        self._trouble = trouble
 
     def tell(self, **facts: str) -> None:
         """Show these in RQ's record of this worker from the next whole beat on."""
@@ -183,7 +188,7 @@ class Heartbeat(threading.Thread):
             record: dict[Any, Any] = {
                 "last_heartbeat": now,
                 "state": "busy" if self.held() else "idle",
-                "kiln_state": self._state,
+                "kiln_state": self._told(),
                 "pid": str(os.getpid()),
                 "hostname": platform.node(),
                 "python_version": platform.python_version(),
@@ -197,6 +202,10 @@ class Heartbeat(threading.Thread):
         refused = [one for one in answers if isinstance(one, redis.ResponseError)]
         if refused and not self._cleared({key: b"hash", keys.WORKERS: b"set"}):
             raise refused[0]
+
+    def _told(self) -> str:
+        state, trouble = self._state, self._trouble()
+        return state if trouble is None or trouble in state else f"{state}; cannot deliver: {trouble}"
 
     def _cleared(self, kinds: dict[str, bytes]) -> bool:
         """Whether a key had become another type, and was deleted: the next beat writes it anew."""

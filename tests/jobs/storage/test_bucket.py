@@ -93,6 +93,115 @@ def test_what_no_second_try_can_mend_is_refused(rewire: Rewire, key: str, status
         Bucket.open(settings, attempts=1).get(key)
 
 
+def _answer(status: str, *headers: str, body: bytes = b"") -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode() + body
+
+
+DATED = "Last-Modified: Thu, 26 Nov 2026 04:36:42 GMT"
+EMPTY = "Content-Length: 0"
+NESTED = b"<Error><Code><a>x</a></Code></Error>"
+CALLS: dict[str, Callable[[Bucket, str], object]] = {
+    "head": Bucket.head,
+    "get": Bucket.get,
+    "get within a limit": lambda bucket, key: bucket.get(key, limit=10),
+    "put": lambda bucket, key: bucket.put(key, b"x", "text/plain", if_absent=True),
+    "delete": Bucket.delete,
+    "check": lambda bucket, key: bucket.check(),
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "stumbled"),
+    [
+        (_answer("200 OK", EMPTY, DATED), {"head", "check"}),
+        (_answer("200 OK", EMPTY, DATED, "ETag: "), {"head", "check"}),
+        (
+            _answer("200 OK", EMPTY, 'ETag: "x"', "Last-Modified: yesterday"),
+            {"head", "get", "get within a limit", "check"},
+        ),
+        (
+            _answer("200 OK", EMPTY, 'ETag: "x"', "Last-Modified: 99999999999999999999"),
+            {"head", "get", "get within a limit", "check"},
+        ),
+        (
+            _answer("200 OK", EMPTY, 'ETag: "x"', DATED, "x-amz-missing-meta: some"),
+            {"head", "get", "get within a limit", "check"},
+        ),
+        (_answer("307 Temporary Redirect", EMPTY, "Location: http://127.0.0.1:1/"), set(CALLS)),
+        (_answer("302 Found", EMPTY), set(CALLS)),
+        (_answer("404 Not Found", "Content-Length: 9", body=b"<html>no."), set(CALLS) - {"head"}),
+        (_answer("400 No", f"Content-Length: {len(NESTED)}", body=NESTED), set(CALLS)),
+        (
+            _answer("400 No", "Content-Length: 41", body=b"<Error><Code>a\nb\x1b[31m</Code></Error> ..."),
+            set(CALLS),
+        ),
+        (
+            _answer("206 Partial Content", "Content-Length: 2", DATED, body=b"he"),
+            {"head", "put", "delete", "check"},
+        ),
+    ],
+    ids=[
+        "no ETag",
+        "empty ETag",
+        "bad date",
+        "huge date",
+        "bad number",
+        "307",
+        "302",
+        "404",
+        "no code",
+        "lines",
+        "206",
+    ],
+)
+def test_an_answer_that_is_none_of_s3s_is_trouble_told_in_a_line(
+    rewire: Rewire, key: str, answer: bytes, stumbled: set[str]
+) -> None:
+    settings, proxy = rewire("s3")
+    bucket = Bucket.open(settings, attempts=1)
+    told = {}
+    for name, call in CALLS.items():
+        proxy.alter = lambda request, reply: answer if b"HTTP/1.1 100" not in reply else reply
+        try:
+            call(bucket, key)
+        except (StorageAwayError, StorageRefusedError) as error:
+            told[name] = str(error)
+        proxy.alter = None
+        bucket.close()
+    assert told.keys() == stumbled
+    for line in told.values():
+        assert line.startswith(f"bucket '{settings.s3_bucket}' at http://{proxy.address} ")
+        assert line.isprintable()
+    bucket.check()
+
+
+def test_a_body_of_untold_length_is_read_up_to_the_limit(rewire: Rewire, key: str) -> None:
+    settings, proxy = rewire("s3")
+    bucket = Bucket.open(settings, attempts=1)
+    chunks = _answer("200 OK", "Transfer-Encoding: chunked", DATED, body=b"5\r\nhello\r\n0\r\n\r\n")
+    proxy.alter = lambda request, reply: chunks
+    assert bucket.get(key) == b"hello"
+    assert bucket.get(key, limit=5) == b"hello"
+    with pytest.raises(CorruptObjectError, match="the limit is 4"):
+        bucket.get(key, limit=4)
+
+
+def test_a_server_that_has_what_nobody_stores_is_refused(settings: Settings) -> None:
+    client = f"c{uuid.uuid4().hex[:12]}"  # the bucket is shared
+    bucket = Bucket.open(settings.model_copy(update={"client": client}), attempts=1)
+    bucket.check()
+    bucket.put(keys.PROBE(client), b"a page for every path", "text/html")
+    with pytest.raises(StorageRefusedError, match=f"has jobs/{client}/none, which nobody stores"):
+        bucket.check()
+
+
+def test_an_address_botocore_refuses_late_shows_no_password(settings: Settings) -> None:
+    odd = settings.model_copy(update={"s3_endpoint": "http://a:hunter2@127.0.0.1:99999"})
+    with pytest.raises(StorageAwayError) as caught:
+        Bucket.open(odd, attempts=1).check()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_credentials_that_cannot_be_renewed_are_refused(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

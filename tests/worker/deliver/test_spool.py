@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -151,6 +152,65 @@ def test_an_entry_half_removed_is_no_entry(tmp_path: Path, monkeypatch: pytest.M
     assert spool.entries() == []
     assert spool.waiting() == 0
     spool.close()
+
+
+def test_what_is_gone_by_no_doing_of_the_worker_is_lost(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in ("sound", "removed", "damaged", "delivered"):
+        spool.put(draft(name), b"png")
+    shutil.rmtree(tmp_path / "done-removed-e1")
+    (tmp_path / "done-damaged-e1" / "draft.json").write_bytes(b"{")
+    entries = {entry.draft.sidecar.job.id: entry for entry in spool.entries()}
+    assert set(entries) == {"sound", "delivered"}
+    spool.remove(entries["delivered"])
+    lost = spool.lost()
+    assert {entry.claim.job_id for entry in lost} == {"removed", "damaged"}
+    for entry in lost:
+        spool.set_aside(entry.folder)
+    assert spool.lost() == []
+    assert (tmp_path / "bad-done-damaged-e1").is_dir()
+    spool.close()
+
+
+def test_a_folder_that_was_removed_is_made_and_locked_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.mark(Claim("job-1", "e1", LANE))
+    for act in (lambda: spool.put(draft("job-2", "e2"), b"png"), spool.check):
+        shutil.rmtree(tmp_path / "spool")
+        act()
+        with pytest.raises(NotReadyError, match="is in use by"):
+            Spool(tmp_path / "spool")
+        assert [claim.job_id for claim in spool.marked()] == ["job-1"]
+    spool.close()
+    Spool(tmp_path / "spool").close()
+
+
+def test_a_disk_that_was_taken_off_is_not_written_in_its_place(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "disk" / "spool")
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    assert spool.check() == f"the spool {spool.root} cannot be written: No such file or directory"
+    with pytest.raises(OSError, match="No such file"):
+        spool.put(draft(), b"png")
+    assert spool.free() == 0
+    (tmp_path / "elsewhere").rename(tmp_path / "disk")
+    assert spool.check() is None
+    assert spool.put(draft(), b"png").png() == b"png"
+    spool.close()
+
+
+def test_a_folder_that_another_has_made_again_is_left_to_it(tmp_path: Path) -> None:
+    first = Spool(tmp_path / "spool")
+    shutil.rmtree(tmp_path / "spool")
+    second = Spool(tmp_path / "spool")
+    second.put(draft(), b"png")
+    assert first.check() == f"the spool {first.root} cannot be written: it is in use by process {os.getpid()}"
+    with pytest.raises(OSError, match="in use"):
+        first.put(draft("job-2"), b"png")
+    assert first.entries() == []
+    first.close()
+    with pytest.raises(NotReadyError, match="is in use by"):
+        Spool(tmp_path / "spool")
+    second.close()
 
 
 def test_marks_come_and_go(tmp_path: Path) -> None:

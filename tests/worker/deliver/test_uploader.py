@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 import pytest
@@ -176,6 +177,24 @@ def test_a_damaged_spooled_picture_is_rendered_again(
     assert second.broken is None
     assert len(list(settings.spool_dir.glob("bad-*"))) == 1
     assert second._heartbeat.held() == []
+
+
+def test_what_is_lost_from_the_spool_is_rendered_again(
+    open_delivery: Open, take: Take, kiln: Kiln, rewire: Rewire
+) -> None:
+    settings, proxy = rewire("s3")
+    proxy.cut()
+    removed, damaged, delivery = take(), take(), open_delivery(settings)
+    delivery.start()
+    delivery.put(rendered(removed))
+    delivery.put(rendered(damaged))
+    until(lambda: len(list(settings.spool_dir.glob("done-*"))) == 2, "both are spooled")
+    shutil.rmtree(next(settings.spool_dir.glob(f"done-{removed.job_id}-*")))
+    (next(settings.spool_dir.glob(f"done-{damaged.job_id}-*")) / "draft.json").write_bytes(b"")
+    for claim in (removed, damaged):
+        until(lambda claim=claim: kiln.status(claim.job_id).state == "queued", "the job is given back")
+    until(lambda: delivery.trouble is None, "there is nothing left to be in trouble about")
+    assert delivery._heartbeat.held() == []
 
 
 def test_what_was_committed_before_a_cancel_leaves_the_bucket(
