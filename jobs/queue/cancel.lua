@@ -19,6 +19,18 @@ local function disown(job, lane)
   redis.pcall('PUBLISH', key.CALLS, 'job:' .. job)
 end
 
+-- Strike off those whose records are gone. RQ lists what it cancels with the score of that moment, and for good, so
+-- a score that is past says only whom to look at: two at a cancel, which adds one.
+local function forget(lane)
+  for _, job in ipairs(redis.pcall('ZRANGEBYSCORE', key.CANCELED(lane), '-inf', now, 'LIMIT', 0, 2)) do
+    if guard.field(job, 'status', 32) == 'canceled' then
+      redis.call('ZADD', key.CANCELED(lane), now + keep, job)
+    else
+      redis.call('ZREM', key.CANCELED(lane), job)
+    end
+  end
+end
+
 local function cancel(job, lane, status)
   -- Near the front only, so that a long lane costs no more; further back a take drops what is not queued.
   if type(redis.pcall('LPOS', key.QUEUE(lane), job, 'MAXLEN', 1000)) == 'number' then
@@ -27,7 +39,7 @@ local function cancel(job, lane, status)
   local home = guard.home(lane)
   redis.call('HSET', key.JOB(job), 'status', 'canceled', 'ended_at', a.stamp, 'origin', home)
   redis.call('EXPIRE', key.JOB(job), keep)
-  redis.pcall('ZREMRANGEBYSCORE', key.CANCELED(home), 0, math.floor(now))
+  forget(home)
   redis.pcall('ZADD', key.CANCELED(home), math.floor(now) + keep, job)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
   disown(job, lane)
