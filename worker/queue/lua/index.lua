@@ -31,6 +31,7 @@ index.PRIORITIES = { 'high', 'normal', 'low', 'odd' }
 
 local RANKED = { high = true, normal = true, low = true }
 local MAILS, MOVES, RETURNS = 60, 32, 20 -- of each, looked at in one call
+local LONGEST = 3600 -- seconds that no job is left for (claims.py: LEFT)
 
 local number = tonumber(redis.call('GET', key.NOW) or '0') or 0
 index.floor = number >= 0 and number < 2 ^ 53 and number or 0
@@ -135,10 +136,11 @@ local function first(lane)
   end
 end
 
--- When a left job is to be looked at anew; a time that no worker can have written is past.
+-- When a left job is to be looked at anew; a time that no worker can have written is past: it is forged, or from
+-- before the server's clock was set back.
 local function till(job)
   local moment = tonumber(string.match(guard.field(job, 'kiln_needs', 64) or '', '^%d+ (%d+%.?%d*)$') or '0')
-  return moment < claim.now + guard.DAY and moment or 0
+  return moment < claim.now + LONGEST and moment or 0
 end
 
 -- Put a lane where it belongs. Returns its first job and what decides its turn; nil where nothing waits there.

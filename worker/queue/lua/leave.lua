@@ -8,13 +8,20 @@
 
 local CLASSES = 16 -- sizes of one kind that are told apart
 
+local LIVING = 120 -- seconds that no living worker's record lasts; one of a dead may, once the clock was set back
+
 -- The most memory that a living worker of the kind has.
 local function largest()
   local most = 0
   for _, record in ipairs(redis.pcall('SRANDMEMBER', key.WORKERS, 1000)) do
     local found = redis.pcall('HMGET', record, 'queues', 'kiln_memory')
     local serves, memory = ',' .. tostring(found[1] or '') .. ',', tonumber(found[2] or '') or 0
-    if memory > most and memory < 2 ^ 53 and string.find(serves, ',' .. a.kind .. ',', 1, true) then most = memory end
+    if
+      memory > most and memory < 2 ^ 53 and string.find(serves, ',' .. a.kind .. ',', 1, true)
+      and redis.call('TTL', record) <= LIVING
+    then
+      most = memory
+    end
   end
   return most
 end

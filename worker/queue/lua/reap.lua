@@ -1,4 +1,6 @@
--- Reclaim expired leases, the longest expired first. a: lapses (allowed, crashes counted with them), limit.
+-- Reclaim expired leases, the longest expired first. a: lapses (allowed, crashes counted with them), limit; longest:
+-- seconds that no lease is as long as; expected: what this server's clock should say, within `step` seconds, where the
+-- caller knows. If it was set just now, nothing is reclaimed, so that the living can renew first.
 -- Returns the jobs given back, those that lapsed once too often (still owned, to be failed), and how many leases it
 -- looked at: as many as the limit where there may be more.
 
@@ -9,8 +11,12 @@ local function orphaned(job)
   return claim.status(job) == 'started'
 end
 
+if a.expected and math.abs(claim.now - a.expected) > a.step then return { {}, {}, 0 } end
 local back, blamed = {}, {}
 local expired = redis.call('ZRANGEBYSCORE', key.LEASES, '-inf', claim.now, 'LIMIT', 0, a.limit)
+-- From before the clock was set back; the living have renewed theirs since.
+local ahead = { claim.now + a.longest, '+inf', 'LIMIT', 0, a.limit - #expired }
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.LEASES, unpack(ahead))) do expired[#expired + 1] = member end
 for _, member in ipairs(expired) do
   local job, execution = string.match(member, '^(.*):([^:]+)$')
   local record = job and redis.pcall('HMGET', key.EXECUTION(job, execution), 'lane', 'worker_name') or {}
