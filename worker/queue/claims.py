@@ -24,9 +24,6 @@ from pixelkiln.worker.queue.server_clock import STEP, ServerClock
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
-LONGEST = (
-    60.0  # seconds that no lease is as long as: one further ahead is from before Redis's clock was set back
-)
 CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined (a dead letter)
 LAPSES = 4  # leases that ran out on it, from which it is too: a network that is cut does that as well
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
@@ -222,13 +219,9 @@ class Claims:
         """
         queued: list[str] = []
         for _ in range(CALLS):
+            expected = clock and clock.now()
             back, blamed, looked_at = self._call(
-                "reap",
-                lapses=LAPSES,
-                limit=REAPED,
-                longest=LONGEST,
-                expected=clock and clock.now(),
-                step=STEP,
+                "reap", lapses=LAPSES, limit=REAPED, expected=expected, step=STEP
             )
             queued += (job_id.decode("utf-8", "replace") for job_id in back)
             for job_id, execution, name, worker in blamed:

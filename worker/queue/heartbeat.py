@@ -207,9 +207,9 @@ class Heartbeat(threading.Thread):
         """Whether a key had become another type, and was deleted: the next beat writes it anew."""
         there: dict[str, Any] = {key: self._claims.connection.type(key) for key in kinds}
         wrong = [key for key, kind in kinds.items() if there[key] not in (kind, b"none")]
-        return bool(wrong and self._claims.connection.delete(*wrong))
+        return bool(wrong and self._claims.connection.unlink(*wrong))
 
     def _strike_off(self) -> None:
         key = keys.WORKER(self._claims.worker)
-        self._claims.connection.delete(key, keys.WORKER_EXECUTIONS(self._claims.worker))
+        self._claims.connection.unlink(key, keys.WORKER_EXECUTIONS(self._claims.worker))
         self._claims.connection.srem(keys.WORKERS, key)
