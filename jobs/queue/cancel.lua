@@ -49,7 +49,7 @@ for i, job in ipairs(a.jobs) do
   local there = redis.call('TYPE', key.JOB(job)).ok == 'hash'
   local status = there and guard.field(job, 'status', 32)
   if status == '' then status = 'queued' end
-  local lane = there and guard.field(job, 'origin', 256) or ''
+  local lane = there and guard.field(job, 'origin', 1024) or ''
   local _, _, client = guard.parts(lane)
   if not status or not client then -- not there, or another application's
     answers[i] = 'unknown'

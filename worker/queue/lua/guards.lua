@@ -147,7 +147,8 @@ end
 
 -- What a worker is told of a job that it took.
 function claim.describe(job, execution)
-  local lane = guard.short(key.EXECUTION(job, execution), 'lane', 256)
+  local lane = guard.short(key.EXECUTION(job, execution), 'lane', 1024)
+  if not guard.parts(lane or '') then return false end -- forged since it was taken; its lease will run out
   local data = string.rep('[', 131073) -- stands in for an oversized payload: it is rejected as too long
   if redis.call('HSTRLEN', key.JOB(job), 'data') < #data then data = redis.call('HGET', key.JOB(job), 'data') or '' end
   local since, attempts = guard.field(job, 'enqueued_at', 64), claim.number_at(key.JOB(job), 'kiln_attempts')

@@ -22,7 +22,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.LEASES, unpack(ahead))) 
 for _, member in ipairs(expired) do
   local job, execution = string.match(member, '^(.*):([^:]+)$')
   local record = job and key.EXECUTION(job, execution)
-  local lane = job and guard.short(record, 'lane', 256)
+  local lane = job and guard.short(record, 'lane', 1024)
   local worker = job and guard.short(record, 'worker_name', 256) or ''
   if job and not (lane and guard.parts(lane)) then
     lane = claim.status(job) == 'started' and guard.field(job, 'origin', 256)
