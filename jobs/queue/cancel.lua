@@ -10,24 +10,33 @@ local ENDED = { finished = true, failed = true, canceled = true, stopped = true 
 -- beat that it is not his any more, and takes back what its client was charged beyond the time spent; where he is
 -- gone, the reaper does. Producers may not write clocks.
 local function disown(job, lane)
-  local execution = redis.pcall('GET', key.OWNER(job))
-  if type(execution) ~= 'string' then return end
+  local execution = guard.owner(job)
+  if not execution then return end
   redis.pcall('ZREM', key.STARTED(lane), job .. ':' .. execution)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
   redis.call('HSET', key.JOB(job), 'kiln_cancelled', string.format('%.6f', now))
-  redis.call('DEL', key.OWNER(job))
+  redis.call('UNLINK', key.OWNER(job))
   redis.pcall('PUBLISH', key.CALLS, 'job:' .. job)
 end
 
-local function cancel(job, lane, status)
-  -- Near the front only, so that a long lane costs no more; further back a take drops what is not queued.
-  if type(redis.pcall('LPOS', key.QUEUE(lane), job, 'MAXLEN', 1000)) == 'number' then
-    redis.call('LREM', key.QUEUE(lane), 1, job)
+-- Strike off those whose records are gone. RQ lists what it cancels with the score of that moment, and for good, so
+-- a score that is past says only whom to look at: two at a cancel, which adds one.
+local function forget(lane)
+  for _, job in ipairs(redis.pcall('ZRANGEBYSCORE', key.CANCELED(lane), '-inf', now, 'LIMIT', 0, 2)) do
+    if guard.field(job, 'status', 32) == 'canceled' then
+      redis.call('ZADD', key.CANCELED(lane), now + keep, job)
+    else
+      redis.call('ZREM', key.CANCELED(lane), job)
+    end
   end
+end
+
+local function cancel(job, lane, status)
+  guard.strike(lane, job)
   local home = guard.home(lane)
   redis.call('HSET', key.JOB(job), 'status', 'canceled', 'ended_at', a.stamp, 'origin', home)
   redis.call('EXPIRE', key.JOB(job), keep)
-  redis.pcall('ZREMRANGEBYSCORE', key.CANCELED(home), 0, math.floor(now))
+  forget(home)
   redis.pcall('ZADD', key.CANCELED(home), math.floor(now) + keep, job)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
   disown(job, lane)
@@ -38,8 +47,9 @@ end
 local answers = {}
 for i, job in ipairs(a.jobs) do
   local there = redis.call('TYPE', key.JOB(job)).ok == 'hash'
-  local status = there and (redis.call('HGET', key.JOB(job), 'status') or 'queued')
-  local lane = there and redis.call('HGET', key.JOB(job), 'origin') or ''
+  local status = there and guard.field(job, 'status', 32)
+  if status == '' then status = 'queued' end
+  local lane = there and guard.field(job, 'origin', 1024) or ''
   local _, _, client = guard.parts(lane)
   if not status or not client then -- not there, or another application's
     answers[i] = 'unknown'

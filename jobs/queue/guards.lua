@@ -9,18 +9,38 @@ local guard = {}
 guard.DAY = 86400
 guard.MAILS = 5000 -- that are kept; looking through the queues finds what more would tell
 
--- Delete a key that holds the wrong type: losing it beats stopping everyone who needs it.
--- Not without need: a script's first write is where a full Redis refuses it, and DEL it would let pass.
+-- Delete a key that holds the wrong type: losing it beats stopping everyone who needs it. UNLINK, here and elsewhere,
+-- for what strangers may have filled: it is freed beside, where DEL would hold the server up.
+-- Not without need: a script's first write is where a full Redis refuses it, and UNLINK it would let pass.
 function guard.become(name, kind)
   local found = redis.call('TYPE', name).ok
-  if found ~= kind and found ~= 'none' then redis.call('DEL', name) end
+  if found ~= kind and found ~= 'none' then redis.call('UNLINK', name) end
 end
 
--- A field of a job's record: '' where it is missing or too long, nil where the record is none.
-function guard.field(job, name, longest)
-  local size = redis.pcall('HSTRLEN', key.JOB(job), name)
+-- A field of a hash: '' where it is missing or too long, nil where the key holds something else.
+function guard.short(hash, name, longest)
+  local size = redis.pcall('HSTRLEN', hash, name)
   if type(size) ~= 'number' then return nil end
-  return size > 0 and size <= longest and redis.call('HGET', key.JOB(job), name) or ''
+  return size > 0 and size <= longest and redis.call('HGET', hash, name) or ''
+end
+
+-- A field of a job's record, likewise.
+function guard.field(job, name, longest)
+  return guard.short(key.JOB(job), name, longest)
+end
+
+-- The execution that owns a job, or nil.
+function guard.owner(job)
+  local owner = redis.pcall('GETRANGE', key.OWNER(job), 0, 127) -- whatever a producer wrote there
+  return type(owner) == 'string' and owner ~= '' and owner or nil
+end
+
+-- Take an id out of a lane. Near the front only, so that a long lane costs no more; further back a take drops what
+-- does not wait.
+function guard.strike(lane, job)
+  if type(redis.pcall('LPOS', key.QUEUE(lane), job, 'MAXLEN', 1000)) == 'number' then
+    redis.call('LREM', key.QUEUE(lane), 1, job)
+  end
 end
 
 -- Let the next take look at a lane. A hint, so a list whose end may be lost, and no set: to free a large set, or to
@@ -28,7 +48,7 @@ end
 function guard.mail(lane)
   local told = redis.pcall('LPUSH', key.MAIL, lane)
   if type(told) == 'table' and string.find(told.err, 'WRONGTYPE', 1, true) then
-    redis.pcall('DEL', key.MAIL)
+    redis.pcall('UNLINK', key.MAIL)
     told = redis.pcall('LPUSH', key.MAIL, lane)
   end
   if type(told) == 'number' and told > guard.MAILS then redis.call('LTRIM', key.MAIL, 0, guard.MAILS - 1) end

@@ -26,6 +26,7 @@ JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 DAY = 86_400  # seconds
 FAILURE_DAYS = 30
 MAX_FOREIGN = 16 * 2**20  # bytes of another application's record, and of its arguments
+MAX_FIELDS = 1000  # of such a record: the server counts the bytes of each
 
 MAX_DEPENDENCIES = 1000
 
@@ -109,11 +110,16 @@ class Follower(Job):
         names = list(job_ids)
         with connection.pipeline(transaction=False) as pipe:
             for name in names:
+                pipe.hlen(cls.key_for(name))
+            lengths = pipe.execute(raise_on_error=False)
+            pairs = zip(names, lengths, strict=True)
+            few = [name for name, length in pairs if isinstance(length, int) and length <= MAX_FIELDS]
+            for name in few:
                 pipe.memory_usage(cls.key_for(name), samples=0)
-            sizes = pipe.execute(raise_on_error=False)
+            sizes = dict(zip(few, pipe.execute(raise_on_error=False), strict=True))
         found: list[Job | None] = []
-        for name, size in zip(names, sizes, strict=True):
-            job = None
+        for name in names:
+            job, size = None, sizes.get(name)
             if isinstance(size, int) and size <= MAX_FOREIGN:
                 try:
                     (job,) = super().fetch_many([name], connection, serializer)

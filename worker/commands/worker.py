@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import sleep
 from typing import Annotated
 
 import typer
@@ -35,18 +36,20 @@ def reap(as_json: JSON = False) -> None:
 
     Takes 10 s, in which workers that live can renew what they hold.
     """
-    import time
-
     from pixelkiln.jobs.queue.connection import connect, explained
     from pixelkiln.worker.queue.claims import Claims
     from pixelkiln.worker.queue.heartbeat import GRACE
+    from pixelkiln.worker.queue.server_clock import ServerClock
 
     settings = Settings.load()
     claims = Claims(connect(settings), "kiln-reap", days=settings.result_days)
     with explained(settings):
-        claims.connection.ping()
-        time.sleep(GRACE)
-        back = claims.reap()
+        clock = ServerClock(claims.connection)
+        clock.step()
+        sleep(GRACE)
+        while clock.step():
+            sleep(GRACE)
+        back = claims.reap(clock)
         claims.recover_dependents()
     if as_json:
         print(json.dumps({"queued": back}))

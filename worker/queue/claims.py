@@ -20,6 +20,7 @@ from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.scripts import Script
 from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
+from pixelkiln.worker.queue.server_clock import STEP, ServerClock
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
@@ -211,14 +212,17 @@ class Claims:
         ).decode()
         return answer
 
-    def reap(self) -> list[str]:
+    def reap(self, clock: ServerClock | None = None) -> list[str]:
         """Reclaim expired leases: give their jobs back; fail those on which that happened too often.
 
-        Returns the ids that are queued again.
+        Returns the ids that are queued again; none from where Redis's clock is not as `clock` says.
         """
         queued: list[str] = []
         for _ in range(CALLS):
-            back, blamed, looked_at = self._call("reap", lapses=LAPSES, limit=REAPED)
+            expected = clock and clock.now()
+            back, blamed, looked_at = self._call(
+                "reap", lapses=LAPSES, limit=REAPED, expected=expected, step=STEP
+            )
             queued += (job_id.decode("utf-8", "replace") for job_id in back)
             for job_id, execution, name, worker in blamed:
                 lane = Lane.parse(name)

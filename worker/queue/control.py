@@ -20,6 +20,7 @@ from pixelkiln.jobs.errors import OrderError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
 from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.queue.server_clock import ServerClock
 
 log = logging.getLogger("kiln.control")
 
@@ -66,8 +67,12 @@ class Control(threading.Thread):
         self._worker = worker
         self._key = key
         self._heartbeat = heartbeat
-        self._since = _server_time(claims.connection)  # a drain before it was meant for another
+        self._clock = ServerClock(claims.connection)
+        self._since = self._clock.now()  # a drain before it was meant for another
         self._newest: dict[str, Order] = {}
+        self._found: dict[str, Order] | None = (
+            None  # as it started: so were these, whatever the clock said then
+        )
         self._dropped: set[bytes] = set()
         self._reading = threading.Lock()
         self._due = 0.0  # monotonic, of the next reading
@@ -96,6 +101,9 @@ class Control(threading.Thread):
                 newest = self._newest.get(field)
                 if newest is None or order.at > newest.at:  # an older one was put back by someone
                     self._newest[field] = order
+            self._since += min(0.0, self._clock.step())
+            if self._found is None:
+                self._found = dict(self._newest)
             before, self.standing = self.standing, self._meaning(serial)
         if self.standing != before:
             self._heartbeat.tell(kiln_paused=str(self.standing))
@@ -142,13 +150,14 @@ class Control(threading.Thread):
 
     def _meaning(self, serial: str) -> Standing:
         paused, leave = set(), 0
-        for order in self._newest.values():
+        found = self._found or {}
+        for field, order in self._newest.items():
             target = Target.parse(order.target)
             if target.kind == "worker" and not target.covers(self._worker):
                 continue
             if order.verb == "pause":
                 paused.add(target)
-            elif order.verb == "drain" and order.at >= self._since:
+            elif order.verb == "drain" and order.at >= self._since and found.get(field) != order:
                 leave = max(leave, 2 if order.now else 1)
         return Standing(serial, frozenset(paused), leave)
 
@@ -171,8 +180,3 @@ def worker_name(machine: str, ending: str) -> str:
     """A name that orders can give: the machine's without its domain, and something that makes it unique."""
     host = _WORKER_NAME.sub("-", machine.split(".")[0])[:48].strip("-._")
     return f"{host or 'worker'}-{ending}"
-
-
-def _server_time(connection: redis.Redis) -> float:
-    seconds, microseconds = connection.time()
-    return float(seconds) + float(microseconds) / 1e6

@@ -83,7 +83,7 @@ class Dependents:
                     if unreadable := [member for member in members if not _readable(member)]:
                         self.connection.zrem(keys.READY(lane), *unreadable)
                 except redis.ResponseError:  # of another type
-                    self.connection.delete(keys.READY(lane))
+                    self.connection.unlink(keys.READY(lane))
                 else:
                     self.enqueue({lane.name: [member.decode() for member in members if _readable(member)]})
 

@@ -20,13 +20,16 @@ from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog, exit_if
 from pixelkiln.worker.queue.claim import Claim, Progress, stamp
 from pixelkiln.worker.queue.claims import Claims
+from pixelkiln.worker.queue.server_clock import ServerClock
 
 log = logging.getLogger("kiln.heartbeat")
 
 BEAT = 3.0  # seconds between renewals
 PUBLISH = 0.4  # seconds between looks at what is new
 SOON = 0.02  # seconds from one beat to the next at least, whoever calls
-GRACE = 10.0  # seconds without reaping after a start or a reconnect, so that the others can renew first
+GRACE = (
+    10.0  # seconds without reaping after a start, a reconnect or a step of Redis's clock: others renew first
+)
 REGISTRATION = 60  # seconds until RQ's tools stop listing a worker that is gone
 
 
@@ -54,6 +57,7 @@ class Heartbeat(threading.Thread):
         self._woken = threading.Event()
         self._reap_from = time.monotonic() + GRACE
         self._beats = 0
+        self._clock = ServerClock(claims.connection)
         self._standstill = standstill or Standstill()  # since the last whole beat that Redis answered
         self.away_since: float | None = None  # monotonic; None while Redis answers
         self.broken: BaseException | None = None  # the thread died of this: nothing is kept alive any more
@@ -167,7 +171,8 @@ class Heartbeat(threading.Thread):
             with self._lock:
                 self._lost |= lost & self._held.keys()
         if full:
-            if self._standstill.seconds() > GRACE:  # we slept or were frozen, and so may the others have been
+            slept = self._standstill.seconds() > GRACE  # or was frozen, and so may the others have been
+            if self._clock.step() or slept:
                 self._reap_from = time.monotonic() + GRACE
             self._beats += 1
             self._register()
@@ -175,7 +180,7 @@ class Heartbeat(threading.Thread):
                 self._reap()
 
     def _reap(self) -> None:
-        for job_id in self._claims.reap():
+        for job_id in self._claims.reap(self._clock):
             log.warning("job %s: its worker is gone; it is queued again", job_id)
         if self._beats % 20 == 0:
             self._claims.recover_dependents()
@@ -211,9 +216,9 @@ class Heartbeat(threading.Thread):
         """Whether a key had become another type, and was deleted: the next beat writes it anew."""
         there: dict[str, Any] = {key: self._claims.connection.type(key) for key in kinds}
         wrong = [key for key, kind in kinds.items() if there[key] not in (kind, b"none")]
-        return bool(wrong and self._claims.connection.delete(*wrong))
+        return bool(wrong and self._claims.connection.unlink(*wrong))
 
     def _strike_off(self) -> None:
         key = keys.WORKER(self._claims.worker)
-        self._claims.connection.delete(key, keys.WORKER_EXECUTIONS(self._claims.worker))
+        self._claims.connection.unlink(key, keys.WORKER_EXECUTIONS(self._claims.worker))
         self._claims.connection.srem(keys.WORKERS, key)

@@ -87,7 +87,7 @@ class Settlement:
                 # may have written, must not keep a job from ending.
                 log.warning("job %s: %s", claim.job_id, "; ".join(refused))
                 if not self._settled_before(job, claim):
-                    self.connection.delete(keys.RESULTS(claim.job_id))
+                    self.connection.unlink(keys.RESULTS(claim.job_id))
                     self._tell(self.connection, job, claim, status, result, reason)
             self._dependents.enqueue(ready)
             return True
@@ -117,11 +117,12 @@ class Settlement:
         for key in (job.key, job.dependents_key, job.dependencies_key):
             pipe.expire(key, ttl)
         execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
+        pipe.unlink(execution.key)  # before RQ's DEL, which would hold the server up were it full
         execution.delete(job, pipe)
         pipe.zrem(keys.LEASES, execution.composite_key)
         pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, seconds - claim.estimate)
         pipe.lpush(keys.MOVED, claim.lane.client)
-        pipe.delete(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
+        pipe.unlink(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
 
     def _tell(
         self,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.queue.claims import Claims
-from tests.worker.queue.farm import DEMO, Make, Submit, expire, took, traces
+from tests.worker.queue.farm import DEMO, LANE, Make, Submit, expire, took, traces
 from tests.worker.queue.test_leave import larger
 
 
@@ -72,9 +74,6 @@ def test_a_job_that_was_left_is_cancelled(claims: Claims, submit: Submit, kiln: 
     if how == "id":
         assert kiln.cancel([job_id]) == {job_id: "queued"}
     elif how == "rq":
-        from rq.job import Job
-        from rq.serializers import JSONSerializer
-
         Job.fetch(job_id, connection=kiln.redis, serializer=JSONSerializer).cancel()
     else:
         assert kiln.cancel_all(Target.parse(how)) == {job_id: "queued"}
@@ -82,6 +81,21 @@ def test_a_job_that_was_left_is_cancelled(claims: Claims, submit: Submit, kiln: 
     assert claims.take(DEMO) is None
     assert kiln.redis.zscore(f"rq:canceled:{kiln.status(job_id).lane}", job_id) is not None
     assert [one for one in kiln.farm().lanes if one.queued] == []
+
+
+def test_what_rq_cancelled_stays_listed_while_it_is_remembered(submit: Submit, kiln: Kiln) -> None:
+    """RQ's entries are due at once and for good, ours when Redis forgets the job: only its record tells."""
+    theirs, ours, gone = submit(), submit(), submit()
+    for job_id in (theirs, gone):
+        Job.fetch(job_id, connection=kiln.redis, serializer=JSONSerializer).cancel()
+    kiln.redis.delete(keys.JOB(gone))
+    kiln.redis.zadd(keys.CANCELED(LANE), {ours: 1, "expired": 1})  # as of long ago
+    kiln.cancel([ours])
+    for _ in range(3):
+        kiln.cancel([submit()])
+    listed = {one.decode() for one in kiln.redis.zrange(keys.CANCELED(LANE), 0, -1)}
+    assert {theirs, ours} <= listed
+    assert not {gone, "expired"} & listed
 
 
 def test_behind_a_cancelled_job_an_older_one_comes_to_its_turn(

@@ -204,6 +204,17 @@ def test_an_order_is_newer_than_the_one_it_replaces_though_the_clock_was_set_bac
     assert not ear.standing.here
 
 
+def test_a_drain_that_a_worker_finds_as_it_starts_is_for_others_though_the_clock_was_set_back(
+    admin: Kiln, hear: Hear
+) -> None:
+    put(admin, of("drain", "farm", at=admin.redis.time()[0] + 1000.0))
+    ear = hear()
+    assert ear.standing.leave == 0
+    admin.drain("farm")
+    ear.read()
+    assert ear.standing.leave == 1
+
+
 def test_without_a_key_no_order_counts_and_jobs_are_looked_at(admin: Kiln, hear: Hear) -> None:
     admin.pause("farm")
     admin.drain("farm")

@@ -111,6 +111,21 @@ def test_a_worker_that_dies_as_it_looks_is_followed_by_another(make_claims: Make
     assert taken(other) == job.id
 
 
+@pytest.mark.parametrize("lasts", [6 * 3600, None])
+def test_a_mark_from_before_the_clock_was_set_back_keeps_nobody_from_looking(
+    claims: Claims, kiln: Kiln, lasts: int | None
+) -> None:
+    many(kiln)
+    assert claims.take(DEMO) is None
+    for mark in (keys.LOOKED, keys.LOOKED_WHOLE):
+        kiln.redis.set(mark, "1", ex=lasts)
+    job = plain_rq(kiln)
+    assert claims.look()
+    assert 0 < kiln.redis.pttl(keys.LOOKED) <= 900
+    assert 0 < kiln.redis.ttl(keys.LOOKED_WHOLE) <= 60
+    assert taken(claims) == job.id
+
+
 def test_who_looks_wakes_who_waits(claims: Claims, kiln: Kiln) -> None:
     assert claims.take(DEMO) is None
     plain_rq(kiln)

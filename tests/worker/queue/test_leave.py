@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 
-from pixelkiln.jobs import Kiln
+from pixelkiln.jobs import Kiln, keys
 from pixelkiln.worker.queue.claims import Claims
 
 
@@ -67,6 +68,39 @@ def test_what_was_left_is_looked_at_anew_in_time(
     again = claims.take(["demo:bf16"], memory=50)
     assert again is not None
     assert again.job_id == job_id
+
+
+def test_what_was_left_before_the_clock_was_set_back_is_looked_at_anew(
+    claims: Claims, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    """So is what a forged record leaves for longer than jobs are left, and what lies behind it."""
+    first, second = submit(), submit()
+    larger(kiln)
+    for job_id in (first, second):
+        claim = claims.take(["demo:bf16"], memory=50)
+        assert claim is not None
+        assert claims.leave(claim, 100) == "back"
+        lane = kiln.status(job_id).lane
+    ahead = time.time() + 6 * 3600
+    kiln.redis.hset(keys.JOB(first), "kiln_needs", f"100 {ahead:.6f}")
+    kiln.redis.zadd(keys.DUE, {lane: ahead})
+    claims.look()
+    found = {claim.job_id for _ in range(3) if (claim := claims.take(["demo:bf16"], memory=50))}
+    assert first in found
+
+
+def test_a_dead_worker_whose_record_outlives_it_is_left_nothing(
+    claims: Claims, submit: Callable[..., str], kiln: Kiln
+) -> None:
+    """The clock was set back: a record that lasts a minute lasts for hours."""
+    submit()
+    larger(kiln)
+    kiln.redis.expire("rq:worker:large", 6 * 3600)
+    claim = claims.take(["demo:bf16"], memory=50)
+    assert claim is not None
+    assert claims.leave(claim, 100) == "alone"
+    kiln.redis.expire("rq:worker:large", 60)  # it lives, and tells so
+    assert claims.leave(claim, 100) == "back"
 
 
 @pytest.mark.parametrize("forged", ["", "x", "-1 -1", "1e99 1e99", "9" * 400 + " 1", "100"])

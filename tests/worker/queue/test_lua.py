@@ -38,3 +38,11 @@ def test_no_key_is_spelled_out(folder: Traversable) -> None:
             spelled = re.findall(r"'((?:rq|kiln):[^']*)'", code)
             # Patterns that take apart the names of lanes and queues, and the first part of a lane.
             assert [text for text in spelled if text != "kiln:"] == [], path.name
+
+
+@pytest.mark.parametrize("folder", [HERE, LUA])
+def test_keys_are_freed_beside(folder: Traversable) -> None:
+    """DEL of what a stranger filled holds the server up; UNLINK does not."""
+    for path in folder.iterdir():
+        if path.name.endswith(".lua"):
+            assert "'DEL'" not in path.read_text("utf-8"), path.name

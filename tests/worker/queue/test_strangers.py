@@ -376,3 +376,14 @@ def test_a_lane_turned_into_another_type_loses_no_job(claims: Claims, submit: Su
     kiln.redis.set(f"rq:queue:{LANE}", "text")
     assert claims.release(claim)
     assert taken(claims) == job_id
+
+
+@pytest.mark.parametrize("lane", ["", "kiln:x", "x" * 2000])
+def test_a_take_repeated_though_its_execution_was_rewritten_gives_nothing(
+    claims: Claims, submit: Submit, kiln: Kiln, lane: str
+) -> None:
+    job_id = submit()
+    assert claims.take(DEMO, execution="e") is not None  # its reply was lost
+    kiln.redis.hset(f"rq:execution:{job_id}:e", "lane", lane)
+    assert claims.take(DEMO, execution="e") is None
+    assert kiln.status(job_id).state == "started"  # until its lease runs out

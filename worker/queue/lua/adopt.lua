@@ -7,7 +7,8 @@ if not status then return 'gone' end
 local there = status == 'queued' and guard.field(a.job, 'origin', 256)
 if not there or guard.home(there) ~= a.lane then there = a.lane end -- it may have been left to larger workers since
 local ours = claim.holds(a.job, a.execution)
-if ours or status == 'queued' and redis.call('LREM', key.QUEUE(there), 0, a.job) > 0 then
+if ours or status == 'queued' then
+  if not ours then guard.strike(there, a.job) end
   claim.own(a.job, a.execution, a.lane, { worker = a.worker, stamp = a.stamp, lease = a.lease, estimate = 0 })
   return 'owned'
 end

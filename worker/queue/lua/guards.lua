@@ -23,17 +23,12 @@ function claim.status(job)
 end
 
 function claim.number_at(name, field)
-  local number = tonumber(redis.call('HGET', name, field) or '0') or 0
+  local number = tonumber(guard.short(name, field, 64) or '') or 0
   return number >= 0 and number < 2 ^ 53 and number or 0 -- not a NaN, nor what a producer forged below zero
 end
 
-function claim.owner(job)
-  local owner = redis.pcall('GET', key.OWNER(job))
-  return type(owner) == 'string' and owner or nil
-end
-
 function claim.holds(job, execution)
-  return claim.owner(job) == execution and claim.status(job) == 'started'
+  return guard.owner(job) == execution and claim.status(job) == 'started'
 end
 
 function claim.count_up(job, field)
@@ -71,24 +66,25 @@ end
 function claim.drop(job, execution, lane, worker)
   refund(job, execution, lane)
   local member = job .. ':' .. execution
-  local named = redis.pcall('HGET', key.EXECUTION(job, execution), 'worker_name')
-  worker = type(named) == 'string' and named or worker
+  local named = guard.short(key.EXECUTION(job, execution), 'worker_name', 256) or ''
+  worker = named ~= '' and named or worker
   redis.call('ZREM', key.LEASES, member)
-  redis.call('DEL', key.EXECUTION(job, execution))
+  redis.call('UNLINK', key.EXECUTION(job, execution))
   redis.pcall('ZREM', key.STARTED(lane), member)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
   redis.pcall('SREM', key.WORKER_EXECUTIONS(worker), member)
-  if claim.owner(job) == execution then redis.call('DEL', key.OWNER(job)) end
+  if guard.owner(job) == execution then redis.call('UNLINK', key.OWNER(job)) end
 end
 
 -- Make the job an execution's. c: worker, stamp, lease, estimate.
 function claim.own(job, execution, lane, c)
-  local before = claim.owner(job)
+  local before = guard.owner(job)
   if before then claim.drop(job, before, lane, '') end
   local member = job .. ':' .. execution
   for _, registry in ipairs({ key.READY, key.STARTED, key.FINISHED, key.FAILED }) do
     guard.become(registry(lane), 'zset') -- otherwise recording the job's end would raise WRONGTYPE
   end
+  guard.become(key.OWNER(job), 'string')
   redis.call('SET', key.OWNER(job), execution)
   redis.call('ZADD', key.LEASES, claim.now + c.lease, member)
   redis.call('HSET', key.JOB(job), 'status', 'started', 'started_at', c.stamp, 'last_heartbeat', c.stamp,
@@ -125,7 +121,7 @@ end
 
 -- A picture that only waited for storage takes no worker down.
 local function delivering(job)
-  local progress = redis.call('HGET', key.JOB(job), 'meta')
+  local progress = guard.field(job, 'meta', 1024)
   return progress and string.find(progress, '"delivering"', 1, true) ~= nil
 end
 
@@ -151,7 +147,8 @@ end
 
 -- What a worker is told of a job that it took.
 function claim.describe(job, execution)
-  local lane = redis.call('HGET', key.EXECUTION(job, execution), 'lane')
+  local lane = guard.short(key.EXECUTION(job, execution), 'lane', 1024)
+  if not guard.parts(lane or '') then return false end -- forged since it was taken; its lease will run out
   local data = string.rep('[', 131073) -- stands in for an oversized payload: it is rejected as too long
   if redis.call('HSTRLEN', key.JOB(job), 'data') < #data then data = redis.call('HGET', key.JOB(job), 'data') or '' end
   local since, attempts = guard.field(job, 'enqueued_at', 64), claim.number_at(key.JOB(job), 'kiln_attempts')

@@ -24,13 +24,17 @@
 
 local index = {}
 
-local LOOKS = 400 -- at jobs that one call has: one for each id, PUT more for each lane, STRAY for an id elsewhere
-local PUT, STRAY = 3, 10 -- by what they cost: a call of all looks takes about 2 ms
+local LOOKS = 400 -- at jobs that one call has: one for each id, or LONG bytes of it; PUT more for each lane; one for
+-- each FAR ids among which an id from elsewhere is looked for; one for each group in which a client is put right
+local LONG, PUT, FAR = 4096, 3, 100 -- by what they cost: a call of all looks takes about 2 ms
+index.behind = false -- whether jobs left may be due that this call did not get to
 index.looks = LOOKS -- those left; below 0, the call stops and says that there is more
 index.PRIORITIES = { 'high', 'normal', 'low', 'odd' }
 
 local RANKED = { high = true, normal = true, low = true }
 local MAILS, MOVES, RETURNS = 60, 32, 20 -- of each, looked at in one call
+local DUES = 100 -- looks of a call at jobs left that are due: who finds another job does not wait for these
+local LONGEST = 1200 -- seconds that no job is left for: twice as long as they are (claims.py: LEFT)
 
 local number = tonumber(redis.call('GET', key.NOW) or '0') or 0
 index.floor = number >= 0 and number < 2 ^ 53 and number or 0
@@ -39,7 +43,7 @@ index.floor = number >= 0 and number < 2 ^ 53 and number or 0
 local function on(command, name, ...)
   local answer = redis.pcall(command, name, ...)
   if type(answer) == 'table' and answer.err then
-    if string.find(answer.err, 'WRONGTYPE', 1, true) then redis.call('DEL', name) end
+    if string.find(answer.err, 'WRONGTYPE', 1, true) then redis.call('UNLINK', name) end
     return redis.call(command, name, ...)
   end
   return answer
@@ -97,16 +101,17 @@ end
 -- A status that is none of RQ's, or says started where nobody owns the job, is forged: let its spec be judged.
 local function takeable(job)
   local status = claim.status(job)
-  return status and not ELSEWHERE[status] and not (status == 'started' and claim.owner(job))
+  return status and not ELSEWHERE[status] and not (status == 'started' and guard.owner(job))
 end
 
 -- Whether the job belongs in another lane, where it is put unless it is there: an id is easily pushed into one's own.
 local function strayed(job, lane)
   local home = guard.field(job, 'origin', 256)
   if home == lane or not guard.parts(home) then return false end
-  index.looks = index.looks - STRAY
   guard.become(key.QUEUE(home), 'list')
-  if not redis.call('LPOS', key.QUEUE(home), job, 'MAXLEN', 1000) then
+  local at = redis.call('LPOS', key.QUEUE(home), job, 'MAXLEN', 1000)
+  index.looks = index.looks - math.floor((at or 1000) / FAR)
+  if not at then
     redis.call('RPUSH', key.QUEUE(home), job)
     redis.call('SADD', key.QUEUES, key.QUEUE(home))
     guard.mail(home)
@@ -123,11 +128,12 @@ local function first(lane)
     if index.looks < 0 then return nil end
     local job = redis.pcall('LINDEX', queue, 0)
     if type(job) ~= 'string' then return false end
+    index.looks = index.looks - math.floor(#job / LONG)
     local waits = #job <= 1024 and takeable(job)
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
     local away = waits and strayed(job, lane)
     if waits and sound and not away then return job end
-    redis.call('LPOP', queue)
+    redis.call('LTRIM', queue, 1, -1) -- LPOP would answer with the id once more, however long it is
     if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
       redis.call('HSET', key.JOB(job), 'status', 'failed')
       redis.pcall('ZADD', key.FAILED(lane), claim.now + 30 * guard.DAY, job)
@@ -135,10 +141,11 @@ local function first(lane)
   end
 end
 
--- When a left job is to be looked at anew; a time that no worker can have written is past.
+-- When a left job is to be looked at anew; a time that no worker can have written is past: it is forged, or from
+-- before the server's clock was set back.
 local function till(job)
   local moment = tonumber(string.match(guard.field(job, 'kiln_needs', 64) or '', '^%d+ (%d+%.?%d*)$') or '0')
-  return moment < claim.now + guard.DAY and moment or 0
+  return moment < claim.now + LONGEST and moment or 0
 end
 
 -- Put a lane where it belongs. Returns its first job and what decides its turn; nil where nothing waits there.
@@ -184,11 +191,11 @@ local function send_home(lane, due)
     if moment > claim.now then
       on('ZADD', key.DUE, moment, lane)
       break
-    elseif n > RETURNS then
+    elseif n > RETURNS or index.looks < 0 then
       if not due then guard.mail(lane) end
       break
     end
-    index.looks = index.looks - 1
+    index.looks = index.looks - 1 - math.floor(#job / LONG)
     redis.call('LMOVE', key.QUEUE(lane), key.QUEUE(home), due and 'LEFT' or 'RIGHT', 'LEFT')
     if guard.field(job, 'origin', 256) == lane then redis.call('HSET', key.JOB(job), 'origin', home) end
   end
@@ -197,8 +204,9 @@ end
 
 -- Look at a lane by name. True where a job is found that takes did not know of.
 function index.see(lane, known_too)
+  if #lane > 1024 then return false end
   local group, priority, member = index.place_of(lane)
-  if not group or #lane > 1024 then return false end
+  if not group then return false end
   if not index.kinds[group] then
     local kind = index.kind(group)
     if kind == group or not index.kinds[kind] then return false end
@@ -216,6 +224,7 @@ end
 function index.rescore(client)
   local clock = index.clock(client)
   for group in pairs(index.kinds) do
+    index.looks = index.looks - 1
     for priority in pairs(RANKED) do
       local level, ahead = key.LEVEL(group, priority), key.AHEAD(group, priority)
       if clock <= index.floor then
@@ -246,19 +255,36 @@ function index.refresh()
   index.looks = LOOKS
 end
 
+-- Take from a list of news, while looks are not below `least`. True where there may be more in it.
+local function read(list, most, least, see)
+  for _ = 1, most do
+    if index.looks < least then return true end
+    local name = on('RPOP', list)
+    if not name then return false end
+    index.looks = index.looks - math.floor(#name / LONG)
+    see(name)
+  end
+  return true
+end
+
 -- Read the news. 'look' where the queues had better be looked through, 'more' where there is more news.
 function index.catch_up()
   if on('LLEN', key.MAIL) > guard.MAILS then -- a flood
-    redis.call('DEL', key.MAIL)
+    redis.call('UNLINK', key.MAIL)
     return 'look'
   end
-  local mail, moved = on('RPOP', key.MAIL, MAILS) or {}, on('RPOP', key.MOVED, MOVES) or {}
-  for _, lane in ipairs(mail) do index.see(lane, true) end
-  for _, client in ipairs(moved) do index.rescore(client) end
+  -- Without looks a lane is noted, to be looked at later: what is behind it in the mail need not wait.
+  local more = read(key.MAIL, MAILS, -LOOKS, function(lane) index.see(lane, true) end)
+  more = read(key.MOVED, MOVES, 0, index.rescore) or more or index.looks < 0
+  local left = index.looks
+  index.looks = DUES
   for _, lane in ipairs(on('ZRANGEBYSCORE', key.DUE, '-inf', claim.now, 'LIMIT', 0, 4)) do
+    index.behind = true
+    if index.looks < 0 then break end
     send_home(lane, true)
     index.see(lane, true)
     index.see(guard.home(lane), true)
   end
-  return (#mail == MAILS or #moved == MOVES or index.looks < 0) and 'more' or nil
+  index.looks = left - DUES + index.looks
+  return more and 'more' or nil
 end

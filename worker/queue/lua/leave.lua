@@ -8,13 +8,23 @@
 
 local CLASSES = 16 -- sizes of one kind that are told apart
 
--- The most memory that a living worker of the kind has.
+local LIVING = 120 -- seconds that no living worker's record lasts; one of a dead may, once the clock was set back
+
+-- The most memory that a living worker of the kind has. Names that nothing stands behind are struck off: each worker
+-- that was killed leaves one.
 local function largest()
   local most = 0
   for _, record in ipairs(redis.pcall('SRANDMEMBER', key.WORKERS, 1000)) do
-    local found = redis.pcall('HMGET', record, 'queues', 'kiln_memory')
-    local serves, memory = ',' .. tostring(found[1] or '') .. ',', tonumber(found[2] or '') or 0
-    if memory > most and memory < 2 ^ 53 and string.find(serves, ',' .. a.kind .. ',', 1, true) then most = memory end
+    local lasts = redis.call('TTL', record)
+    local serves = ',' .. (guard.short(record, 'queues', 4096) or '') .. ','
+    local memory = tonumber(guard.short(record, 'kiln_memory', 32) or '') or 0
+    if lasts == -2 then
+      redis.call('SREM', key.WORKERS, record)
+    elseif
+      lasts <= LIVING and memory > most and memory < 2 ^ 53 and string.find(serves, ',' .. a.kind .. ',', 1, true)
+    then
+      most = memory
+    end
   end
   return most
 end

@@ -22,6 +22,14 @@ local function empty(queue)
   return not name or redis.call('EXISTS', unpack(names)) == 0
 end
 
+-- Whether none of us has done it for so many ms. A mark that would last longer is from before the clock was set back.
+local function due(mark, ms)
+  local left = redis.call('PTTL', mark)
+  if left >= 0 and left <= ms then return false end
+  redis.call('SET', mark, '1', 'PX', ms)
+  return true
+end
+
 -- Forget kinds that nobody has served for a day, and sizes of left jobs that none wait of.
 local function forget()
   for _, group in ipairs(index.on('ZRANGEBYSCORE', key.KINDS, '-inf', claim.now - 60)) do
@@ -44,9 +52,8 @@ local whole = a.whole
 if a.cursor == '0' then
   whole = size <= FEW
   if not whole then
-    local free = a.due or redis.call('SET', key.LOOKED, '1', 'NX', 'PX', math.floor(a.every * 1000))
-    if not free then return false end
-    whole = redis.call('SET', key.LOOKED_WHOLE, '1', 'NX', 'EX', 60) and true or false
+    if not (a.due or due(key.LOOKED, math.floor(a.every * 1000))) then return false end
+    whole = due(key.LOOKED_WHOLE, 60000)
   end
 end
 local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', size > MOST and FLOODED or PART)

@@ -1,20 +1,29 @@
--- Reclaim expired leases, the longest expired first. a: lapses (allowed, crashes counted with them), limit.
+-- Reclaim expired leases, the longest expired first. a: lapses (allowed, crashes counted with them), limit; expected:
+-- what this server's clock should say, within `step` seconds, where the caller knows. If it was set just now, nothing
+-- is reclaimed, so that the living can renew first.
 -- Returns the jobs given back, those that lapsed once too often (still owned, to be failed), and how many leases it
 -- looked at: as many as the limit where there may be more.
 
+local LONGEST = 60 -- seconds that no lease is as long as: those of claims.py and of claim.crash are half of it
+
 -- Whether a stranger took a job from its owner: whom key.OWNER names has no execution of it.
 local function orphaned(job)
-  local owner = claim.owner(job)
+  local owner = guard.owner(job)
   if owner and redis.call('EXISTS', key.EXECUTION(job, owner)) == 1 then return false end
   return claim.status(job) == 'started'
 end
 
+if a.expected and math.abs(claim.now - a.expected) > a.step then return { {}, {}, 0 } end
 local back, blamed = {}, {}
 local expired = redis.call('ZRANGEBYSCORE', key.LEASES, '-inf', claim.now, 'LIMIT', 0, a.limit)
+-- From before the clock was set back; the living have renewed theirs since.
+local ahead = { claim.now + LONGEST, '+inf', 'LIMIT', 0, a.limit - #expired }
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.LEASES, unpack(ahead))) do expired[#expired + 1] = member end
 for _, member in ipairs(expired) do
   local job, execution = string.match(member, '^(.*):([^:]+)$')
-  local record = job and redis.pcall('HMGET', key.EXECUTION(job, execution), 'lane', 'worker_name') or {}
-  local lane, worker = record[1], record[2] or ''
+  local record = job and key.EXECUTION(job, execution)
+  local lane = job and guard.short(record, 'lane', 1024)
+  local worker = job and guard.short(record, 'worker_name', 256) or ''
   if job and not (lane and guard.parts(lane)) then
     lane = claim.status(job) == 'started' and guard.field(job, 'origin', 256)
   end

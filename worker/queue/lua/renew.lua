@@ -11,7 +11,7 @@ for _, one in ipairs(a.held) do
     if one.progress then redis.call('HSET', key.JOB(one.job), 'meta', one.progress) end
   else
     -- A cancel leaves what the execution held behind: RQ's own all of it, ours its lease and its charge.
-    if claim.owner(one.job) == one.execution or redis.call('EXISTS', key.EXECUTION(one.job, one.execution)) == 1 then
+    if guard.owner(one.job) == one.execution or redis.call('EXISTS', key.EXECUTION(one.job, one.execution)) == 1 then
       claim.drop(one.job, one.execution, one.lane, a.worker)
     end
     lost[#lost + 1] = one.execution

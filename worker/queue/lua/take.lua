@@ -10,6 +10,7 @@
 -- the resident kind, then the longest wait, then the lane's name. index.lua says how that is found, key by key;
 -- key.TAKEN(execution) is the job that an execution took, so that a take repeated after a lost reply finds it again.
 
+local PASSED = 1000 -- paused ones that are passed over among lanes of forged priorities: of others there are few
 local TIES = 12 -- of those with equal clocks, in each group: as many are compared in one call, the others in the next
 
 local served, paused = {}, {}
@@ -55,7 +56,7 @@ local function first_of(set, group, priority, below)
   local at, size = 0, 1
   while index.looks >= 0 do
     local page = index.on('ZRANGE', set, at, at + size - 1)
-    if #page == 0 then return nil end
+    if #page == 0 or (priority == 'odd' and at > PASSED) then return nil end
     for _, member in ipairs(page) do
       if paused[priority == 'odd' and index.client(member) or member] then
         at, size = at + 1, 500
@@ -125,6 +126,7 @@ if news and not a.hasty then return news end
 if a.hasty then index.refresh() end
 local best = best_of(groups_served())
 if index.looks < 0 and not (best and a.hasty) then return 'more' end
+if not best and index.behind then return 'more' end
 if not best then
   for kind in pairs(served) do guard.become(key.BELL(string.match(kind, '^[^:]*')), 'list') end
   return false
