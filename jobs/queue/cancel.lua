@@ -4,16 +4,15 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local keep = a.days * guard.DAY
-local entries = 40000 -- of lanes that this call compares: 1 ms
-local told = {} -- lanes
+local told = {} -- lanes, to takes
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
 -- Nobody's from here on. The execution's lease and record stay: whoever renders or delivers the job finds within a
 -- beat that it is not his any more, and takes back what its client was charged beyond the time spent; where he is
 -- gone, the reaper does. Producers may not write clocks.
 local function disown(job, lane)
-  local execution = redis.pcall('GETRANGE', key.OWNER(job), 0, 255) -- not all that stands there
-  if type(execution) ~= 'string' or execution == '' then return end
+  local execution = redis.pcall('GET', key.OWNER(job))
+  if type(execution) ~= 'string' then return end
   redis.pcall('ZREM', key.STARTED(lane), job .. ':' .. execution)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
   redis.call('HSET', key.JOB(job), 'kiln_cancelled', string.format('%.6f', now))
@@ -21,18 +20,11 @@ local function disown(job, lane)
   redis.pcall('PUBLISH', key.CALLS, 'job:' .. job)
 end
 
--- Near the front only, where those are that are cancelled in their order: a call ends in time, however long lanes are.
--- What stays further back a take drops, as it is not queued.
-local function strike_off(job, lane)
-  local near = math.max(1, math.min(1000, entries)) -- 0 would be all
-  local place = redis.pcall('LPOS', key.QUEUE(lane), job, 'MAXLEN', near)
-  local found = type(place) == 'number'
-  entries = entries - (found and 2 * place or near)
-  if found then redis.call('LREM', key.QUEUE(lane), 1, job) end
-end
-
 local function cancel(job, lane, status)
-  strike_off(job, lane)
+  -- Near the front only, so that a long lane costs no more; further back a take drops what is not queued.
+  if type(redis.pcall('LPOS', key.QUEUE(lane), job, 'MAXLEN', 1000)) == 'number' then
+    redis.call('LREM', key.QUEUE(lane), 1, job)
+  end
   local home = guard.home(lane)
   redis.call('HSET', key.JOB(job), 'status', 'canceled', 'ended_at', a.stamp, 'origin', home)
   redis.call('EXPIRE', key.JOB(job), keep)
@@ -50,8 +42,8 @@ end
 local answers = {}
 for i, job in ipairs(a.jobs) do
   local there = redis.call('TYPE', key.JOB(job)).ok == 'hash'
-  local status = there and guard.field(job, 'status', 32)
-  local lane = there and guard.field(job, 'origin', 256) or ''
+  local status = there and (redis.call('HGET', key.JOB(job), 'status') or 'queued')
+  local lane = there and redis.call('HGET', key.JOB(job), 'origin') or ''
   local _, _, client = guard.parts(lane)
   if not status or not client then -- not there, or another application's
     answers[i] = 'unknown'

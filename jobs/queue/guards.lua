@@ -10,10 +10,10 @@ guard.DAY = 86400
 guard.MAILS = 5000 -- that are kept; looking through the queues finds what more would tell
 
 -- Delete a key that holds the wrong type: losing it beats stopping everyone who needs it.
--- Not without need: a script's first write is where a full Redis refuses it, and UNLINK it would let pass.
+-- Not without need: a script's first write is where a full Redis refuses it, and DEL it would let pass.
 function guard.become(name, kind)
   local found = redis.call('TYPE', name).ok
-  if found ~= kind and found ~= 'none' then redis.call('UNLINK', name) end
+  if found ~= kind and found ~= 'none' then redis.call('DEL', name) end
 end
 
 -- A field of a job's record: '' where it is missing or too long, nil where the record is none.
@@ -28,7 +28,7 @@ end
 function guard.mail(lane)
   local told = redis.pcall('LPUSH', key.MAIL, lane)
   if type(told) == 'table' and string.find(told.err, 'WRONGTYPE', 1, true) then
-    redis.pcall('UNLINK', key.MAIL)
+    redis.pcall('DEL', key.MAIL)
     told = redis.pcall('LPUSH', key.MAIL, lane)
   end
   if type(told) == 'number' and told > guard.MAILS then redis.call('LTRIM', key.MAIL, 0, guard.MAILS - 1) end

@@ -105,23 +105,3 @@ def test_a_whole_lane_is_cancelled_from_its_front_and_told_to_takes_once_a_call(
     assert kiln.redis.llen(keys.QUEUE(LANE)) == 0
     assert kiln.redis.llen(keys.MAIL) == 3
     assert claims.take(DEMO) is None
-
-
-def test_a_call_compares_some_of_a_lane_and_takes_drop_the_others(
-    claims: Claims, submit: Submit, kiln: Kiln
-) -> None:
-    ids = [job.id for job in kiln.submit_many([{"prompt": "x", "model": "demo"}] * 1000)]
-    ended = ids[1:900][::-1]  # each far from the front
-    assert set(kiln.cancel(ended[:CHUNK]).values()) == {"queued"}
-    # 40,000 entries are 20 of these: to look for all would be 200,000.
-    assert kiln.redis.llen(keys.QUEUE(LANE)) > 1000 - CHUNK // 2
-    kiln.cancel(ended)
-    left = [ids[0], *ids[900:]]
-    assert [took(claims).job_id for _ in left] == left
-    assert claims.take(DEMO) is None
-
-
-def test_what_is_too_long_to_be_a_lane_is_no_job_of_ours(submit: Submit, kiln: Kiln) -> None:
-    job_id = submit()
-    kiln.redis.hset(keys.JOB(job_id), "origin", "kiln:demo:bf16:normal:" + "x" * 1000)
-    assert kiln.cancel([job_id], any_client=True) == {job_id: "unknown"}
