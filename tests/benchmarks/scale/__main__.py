@@ -1,6 +1,6 @@
 """python -m tests.benchmarks.scale [--workers 1000] [--clients 500] [--seconds 30] [--window 60] …
 
-A farm simulated on one embedded Valkey, in real time.
+A farm simulated on one embedded Valkey, in real time; --goals: how long commands and scripts take instead.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import platform
 import resource
 
 from tests.benchmarks.scale.carry import carry
+from tests.benchmarks.scale.goals import goals
 from tests.benchmarks.scale.macs import Plan
 
 
@@ -24,11 +25,16 @@ def main() -> None:
     parse.add_argument("--watchers", type=int, default=0, help="`kiln watch` of 20 jobs each")
     parse.add_argument("--no-previews", action="store_true", help="as KILN_PREVIEWS=false")
     parse.add_argument("--window", type=float, default=60.0, help="seconds that are measured")
+    parse.add_argument("--goals", action="store_true")
+    parse.add_argument("--rounds", type=int, default=3, help="of the goals")
     parse.add_argument("--processes", type=int, default=2)
     asked = parse.parse_args()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    if asked.goals:
+        goals(asked.rounds)
+        return
     plan = Plan(
         asked.workers, asked.clients, asked.seconds, asked.steps, not asked.no_previews, asked.watchers
     )
