@@ -31,7 +31,6 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
 from pixelkiln.jobs.storage import objects
-from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.storage.objects import Objects
 
 
@@ -77,6 +76,8 @@ class Kiln:
     def bucket(self) -> Objects:
         """The farm's bucket."""
         if self._bucket is None:
+            from pixelkiln.jobs.storage.bucket import Bucket  # boto3: a quarter of the time to start
+
             self._bucket = Bucket.open(self.settings)
         return self._bucket
 
@@ -107,7 +108,7 @@ class Kiln:
         ids: Sequence[str] | None = None,
         batch: str | None = None,
     ) -> list[Submitted]:
-        """Enqueue many jobs, a few hundred to a round trip; all are checked before the first is sent.
+        """Enqueue many jobs, a hundred to a round trip; all are checked before the first is sent.
 
         A job whose id the queue knows already is that job: it is reported with `created` False and left as it
         was. `batch` names an RQ group that lists them. Raises as `submit`.

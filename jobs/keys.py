@@ -80,6 +80,7 @@ AHEAD = Key("kiln:ahead:{}:{}")  # sorted set client -> clock, by kind and prior
 DUE = "kiln:due"  # sorted set: lane of jobs left to larger workers -> when its first is looked at anew
 LOOKED = "kiln:looked"  # expires: a worker has looked through the queues for what it was not told of
 LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
+RECOVERED = "kiln:recovered"  # expires: a worker has looked for dependents left half-way
 
 # What admins order, and what workers tell
 ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed

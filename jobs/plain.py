@@ -18,18 +18,23 @@ def plain(text: str) -> str:
     return _UNFIT.sub("\ufffd", text)
 
 
+def escaped(json_text: str) -> str:
+    """JSON that says the same, and whose printing only prints: what is unfit in it is written as \\uXXXX."""
+    return _UNFIT.sub(lambda one: one[0] if one[0] == "\n" else f"\\u{ord(one[0]):04x}", json_text)
+
+
 def text(value: bytes) -> str:
     """A field of a record as text that may be printed, cut where it is too long."""
     return plain(value[: 4 * MAX_TEXT].decode("utf-8", "replace"))[:MAX_TEXT]
 
 
 def mapping(value: bytes) -> Mapping[str, Any]:
-    """The JSON object that a field holds; an empty one where it holds none."""
+    """The JSON object that a field holds, its names fit to be shown; an empty one where it holds none."""
     try:
         found = json.loads(value[:MAX_TEXT])
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {plain(name): one for name, one in found.items()} if isinstance(found, dict) else {}
 
 
 def count(value: object) -> int:

@@ -206,6 +206,12 @@ def test_a_producer_loads_nothing_heavy(code: str) -> None:
         assert not [name for name in found if name.startswith("pixelkiln.worker")]
 
 
+def test_commands_that_need_no_bucket_load_nothing_for_it() -> None:
+    assert (
+        tops(imported_by(HELP.format(arguments=["status", "--help"]))) & {"boto3", "botocore", "PIL"} == set()
+    )
+
+
 def test_importing_reads_no_settings_and_connects_to_nothing() -> None:
     code = """
 import socket

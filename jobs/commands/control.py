@@ -41,7 +41,7 @@ def cancel(
         print_json(answers)
     else:
         for job_id, was in answers.items():
-            out.print(f"{job_id}  {_LEFT.get(was, 'cancelled')}")
+            print(f"{job_id}  {_LEFT.get(was, 'cancelled')}")
         if not answers:
             whose = "" if any_client else f" of client {kiln.settings.client}"
             err.print(f"kiln: nothing{whose} is there to cancel")

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.plain import escaped
 
 # What is printed was often typed by someone: rich shall neither read markup in it nor draw its :names:.
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -23,7 +24,7 @@ SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(escaped(json.dumps(value, indent=1, ensure_ascii=False)))
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.farm import show
 from pixelkiln.jobs.commands.output import JSON, Out, out, print_json
 from pixelkiln.jobs.commands.progress import follow, worst
 from pixelkiln.jobs.queue.status import JobStatus
@@ -19,12 +19,17 @@ from pixelkiln.jobs.queue.status import JobStatus
 @app.command()
 def status(
     ids: Annotated[list[str] | None, typer.Argument(help="Jobs; none: the farm.", metavar="[ID]")] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Every lane and worker, however many.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Tell how jobs fare, or what waits and who works."""
+    """Tell how jobs fare, or what waits and who works; of many lanes, totals and the busiest."""
     kiln = Kiln()
     if not ids:
-        _farm(kiln, as_json)
+        farm = kiln.farm()
+        if as_json:
+            print_json(farm.as_dict())
+        else:
+            show(farm, whole)
         return
     found = [kiln.status(job_id) for job_id in ids]
     if as_json:
@@ -64,24 +69,6 @@ def fetch(
     else:
         for path in paths:
             print(path)
-
-
-def _farm(kiln: Kiln, as_json: bool) -> None:
-    """What waits in each lane, and what each worker does."""
-    farm = kiln.farm()
-    if as_json:
-        print_json(farm.as_dict())
-        return
-    lanes = Table("lane", "queued", "started", "finished", "failed", title="lanes", title_justify="left")
-    for lane in farm.lanes:
-        lanes.add_row(lane.lane, *map(str, (lane.queued, lane.started, lane.finished, lane.failed)))
-    workers = Table("worker", "does", "serves", title="workers", title_justify="left")
-    for worker in farm.workers:
-        workers.add_row(worker.name, worker.state, ",".join(worker.serves))
-    out.print(lanes if farm.lanes else "no jobs yet")
-    if paused := sorted(farm.paused):
-        out.print(f"paused: {', '.join(paused)}", markup=False)
-    out.print(workers if farm.workers else "no workers; start one with: kiln worker", markup=False)
 
 
 def _describe(status: JobStatus) -> str:

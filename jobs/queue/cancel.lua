@@ -4,6 +4,7 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local keep = a.days * guard.DAY
+local told = {} -- lanes, to takes
 local ENDED = { finished = true, failed = true, canceled = true, stopped = true }
 
 -- Nobody's from here on. The execution's lease and record stay: whoever renders or delivers the job finds within a
@@ -41,7 +42,10 @@ local function cancel(job, lane, status)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
   disown(job, lane)
   -- What is first in the lane now may be older than what was.
-  if status ~= 'started' then guard.mail(lane) end
+  if status ~= 'started' and not told[lane] then
+    guard.mail(lane)
+    told[lane] = true
+  end
 end
 
 local answers = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count as count_from
 from typing import Any
 
 import redis
@@ -13,6 +15,22 @@ from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.lanes import PREFIX, Lane
 from pixelkiln.jobs.plain import count, mapping, text
 from pixelkiln.jobs.queue.record import JOB_ID
+from pixelkiln.jobs.queue.scripts import HERE, Script
+
+PAGE = 1000  # names or ids in one reply: while it gathers them the server does nothing else
+LANES = 50  # whose pages come in one round trip
+LOOKED_AT = 100  # lanes or workers in one call
+MAX_FIELD = 8 * 1024  # bytes of a worker's field; what is longer none of ours wrote
+_FIELDS = (
+    "kiln_state",
+    "queues",
+    "hostname",
+    "last_heartbeat",
+    "kiln_paused",
+    "kiln_orders",
+    "kiln_memory",
+    "kiln_largest",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,44 +87,44 @@ class Farm:
 
 
 def read_farm(connection: redis.Redis) -> Farm:
-    """Counts per lane and the workers that RQ lists. Registries are counted without RQ's cleanup of them."""
-    names: Any = connection.smembers(keys.QUEUES)
-    queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in names)
+    """Counts per lane and the workers that RQ lists. Registries are counted without RQ's cleanup of them.
+
+    Of a worker's record its own fields are read, and no more: strangers may have made it long.
+    """
+    queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in _members(connection, keys.QUEUES))
     # Those that are no lanes are shown too: whoever mistyped one sees where the jobs wait.
     lanes = sorted(name for name in queues if name.startswith(PREFIX.encode() + b":"))
-    listed: Any = connection.smembers(keys.WORKERS)
-    records = sorted(listed)
-    with connection.pipeline(transaction=False) as pipe:
-        for lane in lanes:
-            pipe.llen(keys.QUEUE(lane))
-            for registry in (keys.STARTED, keys.FINISHED, keys.FAILED):
-                pipe.zcard(registry(lane))
-        for key in records:
-            pipe.hgetall(key)
-        answers = pipe.execute(raise_on_error=False)
-    counts = [[n if isinstance(n, int) else 0 for n in answers[4 * i : 4 * i + 4]] for i in range(len(lanes))]
+    records = sorted(_members(connection, keys.WORKERS))
+    names = [(name, True) for name in lanes] + [(key, False) for key in records]
+    read, answers = Script(connection, "farm", HERE / "farm.lua"), []
+    for start in range(0, len(names), LOOKED_AT):
+        some = names[start : start + LOOKED_AT]
+        known = sum(lane for _, lane in some)
+        answers += read(*(name for name, _ in some), lanes=known, fields=_FIELDS, longest=MAX_FIELD)
+    workers = zip(records, answers[len(lanes) :], strict=True)
     return Farm(
-        tuple(LaneStatus(text(lane), *numbers) for lane, numbers in zip(lanes, counts, strict=True)),
-        tuple(
-            _worker(key, record)
-            for key, record in zip(records, answers[4 * len(lanes) :], strict=True)
-            if isinstance(record, dict) and record
-        ),
+        tuple(LaneStatus(text(lane), *counts) for lane, counts in zip(lanes, answers, strict=False)),
+        tuple(_worker(key, fields) for key, fields in workers if any(fields)),
     )
 
 
-def _worker(key: bytes, record: dict[bytes, bytes]) -> WorkerStatus:
-    fields = {text(name): text(value) for name, value in record.items()}
-    largest = mapping(fields.get("kiln_largest", "").encode())
+def _members(connection: redis.Redis, key: str) -> set[bytes]:
+    """What a set holds, read in parts; nobody waits for all of it."""
+    return set(connection.sscan_iter(key, count=PAGE))
+
+
+def _worker(key: bytes, values: list[bytes]) -> WorkerStatus:
+    fields = {name: text(value) for name, value in zip(_FIELDS, values, strict=True)}
+    largest = mapping(values[_FIELDS.index("kiln_largest")])
     return WorkerStatus(
         name=text(key).removeprefix(keys.WORKER.prefix),
-        state=fields.get("kiln_state", ""),
-        serves=_listed(fields.get("queues", "")),
-        host=fields.get("hostname", ""),
-        seen=fields.get("last_heartbeat", ""),
-        paused=_listed(fields.get("kiln_paused", "")),
-        orders=fields.get("kiln_orders", ""),
-        memory=count(fields.get("kiln_memory")),
+        state=fields["kiln_state"],
+        serves=_listed(fields["queues"]),
+        host=fields["hostname"],
+        seen=fields["last_heartbeat"],
+        paused=_listed(fields["kiln_paused"]),
+        orders=fields["kiln_orders"],
+        memory=count(fields["kiln_memory"]),
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},
     )
 
@@ -118,48 +136,61 @@ def _listed(names: str) -> tuple[str, ...]:
 def read_open(connection: redis.Redis, target: Target, client: str) -> list[str]:
     """Ids of jobs that wait in the target's lanes or are held by its workers; of one `client`, or '' for all.
 
-    As RQ's records have them: each is to be looked at before anything is done to it.
+    As RQ's records have them: each is to be looked at before anything is done to it. Those of a lane come in
+    their order, so that who ends one after another finds each at its front. What is taken meanwhile may move
+    another past a page unseen: look again.
     """
     found: list[bytes] = []
     if target.kind == "worker":
-        members: Any = connection.smembers(keys.WORKERS)
-        for key in members:
+        for key in _members(connection, keys.WORKERS):
             name = text(key).removeprefix(keys.WORKER.prefix)
             if target.covers(name):
                 found += _held_by(connection, name)
     else:
-        names: Any = connection.smembers(keys.QUEUES)
-        for name in (key.removeprefix(keys.QUEUE.prefix.encode()) for key in names):
-            lane = Lane.parse(name)
-            if lane is None or (client and lane.client != client):
-                continue
-            if target.kind == "farm" or target.name == (
-                lane.model if target.kind == "model" else lane.client
-            ):
-                found += _ids_in(connection, name)
+        queues = _members(connection, keys.QUEUES)
+        names = sorted(key.removeprefix(keys.QUEUE.prefix.encode()) for key in queues)
+        lanes = [name for name in names if _covers(target, client, Lane.parse(name))]
+        for start in range(0, len(lanes), LANES):
+            found += _ids_in(connection, lanes[start : start + LANES])
     texts = (job_id.decode("utf-8", "replace") for job_id in found)
     return [job_id for job_id in dict.fromkeys(texts) if JOB_ID.fullmatch(job_id)]
 
 
+def _covers(target: Target, client: str, lane: Lane | None) -> bool:
+    if lane is None or (client and lane.client != client):
+        return False
+    return target.kind == "farm" or target.name == (lane.model if target.kind == "model" else lane.client)
+
+
 def _held_by(connection: redis.Redis, worker: str) -> list[bytes]:
     """Ids of the jobs that a worker holds: those of the executions listed whose jobs name it still."""
-    with connection.pipeline(transaction=False) as pipe:
-        pipe.smembers(keys.WORKER_EXECUTIONS(worker))
-        (members,) = pipe.execute(raise_on_error=False)
-        ids = [one.rpartition(b":")[0] for one in members] if isinstance(members, set | list) else []
-        for one in ids:
-            pipe.hmget(keys.JOB(one), "status", "worker_name")
-        records = pipe.execute(raise_on_error=False)
-    return [one for one, record in zip(ids, records, strict=True) if record == [b"started", worker.encode()]]
+    try:
+        members = sorted(_members(connection, keys.WORKER_EXECUTIONS(worker)))
+    except redis.ResponseError:  # a stranger's key of another type
+        return []
+    found = []
+    for start in range(0, len(members), PAGE):
+        ids = [one.rpartition(b":")[0] for one in members[start : start + PAGE]]
+        with connection.pipeline(transaction=False) as pipe:
+            for one in ids:
+                pipe.hmget(keys.JOB(one), "status", "worker_name")
+            records = pipe.execute(raise_on_error=False)
+        held = [b"started", worker.encode()]
+        found += [one for one, record in zip(ids, records, strict=True) if record == held]
+    return found
 
 
-def _ids_in(connection: redis.Redis, lane: bytes) -> list[bytes]:
-    """Waiting, held and deferred ids of a lane; where a stranger's key has another type, none."""
-    with connection.pipeline(transaction=False) as pipe:
-        pipe.lrange(keys.QUEUE(lane), 0, -1)
-        pipe.zrange(keys.STARTED(lane), 0, -1)
-        pipe.zrange(keys.DEFERRED(lane), 0, -1)
-        waiting, held, deferred = (
-            answer if isinstance(answer, list) else [] for answer in pipe.execute(raise_on_error=False)
-        )
-    return [*waiting, *(member.rpartition(b":")[0] for member in held), *deferred]
+def _ids_in(connection: redis.Redis, lanes: list[bytes]) -> Iterator[bytes]:
+    """Waiting, held and deferred ids of lanes, by pages; where a stranger's key has another type, none."""
+    for start in count_from(0, PAGE):
+        with connection.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.lrange(keys.QUEUE(lane), start, start + PAGE - 1)
+                pipe.zrange(keys.DEFERRED(lane), start, start + PAGE - 1)
+                pipe.zrange(keys.STARTED(lane), start, start + PAGE - 1)
+            answers = [one if isinstance(one, list) else [] for one in pipe.execute(raise_on_error=False)]
+        for number, ids in enumerate(answers):
+            yield from (one.rpartition(b":")[0] for one in ids) if number % 3 == 2 else ids
+        lanes = [lane for n, lane in enumerate(lanes) if PAGE in map(len, answers[3 * n : 3 * n + 3])]
+        if not lanes:
+            return

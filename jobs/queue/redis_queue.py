@@ -21,7 +21,7 @@ from pixelkiln.jobs.spec import RenderSpec
 
 T = TypeVar("T")
 
-CHUNK = 200  # jobs in one round trip
+CHUNK = 100  # jobs in one round trip: what takes come in between of
 # What the script answers, which speaks RQ's words
 _OUTCOMES: dict[str, CancelOutcome] = {
     "queued": "queued",

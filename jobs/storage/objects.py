@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
@@ -12,9 +12,10 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.bucket import Stored
 from pixelkiln.jobs.storage.files import own_path
-from pixelkiln.jobs.storage.pictures import read_picture
+
+if TYPE_CHECKING:
+    from pixelkiln.jobs.storage.bucket import Stored
 
 
 class Objects(Protocol):
@@ -42,6 +43,8 @@ def put_reference(objects: Objects, path: str | Path, client: str) -> str:
 
     Raises SpecError where it is not a picture that a worker would take.
     """
+    from pixelkiln.jobs.storage.pictures import read_picture  # Pillow, which few commands need
+
     try:
         body = Path(path).read_bytes()
     except OSError as error:

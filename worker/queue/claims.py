@@ -241,9 +241,12 @@ class Claims:
         """End the job as failed with one line that says why. False where it is not ours."""
         return self._settlement.fail(claim, reason)
 
-    def recover_dependents(self) -> None:
-        """Enqueue dependents left half-way by a worker that died between two writes."""
-        self._dependents.recover()
+    def recover_dependents(self, *, due: bool = True) -> None:
+        """Enqueue dependents left half-way by a worker that died between two writes.
+
+        One worker does it for all, about once a minute; `due`: this one, now.
+        """
+        self._dependents.recover(due=due)
 
     def _take(self, asked: dict[str, Any]) -> Any:
         for tries in range(CALLS):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("kiln.claims")
 
 MOST_LANES = 10_000  # that are looked at once
+RECOVER = 50  # seconds between two looks of all workers together
 MOST_DEPENDENTS = 1000  # of one job that are looked at when it ends
 
 
@@ -67,8 +68,14 @@ class Dependents:
             except Exception as error:
                 log.warning("queue %s: its ready jobs are not enqueued (%s)", name, type(error).__name__)
 
-    def recover(self) -> None:
-        """Enqueue those left half-way by a worker that died between two writes."""
+    def recover(self, *, due: bool = True) -> None:
+        """Enqueue those left half-way by a worker that died between two writes.
+
+        Unless it is `due` one worker does it for all: each that did would look at every lane.
+        """
+        mine = due or self.connection.set(keys.RECOVERED, "1", nx=True, ex=RECOVER)
+        if not mine and self.connection.ttl(keys.RECOVERED) <= RECOVER:  # else its clock was set back since
+            return
         found: Any = self.connection.srandmember(keys.QUEUES, MOST_LANES)
         names = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in found)
         lanes = [lane for name in names if (lane := Lane.parse(name))]

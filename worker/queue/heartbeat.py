@@ -183,7 +183,7 @@ class Heartbeat(threading.Thread):
         for job_id in self._claims.reap(self._clock):
             log.warning("job %s: its worker is gone; it is queued again", job_id)
         if self._beats % 20 == 0:
-            self._claims.recover_dependents()
+            self._claims.recover_dependents(due=False)
 
     def _register(self) -> None:
         """RQ's own record of a worker, so that its tools list this one."""

@@ -10,6 +10,7 @@ from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.control.orders import Target
+from pixelkiln.jobs.queue.redis_queue import CHUNK
 from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import DEMO, LANE, Make, Submit, expire, took, traces
@@ -107,3 +108,14 @@ def test_behind_a_cancelled_job_an_older_one_comes_to_its_turn(
     assert claims.take(DEMO, without=["default", "other"]) is None  # all are indexed
     kiln.cancel([first])
     assert took(claims).job_id == older
+
+
+def test_a_whole_lane_is_cancelled_from_its_front_and_told_to_takes_once_a_call(
+    claims: Claims, kiln: Kiln
+) -> None:
+    ids = [job.id for job in kiln.submit_many([{"prompt": "x", "model": "demo"}] * (3 * CHUNK))]
+    kiln.redis.delete(keys.MAIL)
+    assert list(kiln.cancel_all("farm")) == ids
+    assert kiln.redis.llen(keys.QUEUE(LANE)) == 0
+    assert kiln.redis.llen(keys.MAIL) == 3
+    assert claims.take(DEMO) is None

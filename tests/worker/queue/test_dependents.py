@@ -13,7 +13,7 @@ from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from pixelkiln.jobs import Kiln
+from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.dependents import MOST_DEPENDENTS, Dependents
@@ -21,6 +21,7 @@ from tests.worker.queue.farm import (
     DEMO,
     LANE,
     RESULT,
+    Make,
     Submit,
     taken,
     took,
@@ -122,6 +123,21 @@ def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Subm
     assert claims.take(DEMO) is None
     claims.recover_dependents()
     assert taken(claims) == child.id
+
+
+def test_one_worker_looks_for_dependents_for_all(make_claims: Make, kiln: Kiln) -> None:
+    """A key of another type is what a look deletes."""
+    one, other = make_claims("worker-1"), make_claims("worker-2")
+    kiln.redis.sadd("rq:queues", f"rq:queue:{LANE}")
+    kiln.redis.set(keys.READY(LANE), "text")
+    one.recover_dependents(due=False)
+    assert not kiln.redis.exists(keys.READY(LANE))
+    kiln.redis.set(keys.READY(LANE), "text")
+    other.recover_dependents(due=False)
+    assert kiln.redis.exists(keys.READY(LANE))
+    kiln.redis.expire(keys.RECOVERED, 6 * 3600)  # as when the server's clock is set back
+    other.recover_dependents(due=False)
+    assert not kiln.redis.exists(keys.READY(LANE))
 
 
 def test_recovering_dependents_survives_what_strangers_wrote(claims: Claims, kiln: Kiln) -> None:
