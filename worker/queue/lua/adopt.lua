@@ -1,5 +1,5 @@
--- A picture of the job lies spooled: may that execution go on? a: job, execution, lane, worker, stamp, lease.
--- What it cost is known by now and charged when it is settled, so no estimate stands for it.
+-- A picture of the job lies spooled: may that execution go on? a: job, execution, lane, worker, stamp, lease, cost:
+-- the GPU seconds that went into it.
 -- Returns 'owned', 'gone', or the job's status.
 
 local status = claim.status(a.job)
@@ -8,7 +8,9 @@ local there = status == 'queued' and guard.field(a.job, 'origin', 256)
 if not there or guard.home(there) ~= a.lane then there = a.lane end -- it may have been left to larger workers since
 local ours = claim.holds(a.job, a.execution)
 if ours or status == 'queued' and redis.call('LREM', key.QUEUE(there), 0, a.job) > 0 then
+  claim.charge(a.job, a.execution, 0) -- what stands of an earlier life
   claim.own(a.job, a.execution, a.lane, { worker = a.worker, stamp = a.stamp, lease = a.lease, estimate = 0 })
+  claim.told({ job = a.job, execution = a.execution, cost = a.cost, handed = true })
   return 'owned'
 end
 return status
