@@ -1,4 +1,4 @@
-"""Two clients whose jobs always wait get the same of the GPU, whatever their jobs take and whatever is forged.
+"""Two clients whose jobs always wait get the same of the GPU, whatever their jobs take and one forges.
 
 `python -m tests.benchmarks.fairness` tries more cases, for longer.
 """
