@@ -25,6 +25,7 @@ log = logging.getLogger("kiln.worker")
 POLL = 1.0  # seconds an idle worker waits to be woken before it looks by itself
 REST = 5.0  # seconds without taking jobs after a job had to be given back for want of its references
 RETRY = 1.0  # seconds between tries while Redis is away
+UNKNOWN = 0.1  # GPU seconds charged at a take: enough for idle workers to take from clients in turn
 REREADS = 5  # of the orders in a row, until a job is taken by those known: someone plays with their serial
 
 
@@ -68,7 +69,6 @@ class Intake:
         self._renderer = renderer
         self._spool = spool
         self._delivery = delivery
-        self.estimate = 30.0  # GPU seconds of the next job, for its client's account until it is known
         self._execution = new_execution()
         self._rest_until = 0.0  # monotonic; no job is taken before
         self._rest_reason = ""
@@ -123,10 +123,11 @@ class Intake:
                 [kind for kind, one in self._served.items() if one.model not in paused],
                 self._renderer.resident,
                 execution=self._execution,
-                estimate=self.estimate,
+                estimate=UNKNOWN,
                 memory=self._renderer.budget.total,
                 serial=standing.serial if self._reread < REREADS else None,
                 without=standing.names("client"),
+                handed=self._heartbeat.handed(),
             )
             self._execution, self._reread = new_execution(), 0
             if claim is None:

@@ -143,6 +143,7 @@ class Service:
     def _serve(self, claim: Claim) -> None:
         """Bring one job to its end, or give it back."""
         taken = time.time()
+        self._renderer.meter.start()
         self._heartbeat.hold(claim, Progress("loading"))
         try:
             self._mark(claim)
@@ -183,15 +184,14 @@ class Service:
         """See Renderer.render; each step is published, and says whether to go on."""
 
         def report(step: Step) -> bool:
-            self._heartbeat.report(claim, Progress("rendering", step.index, step.total))
+            cost = self._renderer.meter.cost(step)
+            self._heartbeat.report(claim, Progress("rendering", step.index, step.total, cost))
             if self._previews is not None:
                 self._previews.offer(claim, step)
             return self._leaving < 2 and not self._heartbeat.lost(claim)
 
         self._heartbeat.say(f"rendering {claim.job_id}")
-        rendered = self._renderer.render(claim, spec, taken, report)
-        self._intake.estimate = rendered.prefix + sum(rendered.steps)
-        return rendered
+        return self._renderer.render(claim, spec, taken, report)
 
     def _give_back(self, claim: Claim) -> None:
         if self._heartbeat.lost(claim):
@@ -218,7 +218,8 @@ class Service:
 
     def _fail(self, claim: Claim, reason: str) -> None:
         log.warning("job %s failed: %s", claim.job_id, reason)
-        self._until_answered(lambda: self._claims.fail(claim, reason))
+        seconds = self._renderer.meter.seconds
+        self._until_answered(lambda: self._claims.fail(claim, reason, seconds))
         self._let_go(claim)
 
     def _withdraw(self, claim: Claim, error: CheckpointError) -> None:
@@ -261,9 +262,10 @@ class Service:
         with explained(self._settings):
             self._delivery.recover()
             spooled = {entry.claim.execution for entry in self._spool.entries()}
-            for claim in self._spool.marked():
-                if claim.execution not in spooled and self._claims.release(claim, crashed=True):
-                    log.warning("job %s: was rendering when this worker died; queued again", claim.job_id)
+            for claim in reversed(self._spool.marked()):  # so that the first is first in its lane again
+                if claim.execution not in spooled and self._claims.release(claim, crashed=not claim.handed):
+                    what = "was on its way to the spool" if claim.handed else "was rendering"
+                    log.warning("job %s: %s when this worker died; queued again", claim.job_id, what)
             self._spool.clear_marks()
 
     def _close(self) -> None:

@@ -15,7 +15,6 @@ local function disown(job, lane)
   if not execution then return end
   redis.pcall('ZREM', key.STARTED(lane), job .. ':' .. execution)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
-  redis.call('HSET', key.JOB(job), 'kiln_cancelled', string.format('%.6f', now))
   redis.call('UNLINK', key.OWNER(job))
   redis.pcall('PUBLISH', key.CALLS, 'job:' .. job)
 end

@@ -91,7 +91,7 @@ class ByScan(ByIndex):
         parsed = Lane.parse(lane)
         assert parsed is not None
         execution, since = asked[1], submitted.decode()
-        return Claim(job_id.decode(), execution, parsed, data, since, attempt, crashes, started, 30.0)
+        return Claim(job_id.decode(), execution, parsed, data, since, attempt, crashes, started)
 
 
 @dataclass

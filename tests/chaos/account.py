@@ -74,7 +74,9 @@ def leftovers(connection: redis.Redis, workers: Iterable[Worker]) -> list[str]:
     found = []
     for key in sorted(_text(key) for key in connection.scan_iter(count=1000)):
         kind = _text(connection.type(key))
-        if key.startswith(("kiln:own:", "kiln:leases", "rq:wip:", "rq:execution:", "rq:executions:")):
+        if key.startswith(
+            ("kiln:own:", "kiln:leases", "kiln:execution:", "rq:wip:", "rq:execution:", "rq:executions:")
+        ):
             found.append(f"Redis still holds {key}")
         elif key.startswith("kiln:taken:") and connection.ttl(key) < 0:
             found.append(f"Redis holds {key} for good")

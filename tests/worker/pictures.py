@@ -50,6 +50,7 @@ def rendered(claim: Claim, pixels: Pixels | None = None, taken: float = 1.0, **f
         prefix=0.1,
         steps=[0.1, 0.2],
         decode=0.01,
+        cost=0.5,
         memory=Memory(peak_mlx=1, peak_resident=2, swap_ins=0),
         facts=FACTS,
         events=[],

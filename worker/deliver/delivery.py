@@ -42,6 +42,7 @@ class Delivery:
         machine: Machine,
         renders: Path | None,
     ) -> None:
+        self._spool = spool
         self._heartbeat = heartbeat
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -81,9 +82,11 @@ class Delivery:
     def put(self, rendered: Rendered, leave: Callable[[], bool] = lambda: False) -> bool:
         """Hand over a picture; blocks while as many wait to be encoded as memory has room for.
 
-        False where `leave` said so before there was room: the job is still the caller's to give back.
+        From now on its job is blamed for nothing. False where `leave` said so before there was room: the job
+        is still the caller's to give back.
         """
-        self._heartbeat.report(rendered.claim, Progress("delivering"))
+        self._spool.hand_over(rendered.claim)
+        self._heartbeat.report(rendered.claim, Progress("delivering", cost=rendered.cost))
         while self.broken is None:
             try:
                 self._encoder.handed.put(rendered, timeout=1.0)

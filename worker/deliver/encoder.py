@@ -66,7 +66,7 @@ class Encoder(threading.Thread):
         draft = Draft(
             lane=claim.lane,
             taken=rendered.taken,
-            gpu_seconds=rendered.prefix + sum(rendered.steps) + rendered.decode,
+            gpu_seconds=rendered.cost,
             sidecar=assemble(rendered, png, checks, self._machine, **seconds),
         )
         self._put(draft, png)

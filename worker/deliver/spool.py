@@ -12,9 +12,9 @@ import logging
 import shutil
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError
 
@@ -189,14 +189,18 @@ class Spool:
             self._stand()
             self._write_marks()
 
+    def hand_over(self, claim: Claim) -> None:
+        """That job is rendered: it is none of those that a death is blamed on."""
+        with self._marking:
+            if claim.execution in self._marked:
+                self._marked[claim.execution] = replace(claim, handed=True)
+                self._try_to_write_marks()
+
     def unmark(self, claim: Claim) -> None:
         """That job is spooled, settled or given back."""
         with self._marking:
             self._marked.pop(claim.execution, None)
-            try:
-                self._write_marks()
-            except OSError as error:  # a mark too many is found out at the next start: the job is not ours
-                log.debug("%s/inflight.json cannot be written (%s)", self.root, error.strerror)
+            self._try_to_write_marks()
 
     def clear_marks(self) -> None:
         """The predecessor's jobs are back in their lanes."""
@@ -206,9 +210,9 @@ class Spool:
     def marked(self) -> list[Claim]:
         """The jobs that were under way when the predecessor died."""
         try:
-            marks: list[dict[str, str]] = json.loads((self.root / "inflight.json").read_text())
+            marks: list[dict[str, Any]] = json.loads((self.root / "inflight.json").read_text())
             return [
-                Claim(mark["job"], mark["execution"], lane)
+                Claim(mark["job"], mark["execution"], lane, handed=mark.get("handed") is True)
                 for mark in marks
                 if (lane := Lane.parse(mark["lane"]))
             ]
@@ -253,12 +257,19 @@ class Spool:
         self._stuck.pop(folder, None)
         if name.startswith("gone-"):
             shutil.rmtree(folder.with_name(name), ignore_errors=True)
+    def _try_to_write_marks(self) -> None:
+        """One too many is found out at the next start, one too few is written before the next job begins."""
+        try:
+            self._write_marks()
+        except OSError as error:
+            log.debug("%s/inflight.json cannot be written (%s)", self.root, error.strerror)
 
     def _write_marks(self) -> None:
         if not self._lock.stands():  # another worker's marks may lie there
             return
         marks = [
-            {"job": c.job_id, "execution": c.execution, "lane": c.lane.name} for c in self._marked.values()
+            {"job": c.job_id, "execution": c.execution, "lane": c.lane.name, "handed": c.handed}
+            for c in self._marked.values()
         ]
         part = self.root / "inflight.part"
         part.write_text(json.dumps(marks))

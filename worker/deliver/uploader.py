@@ -63,9 +63,10 @@ class Uploader(threading.Thread):
     def adopt(self) -> None:
         """Hold what the predecessor spooled, where it is still this worker's to store."""
         for entry in self._spool.entries():
-            standing = self._claims.adopt(entry.claim)
+            cost = entry.draft.gpu_seconds
+            standing = self._claims.adopt(entry.claim, cost)
             if standing == "owned":
-                self._heartbeat.hold(entry.claim, Progress("delivering"))
+                self._heartbeat.hold(entry.claim, Progress("delivering", cost=cost))
             elif standing == "gone":
                 self._orphans.add(entry.claim.execution)
             # What is not ours any more is cleared away, here and in the bucket, when its turn comes.

@@ -28,16 +28,17 @@ class Claim:
     attempt: int = 1
     crashes: int = 0  # and lapses, before this attempt
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    estimate: float = 0.0  # GPU seconds charged to the client when it was taken
+    handed: bool = False  # its picture is rendered: what comes is no fault of the job's
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What `kiln status` shows of a started job."""
+    """What `kiln status` shows of a started job, and what it costs."""
 
     phase: Literal["loading", "rendering", "delivering"]
     step: int = 0
     steps: int = 0
+    cost: float | None = None  # GPU seconds, as far as is known; all of them once it is delivering
 
     def wire(self) -> str:
         """As it stands in RQ's `meta`."""

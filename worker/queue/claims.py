@@ -75,13 +75,16 @@ class Claims:
         memory: int = 2**53,
         serial: str | None = None,
         without: Collection[str] = (),
+        handed: Iterable[tuple[Claim, Progress]] = (),
     ) -> Claim | None:
         """The next job of the best lane among the `model:quantization` served, if any waits.
 
         Best: highest priority, then the client that had least GPU time, then `resident` unless another has
         waited too long. Clients `without` are passed over, and jobs that were left to workers with more than
-        `memory` bytes. Repeating a call with the same `execution` gives the same job. Raises NewOrdersError
-        where `serial` is given and not that of the orders in force.
+        `memory` bytes. Its client is charged `estimate` GPU seconds until it is known better. `handed`: the
+        jobs that this worker has rendered and holds; with this call, at the latest, they are paid for, and
+        blamed for nothing that comes. Repeating a call with the same `execution` gives the same job. Raises
+        NewOrdersError where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         if looked := time.monotonic() - self._looked >= LOOK:
@@ -99,6 +102,7 @@ class Claims:
             "stale": started.timestamp() - STALE,
             "serial": serial,
             "without": list(without),
+            "handed": [_told(claim, progress) for claim, progress in handed],
         }
         found = self._take(asked)
         if not found and not looked and self.look():
@@ -120,7 +124,6 @@ class Claims:
             attempt,
             crashes,
             started,
-            estimate,
         )
 
     def look(self, *, due: bool = False) -> bool:
@@ -154,7 +157,7 @@ class Claims:
 
     def renew(self, held: Iterable[tuple[Claim, Progress | None]]) -> set[str]:
         """Prolong the leases and publish the progress given; the executions that own their job no more."""
-        told = [_about(claim, progress=progress and progress.wire()) for claim, progress in held]
+        told = [_told(claim, progress) for claim, progress in held]
         if not told:
             return set()
         lost = self._call("renew", held=told, worker=self.worker, stamp=stamp(), lease=LEASE)
@@ -205,10 +208,13 @@ class Claims:
         """Block until a producer rings for one of the models, or `seconds` have passed."""
         self.connection.blpop([keys.BELL(model) for model in models], timeout=seconds)
 
-    def adopt(self, claim: Claim) -> Adoption:
-        """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead."""
+    def adopt(self, claim: Claim, seconds: float = 0.0) -> Adoption:
+        """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead.
+
+        `seconds` of GPU time went into its picture.
+        """
         answer: Adoption = self._call(
-            "adopt", **_about(claim), worker=self.worker, stamp=stamp(), lease=LEASE
+            "adopt", **_about(claim), worker=self.worker, stamp=stamp(), lease=LEASE, cost=seconds
         ).decode()
         return answer
 
@@ -237,9 +243,9 @@ class Claims:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
         return self._settlement.finish(claim, result, seconds)
 
-    def fail(self, claim: Claim, reason: str) -> bool:
-        """End the job as failed with one line that says why. False where it is not ours."""
-        return self._settlement.fail(claim, reason)
+    def fail(self, claim: Claim, reason: str, seconds: float | None = None) -> bool:
+        """End the job as failed with one line that says why; see finish. None: what was charged stands."""
+        return self._settlement.fail(claim, reason, seconds)
 
     def recover_dependents(self, *, due: bool = True) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes.
@@ -265,3 +271,11 @@ def _about(claim: Claim, **more: Any) -> dict[str, Any]:
     """What the scripts call a claim; None is left out."""
     about = {"job": claim.job_id, "execution": claim.execution, "lane": claim.lane.name, **more}
     return {name: value for name, value in about.items() if value is not None}
+
+
+def _told(claim: Claim, progress: Progress | None) -> dict[str, Any]:
+    """The same with its progress, where there is news."""
+    if progress is None:
+        return _about(claim)
+    handed = progress.phase == "delivering" or None
+    return _about(claim, progress=progress.wire(), cost=progress.cost, handed=handed)

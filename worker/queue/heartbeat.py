@@ -92,6 +92,12 @@ class Heartbeat(threading.Thread):
         with self._lock:
             return [claim for claim, _ in self._held.values()]
 
+    def handed(self) -> list[tuple[Claim, Progress]]:
+        """The claims whose pictures are rendered, and what they cost."""
+        with self._lock:
+            held = list(self._held.values())
+        return [(claim, told) for claim, told in held if told is not None and told.phase == "delivering"]
+
     def say(self, state: str) -> None:
         """What this worker is doing, for those who ask."""
         self._state = state

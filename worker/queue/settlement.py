@@ -38,12 +38,11 @@ class Settlement:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
         return self._end(claim, RQStatus.FINISHED, result=result, seconds=seconds)
 
-    def fail(self, claim: Claim, reason: str) -> bool:
+    def fail(self, claim: Claim, reason: str, seconds: float | None) -> bool:
         """End the job as failed with one line that says why. False where it is not ours.
 
-        Its client pays for the time since it was taken: else jobs that fail would always go before others'.
+        Its client pays, too: else jobs that fail would always go before others'. None: what was charged.
         """
-        seconds = max(0.0, (datetime.now(UTC) - claim.started).total_seconds())
         return self._end(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
 
     def _end(
@@ -53,21 +52,24 @@ class Settlement:
         *,
         result: dict[str, str] | None = None,
         reason: str = "",
-        seconds: float,
+        seconds: float | None,
     ) -> bool:
         """One transaction that ends the execution with RQ's bookkeeping, or nothing.
 
-        Owner, record and dependents are watched: a cancel, a requeue or a reap in between makes it start over
-        and find the job someone else's. Where that happens again and again, someone means to hold us up:
-        then only the owner is watched, which all but RQ's own tools change, and dependents are left waiting.
+        Owner, account, record and dependents are watched: a cancel, a requeue or a reap in between makes it
+        start over and find the job someone else's. Where that happens again and again, someone means to hold
+        us up: then only owner and account are watched, which all but RQ's own tools change, and dependents
+        are left waiting.
         """
-        job = self._shell(claim, status)
+        job, account = self._shell(claim, status), keys.ACCOUNT(claim.job_id, claim.execution)
         for tries in range(CONFLICTS):
             calm = tries < CONFLICTS // 2
             with self.connection.pipeline() as pipe:
                 try:
                     pipe.watch(  # type: ignore[no-untyped-call]
-                        keys.OWNER(claim.job_id), *((job.key, job.dependents_key) if calm else ())
+                        keys.OWNER(claim.job_id),
+                        account,
+                        *((job.key, job.dependents_key) if calm else ()),
                     )
                     try:
                         owner, state = pipe.get(keys.OWNER(claim.job_id)), pipe.hget(job.key, "status")
@@ -75,10 +77,12 @@ class Settlement:
                         return not_ours(error)
                     if owner != claim.execution.encode() or state != b"started":
                         return self._settled_before(job, claim)
+                    charged = float(pipe.hget(account, "charged") or 0)
+                    owed = 0.0 if seconds is None else seconds - charged
                     ready = self._dependents.ready(job, claim, pipe) if calm else {}
                     if not pipe.explicit_transaction:
                         pipe.multi()
-                    self._bookkeep(pipe, job, claim, status, result, reason, seconds)
+                    self._bookkeep(pipe, job, claim, status, result, reason, owed)
                     answers = pipe.execute(raise_on_error=False)
                 except redis.WatchError:
                     continue
@@ -102,9 +106,12 @@ class Settlement:
         status: RQStatus,
         result: dict[str, str] | None,
         reason: str,
-        seconds: float,
+        owed: float,
     ) -> None:
-        """Queue the writes of one end: RQ's record, result and registry; then our claim goes."""
+        """Queue the writes of one end: RQ's record, result and registry; then our claim goes.
+
+        owed: GPU seconds beyond those that were charged.
+        """
         ended = datetime.now(UTC)
         pipe.hset(job.key, mapping={"status": status.value, "ended_at": utcformat(ended)})
         for ends in (keys.FINISHED, keys.FAILED):  # those that Redis has forgotten are listed no more
@@ -120,9 +127,14 @@ class Settlement:
         pipe.unlink(execution.key)  # before RQ's DEL, which would hold the server up were it full
         execution.delete(job, pipe)
         pipe.zrem(keys.LEASES, execution.composite_key)
-        pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, seconds - claim.estimate)
-        pipe.lpush(keys.MOVED, claim.lane.client)
-        pipe.unlink(keys.OWNER(claim.job_id), keys.TAKEN(claim.execution))
+        if owed:
+            pipe.hincrbyfloat(keys.CLOCKS, claim.lane.client, owed)
+            pipe.lpush(keys.MOVED, claim.lane.client)
+        pipe.unlink(
+            keys.OWNER(claim.job_id),
+            keys.TAKEN(claim.execution),
+            keys.ACCOUNT(claim.job_id, claim.execution),
+        )
 
     def _tell(
         self,

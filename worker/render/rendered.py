@@ -23,6 +23,7 @@ class Rendered:
     prefix: float
     steps: list[float]
     decode: float
+    cost: float  # that its client pays for
     memory: Memory
     facts: Facts
     events: list[dict[str, Any]]

@@ -24,6 +24,7 @@ from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.budget import Budget
 from pixelkiln.worker.render.checks import check
 from pixelkiln.worker.render.health import FAILURES, Health
+from pixelkiln.worker.render.meter import Meter
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.rendered import Rendered
 
@@ -47,6 +48,7 @@ class Renderer:
         self.budget = Budget(served, settings)
         self._references = references
         self._watchdog = watchdog
+        self.meter = Meter()  # started by whoever takes a job
         self._health = Health()
         self._engine: Engine | None = None
         self._resident: Installed | None = None
@@ -82,7 +84,8 @@ class Renderer:
     ) -> Rendered:
         with self._watched(f"job {claim.job_id}, loading"):
             self.budget.refuse(spec)
-            engine, load = self._engine_for(spec)
+            with self.meter.stopped():
+                engine, load = self._engine_for(spec)
             self.budget.refuse(spec, engine)
             pictures = self._references.of(spec, self.budget.room(spec, engine))
         length = len(spec.prompt.encode()).bit_length()  # 16,000 tokens take what 100 never did
@@ -123,6 +126,7 @@ class Renderer:
             prefix=prefix,
             steps=steps,
             decode=last.decode_seconds,
+            cost=self.meter.seconds,
             memory=memory,
             facts=last.facts,
             events=events,

@@ -18,6 +18,7 @@ from pixelkiln.worker.deliver import encoder
 from tests.waiting import until
 from tests.worker.deliver.stored import Open, Rewire, Take, finished, objects, sidecar
 from tests.worker.pictures import noise, rendered
+from tests.worker.queue.farm import charged
 
 
 def test_a_picture_is_stored_and_its_job_finished(
@@ -49,6 +50,32 @@ def test_a_picture_is_stored_and_its_job_finished(
     assert (settings.renders_dir / f"{claim.job_id}.png").read_bytes() == png
     assert list(settings.spool_dir.glob("*-*")) == []
     assert delivery.trouble is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_picture_costs_what_went_into_it_once(
+    open_delivery: Open, take: Take, kiln: Kiln, restarted: bool
+) -> None:
+    claim, delivery = take(), open_delivery()
+    assert charged(kiln, claim.lane.client) == 30.0  # estimated
+    if restarted:
+        delivery._encoder.encode(replace(rendered(claim), cost=12.0))
+        delivery._spool.close()
+        delivery = open_delivery(worker="reborn")
+        delivery.recover()
+        assert charged(kiln, claim.lane.client) == 12.0
+    delivery.start()
+    if not restarted:
+        delivery.put(replace(rendered(claim), cost=12.0))
+    finished(kiln, claim)
+    assert charged(kiln, claim.lane.client) == 12.0
+
+
+def test_what_is_handed_over_is_no_suspect_from_then_on(open_delivery: Open, take: Take) -> None:
+    claim, delivery = take(), open_delivery()  # not started: it stays in memory
+    delivery._spool.mark(claim)
+    delivery.put(rendered(claim))
+    assert [mark.handed for mark in delivery._spool.marked()] == [True]
 
 
 def test_handing_over_does_not_wait_for_storage(open_delivery: Open, take: Take, rewire: Rewire) -> None:

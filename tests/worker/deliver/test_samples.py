@@ -43,6 +43,7 @@ def test_it_is_read(left: dict[str, Any], settings: Settings) -> None:
     assert (entry.claim.job_id, entry.claim.execution, entry.claim.lane) == ("spooled", SPOOLED, LANE)
     (mark,) = spool.marked()
     assert (mark.job_id, mark.execution, mark.lane) == ("rendering", RENDERING, LANE)
+    assert not mark.handed
     spool.close()
 
 

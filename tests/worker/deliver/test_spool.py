@@ -225,6 +225,19 @@ def test_marks_come_and_go(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_mark_tells_what_is_handed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    claims = [Claim(f"job-{i}", f"e{i}", LANE) for i in range(2)]
+    for claim in claims:
+        spool.mark(claim)
+    spool.hand_over(claims[0])
+    assert [claim.handed for claim in spool.marked()] == [True, False]
+    spool.unmark(claims[1])
+    spool.hand_over(claims[1])  # spooled in between: no mark comes back
+    assert [claim.job_id for claim in spool.marked()] == ["job-0"]
+    spool.close()
+
+
 @pytest.mark.parametrize("content", ["", "{", "{}", "[1]", '[{"job": "a"}]', "null"])
 def test_marks_that_cannot_be_read_are_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "inflight.json").write_text(content)

@@ -34,10 +34,15 @@ def expire(kiln: Kiln, claim: Claim) -> None:
     kiln.redis.zadd("kiln:leases", {f"{claim.job_id}:{claim.execution}": 1})
 
 
+def charged(kiln: Kiln, client: str = "default") -> float:
+    return float(kiln.redis.hget(keys.CLOCKS, client) or 0)
+
+
 def traces(kiln: Kiln, claim: Claim) -> list[str]:
     """Keys that still speak of a claim."""
     member = f"{claim.job_id}:{claim.execution}"
     named = {keys.OWNER(claim.job_id), f"rq:execution:{member}", f"kiln:taken:{claim.execution}"}
+    named.add(keys.ACCOUNT(claim.job_id, claim.execution))
     found = []
     for key in sorted(item.decode() for item in kiln.redis.keys("*")):
         kind = kiln.redis.type(key)

@@ -11,32 +11,32 @@ from rq.serializers import JSONSerializer
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.queue.redis_queue import CHUNK
-from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
-from tests.worker.queue.farm import DEMO, LANE, Make, Submit, expire, took, traces
+from tests.worker.queue.farm import DEMO, LANE, Make, Submit, charged, expire, took, traces
 from tests.worker.queue.test_leave import larger
-
-
-def charged(kiln: Kiln, client: str = "default") -> float:
-    return float(kiln.redis.hget(keys.CLOCKS, client) or 0)
 
 
 def held_for(kiln: Kiln, claim: Claim, seconds: float) -> None:
     """As if it had been taken that long ago."""
-    kiln.redis.hset(keys.EXECUTION(claim.job_id, claim.execution), "created_at", time.time() - seconds)
+    kiln.redis.hset(keys.ACCOUNT(claim.job_id, claim.execution), "taken", time.time() - seconds)
 
 
+@pytest.mark.parametrize("by", ["kiln", "RQ"])
 @pytest.mark.parametrize("teller", ["its worker", "the reaper"])
 @pytest.mark.parametrize(("seconds", "paid"), [(12.0, 12.0), (0.0, 0.0), (4000.0, 30.0)])
 def test_a_cancelled_job_costs_the_time_it_took(
-    make_claims: Make, submit: Submit, kiln: Kiln, teller: str, seconds: float, paid: float
+    make_claims: Make, submit: Submit, kiln: Kiln, by: str, teller: str, seconds: float, paid: float
 ) -> None:
     claims, other = make_claims("worker-1"), make_claims("worker-2")
     job_id = submit()
     claim = took(claims)
     assert charged(kiln) == 30.0
     held_for(kiln, claim, seconds)
-    assert kiln.cancel([job_id]) == {job_id: "started"}
+    if by == "kiln":
+        assert kiln.cancel([job_id]) == {job_id: "started"}
+    else:
+        kiln.redis.hset(keys.JOB(job_id), "status", "canceled")
     assert not claims.holds(claim)
     for _ in range(2):  # told again, nothing is paid back twice
         if teller == "its worker":
@@ -46,6 +46,24 @@ def test_a_cancelled_job_costs_the_time_it_took(
             other.reap()
         assert charged(kiln) == pytest.approx(paid, abs=1.0)
     assert traces(kiln, claim) in ([], [keys.TAKEN(claim.execution)])
+
+
+@pytest.mark.parametrize("teller", ["its worker", "the reaper"])
+def test_a_job_cancelled_in_hand_over_costs_what_went_into_its_picture(
+    make_claims: Make, submit: Submit, kiln: Kiln, teller: str
+) -> None:
+    claims, other = make_claims("worker-1"), make_claims("worker-2")
+    submit()
+    claim = took(claims)
+    claims.take(DEMO, handed=[(claim, Progress("delivering", cost=12.0))])
+    held_for(kiln, claim, 4000.0)
+    kiln.cancel([claim.job_id])
+    if teller == "its worker":
+        claims.renew([(claim, None)])
+    else:
+        expire(kiln, claim)
+        other.reap()
+    assert charged(kiln) == 12.0
 
 
 def test_a_job_that_was_cancelled_and_runs_again_costs_what_it_takes_then(

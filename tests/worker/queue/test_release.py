@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pixelkiln.jobs import Kiln, keys
+from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import CRASHES, LAPSES, Claims
 from tests.worker.queue.farm import (
+    DEMO,
     RESULT,
     Make,
     Submit,
@@ -100,6 +104,31 @@ def test_a_job_that_took_workers_down_for_certain_is_quarantined_sooner(
     found = kiln.status(job_id)
     assert found.state == "failed"
     assert found.error.startswith(f"quarantined: {CRASHES} workers died while they rendered it, the last one")
+
+
+@pytest.mark.parametrize("told", ["by the next take", "by the heartbeat", "at the next start"])
+def test_what_is_handed_over_is_blamed_for_nothing(
+    make_claims: Make, submit: Submit, kiln: Kiln, told: str
+) -> None:
+    """Each life takes the innocent, hands it over and dies of the poison behind it."""
+    innocent, poison = submit("innocent"), submit("poison")
+    reaper, done = make_claims("reaper"), Progress("delivering", cost=1.0)
+    for life in range(1, LAPSES + 1):
+        claims = make_claims(f"victim-{life}")
+        first = took(claims)
+        assert (first.job_id, first.crashes) == (innocent, 0)
+        if told == "by the heartbeat":
+            claims.renew([(first, done)])
+        elif told == "at the next start":
+            assert make_claims("reborn").adopt(first, 1.0) == "owned"
+        second = claims.take(DEMO, handed=[(first, done)] if told == "by the next take" else [])
+        assert second is not None
+        assert (second.job_id, second.crashes) == (poison, life - 1)
+        for claim in (second, first):
+            expire(kiln, claim)
+            reaper.reap()
+    assert kiln.status(poison).error.startswith("quarantined")
+    assert kiln.status(innocent).state == "queued"
 
 
 def test_reaping_again_after_it_was_cut_off_quarantines_all_the_same(

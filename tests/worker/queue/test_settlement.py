@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +16,7 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, keys
-from pixelkiln.worker.queue.claim import Claim
+from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import (
     DEMO,
@@ -27,6 +25,7 @@ from tests.worker.queue.farm import (
     Make,
     Rewire,
     Submit,
+    charged,
     ends,
     expire,
     took,
@@ -131,12 +130,13 @@ def test_gpu_time_is_charged_once(claims: Claims, submit: Submit, kiln: Kiln) ->
 
 def test_jobs_that_fail_cost_their_time(claims: Claims, submit: Submit, kiln: Kiln) -> None:
     """Else a client whose jobs all fail would be served before any other, without end."""
-    submit(client="payer")
-    claim = claims.take(DEMO)
-    assert claim is not None
-    claim = dataclasses.replace(claim, started=claim.started - timedelta(seconds=2))
-    assert claims.fail(claim, "why")
-    assert 2.0 <= float(kiln.redis.hget("kiln:clocks", "payer") or 0) < 30.0
+    for seconds, paid in ((2.0, 2.0), (None, 30.0)):  # None: nobody knows, the estimate stands
+        submit(client="payer")
+        before = charged(kiln, "payer")
+        claim = claims.take(DEMO, estimate=30.0)
+        assert claim is not None
+        assert claims.fail(claim, "why", seconds)
+        assert charged(kiln, "payer") - before == paid
 
 
 @pytest.mark.parametrize("kind", ["string", "hash"])
@@ -149,30 +149,43 @@ def test_a_bell_of_another_type_stops_nobody(claims: Claims, kiln: Kiln, kind: s
     claims.wait(["demo"], 0.01)
 
 
-@pytest.mark.parametrize("how", ["release", "crash", "reap", "rq cancel", "adopt"])
-def test_what_was_not_rendered_is_not_charged(claims: Claims, submit: Submit, kiln: Kiln, how: str) -> None:
-    def charged() -> float:
-        return float(kiln.redis.hget("kiln:clocks", "payer") or 0)
+def test_what_a_job_costs_is_charged_as_it_is_known(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    submit()
+    submit()
+    first = claims.take(DEMO, estimate=0.1)
+    assert first is not None
+    for told, paid in ((Progress("loading"), 0.1), (Progress("rendering", 2, 28, 30.0), 30.0), (None, 30.0)):
+        claims.renew([(first, told)])
+        assert charged(kiln) == pytest.approx(paid)
+    done = Progress("delivering", cost=12.0)
+    second = claims.take(DEMO, estimate=0.1, handed=[(first, done)])  # before it is chosen who is next
+    assert charged(kiln) == pytest.approx(12.1)
+    assert second is not None
+    claims.renew([(first, done)])
+    claims.finish(first, RESULT, 12.0)
+    claims.finish(second, RESULT, 3.0)
+    assert charged(kiln) == pytest.approx(15.0)
+    assert kiln.redis.keys("kiln:execution:*") == []
 
+
+@pytest.mark.parametrize("how", ["release", "crash", "reap", "adopt"])
+def test_what_was_not_rendered_is_not_charged(claims: Claims, submit: Submit, kiln: Kiln, how: str) -> None:
     job_id = submit(client="payer")
     claim = claims.take(DEMO, estimate=30.0)
     assert claim is not None
-    assert charged() == 30.0
+    assert charged(kiln, "payer") == 30.0
     for _ in range(2):
         if how == "reap":
             expire(kiln, claim)
             claims.reap()
-        elif how == "rq cancel":
-            kiln.redis.hset(f"rq:job:{job_id}", "status", "canceled")
-            claims.renew([(claim, None)])
         elif how == "adopt":
             assert claims.adopt(Claim(job_id, claim.execution, claim.lane)) == "owned"
         else:
             claims.release(claim, crashed=how == "crash")
-        assert charged() == 0.0
+        assert charged(kiln, "payer") == 0.0
     if how == "adopt":
         claims.finish(Claim(job_id, claim.execution, claim.lane), RESULT, 12.0)
-        assert charged() == 12.0
+        assert charged(kiln, "payer") == 12.0
 
 
 @pytest.mark.parametrize("rival", ["cancel", "rq cancel", "release", "reap", "finish twice"])

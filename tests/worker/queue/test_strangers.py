@@ -11,13 +11,15 @@ import pytest
 from pixelkiln.jobs import Kiln, SpecError
 from pixelkiln.jobs.queue.record import FUNCTION, read_spec
 from pixelkiln.worker.queue.claim import Progress
-from pixelkiln.worker.queue.claims import CRASHES, Claims
+from pixelkiln.worker.queue.claims import CRASHES, LAPSES, Claims
 from pixelkiln.worker.queue.dependents import MOST_LANES
 from tests.worker.queue.farm import (
     DEMO,
     LANE,
     RESULT,
+    Make,
     Submit,
+    charged,
     ends,
     expire,
     poison,
@@ -296,7 +298,7 @@ def test_a_result_that_cannot_be_written_beside_replaces_what_is_there(
     assert kiln.status(job_id).error == "why"
 
 
-@pytest.mark.parametrize("owner", ["nothing", "a stranger", "a list"])
+@pytest.mark.parametrize("owner", ["nothing", "a stranger", "a list", "a fake execution"])
 def test_a_job_whose_owner_was_forged_comes_back(
     claims: Claims, submit: Submit, kiln: Kiln, owner: str
 ) -> None:
@@ -307,6 +309,9 @@ def test_a_job_whose_owner_was_forged_comes_back(
         kiln.redis.set(f"kiln:own:{job_id}", "x")
     elif owner == "a list":
         kiln.redis.rpush(f"kiln:own:{job_id}", "x")
+    elif owner == "a fake execution":
+        kiln.redis.set(f"kiln:own:{job_id}", "x")
+        kiln.redis.hset(f"rq:execution:{job_id}:x", mapping={"id": "x", "lane": LANE})
     assert not claims.holds(claim)
     assert not claims.finish(claim, RESULT, 1.0)
     assert claims.renew([(claim, None)]) == {claim.execution}
@@ -362,6 +367,51 @@ def test_an_owner_that_is_rewritten_all_the_time_holds_no_worker_up(
 
     monkeypatch.setattr(claims._settlement, "_bookkeep", beside)
     assert not claims.fail(claim, "why")
+
+
+@pytest.mark.parametrize("end", ["canceled", "finished", "queued", "taken again", "lapsed"])
+def test_no_execution_can_be_forged_that_pays_its_client_back(
+    make_claims: Make, submit: Submit, kiln: Kiln, end: str
+) -> None:
+    claims, other = make_claims("worker-1"), make_claims("worker-2")
+    kiln.redis.hset("kiln:clocks", "mallory", 500)
+    job_id = submit(client="mallory")
+    claim = claims.take(DEMO, estimate=0.5)
+    assert claim is not None
+    forged = {"estimate": "400", "created_at": "1e12", "lane": claim.lane.name, "worker_name": "x"}
+    for execution in (claim.execution, "fake"):
+        kiln.redis.hset(f"rq:execution:{job_id}:{execution}", mapping=forged)
+    if end == "taken again":
+        kiln.redis.set(f"kiln:own:{job_id}", "fake")
+        kiln.redis.hset(f"rq:job:{job_id}", "status", "queued")
+        poison(kiln, job_id, None, claim.lane.name)
+        other.look(due=True)
+        assert other.take(DEMO, estimate=0.5) is not None
+    elif end != "lapsed":
+        kiln.redis.hset(f"rq:job:{job_id}", "status", end)
+    if end == "lapsed":
+        expire(kiln, claim)
+        other.reap()
+    else:
+        claims.renew([(claim, None)])
+    assert charged(kiln, "mallory") >= 500
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_no_job_says_itself_that_it_is_rendered(
+    claims: Claims, submit: Submit, kiln: Kiln, certain: bool
+) -> None:
+    """Else it could take down worker after worker, and never be quarantined."""
+    job_id = submit()
+    for _ in range(CRASHES if certain else LAPSES):
+        claim = took(claims)
+        kiln.redis.hset(f"rq:job:{job_id}", "meta", Progress("delivering").wire())
+        if certain:
+            claims.release(claim, crashed=True)
+        else:
+            expire(kiln, claim)
+            claims.reap()
+    assert kiln.status(job_id).error.startswith("quarantined")
 
 
 def test_no_client_is_a_day_ahead(claims: Claims, submit: Submit, kiln: Kiln) -> None:

@@ -1,5 +1,5 @@
--- A picture of the job lies spooled: may that execution go on? a: job, execution, lane, worker, stamp, lease.
--- What it cost is known by now and charged when it is settled, so no estimate stands for it.
+-- A picture of the job lies spooled: may that execution go on? a: job, execution, lane, worker, stamp, lease, cost:
+-- the GPU seconds that went into it.
 -- Returns 'owned', 'gone', or the job's status.
 
 local status = claim.status(a.job)
@@ -9,7 +9,9 @@ if not there or guard.home(there) ~= a.lane then there = a.lane end -- it may ha
 local ours = claim.holds(a.job, a.execution)
 if ours or status == 'queued' then
   if not ours then guard.strike(there, a.job) end
+  claim.charge(a.job, a.execution, 0) -- what stands of an earlier life
   claim.own(a.job, a.execution, a.lane, { worker = a.worker, stamp = a.stamp, lease = a.lease, estimate = 0 })
+  claim.told({ job = a.job, execution = a.execution, cost = a.cost, handed = true })
   return 'owned'
 end
 return status

@@ -41,30 +41,51 @@ function claim.ring(lane)
   redis.pcall('LTRIM', bell, 0, 63)
 end
 
--- Seconds that a job which `kiln cancel` ended had been held by then; 0 where it ended otherwise.
-local function spent(job, created)
-  if claim.status(job) ~= 'canceled' then return 0 end
-  local seconds = claim.number_at(key.JOB(job), 'kiln_cancelled') - created
-  return seconds > 0 and seconds or 0
+-- The account of an execution, key.ACCOUNT(job, execution), lies where producers cannot write: of RQ's record of it
+-- nothing is trusted. Executions of workers of version 0.1 have none.
+-- client, lane, worker; charged: GPU seconds that stand in the client's clock for it; taken: when, by this server's
+-- clock; handed: '1' once its picture is rendered.
+
+-- Charge an execution `seconds` in place of what it was charged.
+function claim.charge(job, execution, seconds)
+  local account = key.ACCOUNT(job, execution)
+  local client, charged = unpack(redis.call('HMGET', account, 'client', 'charged'))
+  if not client or tonumber(charged) == seconds then return end
+  redis.call('HSET', account, 'charged', seconds)
+  redis.pcall('HINCRBYFLOAT', key.CLOCKS, client, seconds - tonumber(charged))
+  if seconds < tonumber(charged) then redis.pcall('LPUSH', key.MOVED, client) end
 end
 
--- An execution that ends without a settlement costs its client nothing, or what it had spent when it was cancelled.
-local function refund(job, execution, lane)
-  local record = redis.pcall('HMGET', key.EXECUTION(job, execution), 'estimate', 'created_at')
-  local estimate = tonumber(record[1] or '') or 0
-  local _, _, client = guard.parts(lane)
-  if not (client and estimate > 0 and estimate < 2 ^ 53) then return end
-  local back = estimate - spent(job, tonumber(record[2] or '') or 2 ^ 53)
-  if back > 0 then
-    redis.pcall('HINCRBYFLOAT', key.CLOCKS, client, -back)
-    redis.pcall('LPUSH', key.MOVED, client)
+-- A picture that is rendered, and waits to be encoded or stored, takes no worker down.
+function claim.handed(job, execution)
+  return redis.call('HGET', key.ACCOUNT(job, execution), 'handed') == '1'
+end
+
+-- What a worker tells of its execution. one: job, execution, cost (GPU seconds), handed; nil where there is no news.
+function claim.told(one)
+  if one.cost then claim.charge(one.job, one.execution, one.cost) end
+  local account = key.ACCOUNT(one.job, one.execution)
+  if one.handed and redis.call('HGET', account, 'handed') == '0' then redis.call('HSET', account, 'handed', '1') end
+end
+
+-- An execution that gives its job back costs its client nothing. One that the job was taken from, by a cancel or a
+-- forged status, costs what it had been given by then.
+local function close(job, execution)
+  local account = key.ACCOUNT(job, execution)
+  local charged, taken, handed = unpack(redis.call('HMGET', account, 'charged', 'taken', 'handed'))
+  if not charged then return end
+  if claim.holds(job, execution) then
+    claim.charge(job, execution, 0)
+  elseif handed == '0' then
+    claim.charge(job, execution, math.min(tonumber(charged), math.max(0, claim.now - tonumber(taken))))
   end
+  redis.call('DEL', account)
 end
 
--- Forget an execution: its charge, its lease, its ownership and RQ's records of it.
+-- Forget an execution: its account, its lease, its ownership and RQ's records of it.
 -- Of the worker recorded on the execution, where one is; the caller may be the reaper.
 function claim.drop(job, execution, lane, worker)
-  refund(job, execution, lane)
+  close(job, execution)
   local member = job .. ':' .. execution
   local named = guard.short(key.EXECUTION(job, execution), 'worker_name', 256) or ''
   worker = named ~= '' and named or worker
@@ -85,14 +106,18 @@ function claim.own(job, execution, lane, c)
     guard.become(registry(lane), 'zset') -- otherwise recording the job's end would raise WRONGTYPE
   end
   guard.become(key.OWNER(job), 'string')
+  local _, _, client = guard.parts(lane)
   redis.call('SET', key.OWNER(job), execution)
   redis.call('ZADD', key.LEASES, claim.now + c.lease, member)
+  redis.call('HSET', key.ACCOUNT(job, execution), 'client', client, 'lane', lane, 'worker', c.worker,
+    'charged', c.estimate, 'taken', claim.now, 'handed', '0')
+  redis.call('EXPIRE', key.ACCOUNT(job, execution), 30 * guard.DAY) -- where a worker of version 0.1 ends it
   redis.call('HSET', key.JOB(job), 'status', 'started', 'started_at', c.stamp, 'last_heartbeat', c.stamp,
     'worker_name', c.worker, 'ended_at', '', 'origin', lane)
   redis.call('PERSIST', key.JOB(job))
   -- No expiry: after days off, reap reads the lane.
   redis.call('HSET', key.EXECUTION(job, execution), 'id', execution, 'job_id', job, 'created_at', claim.now,
-    'last_heartbeat', claim.now, 'worker_name', c.worker, 'lane', lane, 'estimate', c.estimate)
+    'last_heartbeat', claim.now, 'worker_name', c.worker, 'lane', lane)
   redis.pcall('ZADD', key.EXECUTIONS(job), claim.now + guard.DAY, execution)
   redis.pcall('EXPIRE', key.EXECUTIONS(job), guard.DAY)
   redis.pcall('ZADD', key.STARTED(lane), claim.now + guard.DAY, member)
@@ -119,12 +144,6 @@ function claim.give_back(job, execution, lane, worker, field)
   claim.ring(lane)
 end
 
--- A picture that only waited for storage takes no worker down.
-local function delivering(job)
-  local progress = guard.field(job, 'meta', 1024)
-  return progress and string.find(progress, '"delivering"', 1, true) ~= nil
-end
-
 function claim.lives(job) -- those it cost, proven or not
   return claim.number_at(key.JOB(job), 'kiln_crashes') + claim.number_at(key.JOB(job), 'kiln_lapses')
 end
@@ -132,7 +151,7 @@ end
 -- Its worker died (kiln_crashes) or fell silent (kiln_lapses): back it goes, unless that was once too often,
 -- with those `before`. Then it stays owned, to be failed.
 function claim.crash(job, execution, lane, worker, field, before, allowed)
-  if delivering(job) then
+  if claim.handed(job, execution) then
     claim.give_back(job, execution, lane, worker)
     return 'back'
   end
@@ -147,8 +166,8 @@ end
 
 -- What a worker is told of a job that it took.
 function claim.describe(job, execution)
-  local lane = guard.short(key.EXECUTION(job, execution), 'lane', 1024)
-  if not guard.parts(lane or '') then return false end -- forged since it was taken; its lease will run out
+  local lane = redis.call('HGET', key.ACCOUNT(job, execution), 'lane')
+  if not lane then return false end -- taken long ago; its lease will run out
   local data = string.rep('[', 131073) -- stands in for an oversized payload: it is rejected as too long
   if redis.call('HSTRLEN', key.JOB(job), 'data') < #data then data = redis.call('HGET', key.JOB(job), 'data') or '' end
   local since, attempts = guard.field(job, 'enqueued_at', 64), claim.number_at(key.JOB(job), 'kiln_attempts')

@@ -6,10 +6,10 @@
 
 local LONGEST = 60 -- seconds that no lease is as long as: those of claims.py and of claim.crash are half of it
 
--- Whether a stranger took a job from its owner: whom key.OWNER names has no execution of it.
+-- Whether a stranger took a job from its owner: whom key.OWNER names has no lease on it.
 local function orphaned(job)
   local owner = guard.owner(job)
-  if owner and redis.call('EXISTS', key.EXECUTION(job, owner)) == 1 then return false end
+  if owner and redis.call('ZSCORE', key.LEASES, job .. ':' .. owner) then return false end
   return claim.status(job) == 'started'
 end
 
@@ -21,9 +21,12 @@ local ahead = { claim.now + LONGEST, '+inf', 'LIMIT', 0, a.limit - #expired }
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', key.LEASES, unpack(ahead))) do expired[#expired + 1] = member end
 for _, member in ipairs(expired) do
   local job, execution = string.match(member, '^(.*):([^:]+)$')
-  local record = job and key.EXECUTION(job, execution)
-  local lane = job and guard.short(record, 'lane', 1024)
-  local worker = job and guard.short(record, 'worker_name', 256) or ''
+  local record = job and redis.call('HMGET', key.ACCOUNT(job, execution), 'lane', 'worker') or {}
+  local lane, worker = record[1], record[2] or ''
+  if job and not lane then -- of a worker of version 0.1
+    lane = guard.short(key.EXECUTION(job, execution), 'lane', 1024)
+    worker = guard.short(key.EXECUTION(job, execution), 'worker_name', 256) or ''
+  end
   if job and not (lane and guard.parts(lane)) then
     lane = claim.status(job) == 'started' and guard.field(job, 'origin', 256)
   end

@@ -1,17 +1,18 @@
--- Prolong leases and publish progress. a: worker, stamp, lease, held: of each job, execution, lane and progress
--- where there is news. Returns the executions that own their job no more.
+-- Prolong leases and publish progress. a: worker, stamp, lease, held: of each job, execution, lane, and where there is
+-- news progress and what claim.told takes. Returns the executions that own their job no more.
 
 local lost = {}
 for _, one in ipairs(a.held) do
   local member = one.job .. ':' .. one.execution
+  claim.told(one)
   if claim.holds(one.job, one.execution) then
     redis.call('ZADD', key.LEASES, claim.now + a.lease, member)
     redis.pcall('ZADD', key.STARTED(one.lane), claim.now + guard.DAY, member)
     redis.call('HSET', key.JOB(one.job), 'last_heartbeat', a.stamp)
     if one.progress then redis.call('HSET', key.JOB(one.job), 'meta', one.progress) end
   else
-    -- A cancel leaves what the execution held behind: RQ's own all of it, ours its lease and its charge.
-    if guard.owner(one.job) == one.execution or redis.call('EXISTS', key.EXECUTION(one.job, one.execution)) == 1 then
+    -- A cancel leaves what the execution held behind: RQ's own all of it, ours its lease and its account.
+    if guard.owner(one.job) == one.execution or redis.call('EXISTS', key.ACCOUNT(one.job, one.execution)) == 1 then
       claim.drop(one.job, one.execution, one.lane, a.worker)
     end
     lost[#lost + 1] = one.execution

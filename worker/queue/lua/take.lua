@@ -1,7 +1,9 @@
 -- Take the next job of the best lane among the kinds that a worker serves.
 -- a: execution, worker, stamp, lease, estimate; served (kinds), resident (the kind that is loaded), memory (bytes);
 --    stale: when a lane's first job must have been enqueued for residence not to matter; serial of the orders that the
---    worker knows, where it obeys any; without (clients that are paused); hasty: take the best that is found.
+--    worker knows, where it obeys any; without (clients that are paused); hasty: take the best that is found;
+--    handed: of each execution that this worker has rendered job, execution and cost, so that none of them is blamed
+--    for what comes, and each client has paid what it was given.
 -- Returns the job as claim.describe does, false where none waits, 'orders' where there are others by now, 'look'
 -- where the queues are to be looked through first, 'more' where it is to be called again: each call ends in time, and
 -- others come in between.
@@ -118,6 +120,7 @@ local function best_of(groups)
   end
 end
 
+for _, one in ipairs(a.handed) do claim.told(one) end
 local before = redis.call('GET', key.TAKEN(a.execution))
 if before then return claim.holds(before, a.execution) and claim.describe(before, a.execution) end
 if a.serial and a.serial ~= claim.serial_of_orders() then return 'orders' end
