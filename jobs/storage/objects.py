@@ -69,6 +69,13 @@ def get_sidecar(objects: Objects, client: str, job_id: str) -> Sidecar | None:
     return sidecar
 
 
+def get_committed(objects: Objects, client: str, job_id: str) -> Sidecar | None:
+    """That record, if its picture lies beside it, as far as its size tells. Raises as get_sidecar."""
+    sidecar = get_sidecar(objects, client, job_id)
+    picture = objects.head(sidecar.png.key) if sidecar else None
+    return sidecar if sidecar and picture and picture.size == sidecar.png.bytes else None
+
+
 def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> Sidecar:
     """The record of a job that ended with `result`. Raises CorruptObjectError where it is not there."""
     key = keys.SIDECAR(client, job_id)
