@@ -66,6 +66,8 @@ WORKER_EXECUTIONS = Key("rq:worker:{}:executions")  # set of <job>:<execution>, 
 # Who owns a job, and what its client was given
 OWNER = Key("kiln:own:{}")  # the execution that owns a job
 LEASES = "kiln:leases"  # sorted set <job>:<execution> by the server's time at which the lease runs out
+STRAYS = "kiln:strays"  # hash <client>:<job> -> when its last execution ended unsettled, and which did
+SWEEPS = "kiln:sweeps"  # sorted set: the same names by the server's time at which the bucket is looked at
 TAKEN = Key("kiln:taken:{}")  # the job that an execution took, so that a take repeated finds it again
 CLOCKS = "kiln:clocks"  # hash client -> GPU seconds it was given
 NOW = "kiln:now"  # the clock of the last job taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 from botocore.config import Config
@@ -162,12 +162,25 @@ class Bucket:
             raise self._explain(error) from None
         return Stored(answer["ContentLength"], answer["ETag"])
 
-    def delete(self, key: str) -> None:
-        """Remove what lies at `key`, if anything."""
+    def delete(self, key: str, *, seen: str | None = None) -> bool:
+        """Remove what lies at `key`, if anything; False where that has another etag than was `seen`.
+
+        A server that knows no conditions on this leaves a moment between the look and the removal.
+        """
+        if seen is not None and ((there := self.head(key)) is None or there.etag != seen):
+            return there is None
+        condition: Any = {} if seen is None else {"IfMatch": seen.strip('"')}
         try:
-            self._client.delete_object(Bucket=self.name, Key=key)
-        except (ClientError, BotoCoreError) as error:
+            self._client.delete_object(Bucket=self.name, Key=key, **condition)
+        except ClientError as error:
+            if condition and _code(error) in _HELD:
+                return False
+            if condition and _code(error) == "NotImplemented":
+                return self.delete(key)
             raise self._explain(error) from None
+        except BotoCoreError as error:
+            raise self._explain(error) from None
+        return True
 
     def get(self, key: str, *, limit: int | None = None) -> bytes | None:
         """The object at `key`, or None. Raises CorruptObjectError where it is larger than `limit` bytes."""

@@ -16,11 +16,15 @@ import redis
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import MAX_ORDER
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.lanes import Lane
+from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.queue.scripts import Script
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
+from pixelkiln.worker.queue.strays import Strays
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
 CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined (a dead letter)
@@ -35,7 +39,7 @@ LOOK = 0.9  # seconds between two looks through the queues for what no mail told
 
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
     name: ("guards.lua", *(["index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
-    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "orders")
+    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
 
@@ -59,6 +63,7 @@ class Claims:
             name: Script(connection, name, *(LUA / one for one in parts))
             for name, parts in OPERATIONS.items()
         }
+        self.strays = Strays(connection, self._scripts["strays"])
         self._dependents = Dependents(connection)
         self._settlement = Settlement(connection, worker, days, self._dependents)
         self._cursor, self._whole = "0", False  # of a look under way
@@ -192,24 +197,23 @@ class Claims:
                 return not_ours(error)
         return bool(owner == claim.execution.encode() and status == b"started")
 
-    def cancelled(self, claim: Claim) -> bool:
-        """Whether the job was ended by someone who does not want its picture."""
-        try:
-            status = self.connection.hget(keys.JOB(claim.job_id), "status")
-        except redis.ResponseError as error:
-            return not_ours(error)
-        return status in {b"canceled", b"stopped"}
-
     def wait(self, models: Iterable[str], seconds: float) -> None:
         """Block until a producer rings for one of the models, or `seconds` have passed."""
         self.connection.blpop([keys.BELL(model) for model in models], timeout=seconds)
 
-    def adopt(self, claim: Claim) -> Adoption:
-        """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead."""
-        answer: Adoption = self._call(
-            "adopt", **_about(claim), worker=self.worker, stamp=stamp(), lease=LEASE
-        ).decode()
-        return answer
+    def adopt(self, claim: Claim, spec: RenderSpec | None = None) -> Adoption:
+        """Go on with a claim that was this worker's: 'owned', or where the job stands instead.
+
+        `spec` is what was rendered: a job that waits for another picture by now is left in its lane.
+        """
+        answer = self._call("adopt", **_about(claim), worker=self.worker, stamp=stamp(), lease=LEASE)
+        if isinstance(answer, bytes):
+            standing: Adoption = answer.decode()  # type: ignore[assignment] # the script's words
+            return standing
+        if spec is None or _asks_for(spec, answer[2], claim):
+            return "owned"
+        self.release(claim)
+        return "queued"
 
     def reap(self) -> list[str]:
         """Reclaim expired leases: give their jobs back; fail those on which that happened too often.
@@ -233,9 +237,12 @@ class Claims:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
         return self._settlement.finish(claim, result, seconds)
 
-    def fail(self, claim: Claim, reason: str) -> bool:
-        """End the job as failed with one line that says why. False where it is not ours."""
-        return self._settlement.fail(claim, reason)
+    def fail(self, claim: Claim, reason: str, seconds: float | None = None) -> bool:
+        """End the job as failed with one line that says why. False where it is not ours.
+
+        Its client pays for `seconds`, by default for the time since it was taken.
+        """
+        return self._settlement.fail(claim, reason, seconds)
 
     def recover_dependents(self) -> None:
         """Enqueue dependents left half-way by a worker that died between two writes."""
@@ -252,6 +259,14 @@ class Claims:
 
     def _call(self, operation: str, **named: Any) -> Any:
         return self._scripts[operation](**named)
+
+
+def _asks_for(spec: RenderSpec, data: bytes, claim: Claim) -> bool:
+    """Whether a record's payload asks for the picture that `spec` does."""
+    try:
+        return not spec.differs(read_spec(data, claim.lane, claim.job_id))
+    except SpecError:
+        return False
 
 
 def _about(claim: Claim, **more: Any) -> dict[str, Any]:

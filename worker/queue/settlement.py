@@ -38,12 +38,14 @@ class Settlement:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
         return self._end(claim, RQStatus.FINISHED, result=result, seconds=seconds)
 
-    def fail(self, claim: Claim, reason: str) -> bool:
+    def fail(self, claim: Claim, reason: str, seconds: float | None = None) -> bool:
         """End the job as failed with one line that says why. False where it is not ours.
 
-        Its client pays for the time since it was taken: else jobs that fail would always go before others'.
+        Its client pays for `seconds` of GPU time, by default for all since it was taken: else jobs that fail
+        would always go before others'.
         """
-        seconds = max(0.0, (datetime.now(UTC) - claim.started).total_seconds())
+        if seconds is None:
+            seconds = max(0.0, (datetime.now(UTC) - claim.started).total_seconds())
         return self._end(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
 
     def _end(
@@ -112,6 +114,7 @@ class Settlement:
         ttl = self._tell(pipe, job, claim, status, result, reason)
         if status is RQStatus.FINISHED:
             FinishedJobRegistry(claim.lane.name, self.connection).add(job, ttl, pipe)
+            pipe.hdel(keys.STRAYS, f"{claim.lane.client}:{claim.job_id}")  # what lies there is finished now
         else:
             pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):

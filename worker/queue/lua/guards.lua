@@ -66,6 +66,20 @@ local function refund(job, execution, lane)
   end
 end
 
+-- An execution that ends without a settlement may have left objects in the bucket, and a late request may leave more:
+-- see strays.lua.
+local function stray(job, execution, lane)
+  local _, _, client = guard.parts(lane)
+  if not client or #job > 64 then return end -- no job that is rendered
+  local name = client .. ':' .. job
+  guard.become(key.STRAYS, 'hash')
+  guard.become(key.SWEEPS, 'zset')
+  local before = string.match(redis.call('HGET', key.STRAYS, name) or '', ' .*') or ''
+  if not string.find(before, execution, 1, true) then before = string.sub(' ' .. execution .. before, 1, 1024) end
+  redis.call('HSET', key.STRAYS, name, string.format('%.3f', claim.now) .. before)
+  redis.call('ZADD', key.SWEEPS, claim.now, name)
+end
+
 -- Forget an execution: its charge, its lease, its ownership and RQ's records of it.
 -- Of the worker recorded on the execution, where one is; the caller may be the reaper.
 function claim.drop(job, execution, lane, worker)
@@ -73,7 +87,7 @@ function claim.drop(job, execution, lane, worker)
   local member = job .. ':' .. execution
   local named = redis.pcall('HGET', key.EXECUTION(job, execution), 'worker_name')
   worker = type(named) == 'string' and named or worker
-  redis.call('ZREM', key.LEASES, member)
+  if redis.call('ZREM', key.LEASES, member) == 1 then stray(job, execution, lane) end
   redis.call('DEL', key.EXECUTION(job, execution))
   redis.pcall('ZREM', key.STARTED(lane), member)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
