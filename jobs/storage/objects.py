@@ -13,8 +13,10 @@ from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.storage.bucket import Stored
-from pixelkiln.jobs.storage.files import own_path
+from pixelkiln.jobs.storage.files import own_path, read, write
 from pixelkiln.jobs.storage.pictures import read_picture
+
+MAX_SIDECAR = 4 * 2**20  # bytes
 
 
 class Objects(Protocol):
@@ -90,8 +92,8 @@ def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> 
 def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
     """Bring a picture and its sidecar home, as `<id>.png` and `<id>.json`, each whole; the picture's path.
 
-    Raises CorruptObjectError where the picture is not the one that was stored, UsageError where the folder
-    cannot be written.
+    Another's picture of that name stays, and this one's gets a number. Raises CorruptObjectError where the
+    picture is not the one that was stored, UsageError where the folder cannot be written.
     """
     body = objects.get(sidecar.png.key)
     if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
@@ -99,11 +101,20 @@ def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
     record = sidecar.model_dump_json(indent=1).encode()
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        target = own_path(Path(folder), f"{sidecar.job.id}.png")
+        target = own_path(Path(folder), f"{sidecar.job.id}.png", lambda path: _fetched(path, body, sidecar))
         for path, content in ((target, body), (target.with_suffix(".json"), record)):
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(content)
-            part.replace(path)
+            write(path, content)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
     return target
+
+
+def _fetched(path: Path, picture: bytes, sidecar: Sidecar) -> bool:
+    """Whether a file there is this picture, or an earlier fetch of the same job."""
+    if read(path, len(picture)) == picture:
+        return True
+    try:
+        beside = Sidecar.model_validate_json(read(path.with_suffix(".json"), MAX_SIDECAR) or b"")
+    except ValidationError:
+        return False
+    return beside.job.id == sidecar.job.id and not beside.spec.differs(sidecar.spec)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import threading
 from contextlib import suppress
@@ -71,7 +72,8 @@ class Spool:
         self._marking = threading.Lock()
         self._marked: dict[str, Claim] = {}
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)  # version 0.1 made it as the umask said; and prompts are nobody else's
             taken = self._lock.acquire()
         except OSError as error:
             raise NotReadyError(
@@ -100,9 +102,9 @@ class Spool:
         if not folder.is_dir():
             part = self.root / f"part-{job.id}"
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            durable.write(part / "image.png", png)
-            durable.write(part / "draft.json", draft.model_dump_json().encode())
+            part.mkdir(0o700)
+            durable.write(part / "image.png", png, 0o600)
+            durable.write(part / "draft.json", draft.model_dump_json().encode(), 0o600)
             durable.sync_path(part)
             part.replace(folder)
         durable.sync_path(self.root)
@@ -187,5 +189,7 @@ class Spool:
             {"job": c.job_id, "execution": c.execution, "lane": c.lane.name} for c in self._marked.values()
         ]
         part = self.root / "inflight.part"
-        part.write_text(json.dumps(marks))
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(marks, file)
         part.replace(self.root / "inflight.json")

@@ -15,8 +15,9 @@ import redis
 
 from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.jobs.storage.files import own_path
+from pixelkiln.jobs.storage.files import own_path, read, write
 from pixelkiln.worker.deliver.commit import NotOursError, Pair
+from pixelkiln.worker.deliver.png import spec_in
 from pixelkiln.worker.deliver.sidecar import complete
 from pixelkiln.worker.deliver.spool import Entry, Spool
 from pixelkiln.worker.deliver.sweep import sweep
@@ -27,6 +28,7 @@ from pixelkiln.worker.queue.strays import Stray
 
 log = logging.getLogger("kiln.delivery")
 
+MAX_COPY = 256 * 2**20  # bytes of a file that is looked at before it is replaced
 PATIENCE = 8.0  # seconds between tries at most
 SWEEP = 10.0  # seconds between two questions for what others left
 
@@ -197,6 +199,17 @@ class Uploader(threading.Thread):
         if self._renders is not None:
             try:
                 self._renders.mkdir(parents=True, exist_ok=True)
-                own_path(self._renders, f"{entry.claim.job_id}.png").write_bytes(entry.png())
+                png = entry.png()
+                name = f"{entry.claim.job_id}.png"
+                write(own_path(self._renders, name, lambda path: _copied(path, png, entry)), png)
             except OSError as error:
                 log.warning("job %s: no copy in %s (%s)", entry.claim.job_id, self._renders, error.strerror)
+
+
+def _copied(path: Path, png: bytes, entry: Entry) -> bool:
+    """Whether a file there is this picture, or another copy of the same job's."""
+    body = read(path, MAX_COPY)
+    if body is None or body == png:
+        return body is not None
+    spec = spec_in(body)
+    return spec is not None and not spec.differs(entry.draft.sidecar.spec)
