@@ -8,12 +8,14 @@ only where that names an execution which workers saw end unsettled.
 from __future__ import annotations
 
 import logging
+import re
 
 from pydantic import ValidationError
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.spec import NAME_PATTERN
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.queue.strays import Stray, Strays
 
@@ -26,7 +28,7 @@ def sweep(bucket: Bucket, strays: Strays, stray: Stray) -> None:
     Both are looked at before Redis is asked once more, and deleted as they were seen: had the job been taken
     up since, its new owner's objects would stay.
     """
-    if not JOB_ID.fullmatch(stray.job_id):
+    if not (JOB_ID.fullmatch(stray.job_id) and re.fullmatch(NAME_PATTERN, stray.client)):
         return
     sidecar, picture = keys.SIDECAR(stray.client, stray.job_id), keys.PICTURE(stray.client, stray.job_id)
     record, png = bucket.head(sidecar), bucket.head(picture)

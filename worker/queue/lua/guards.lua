@@ -70,7 +70,7 @@ end
 -- see strays.lua.
 local function stray(job, execution, lane)
   local _, _, client = guard.parts(lane)
-  if not client or #job > 64 then return end -- no job that is rendered
+  if not client then return end
   local name = client .. ':' .. job
   guard.become(key.STRAYS, 'hash')
   guard.become(key.SWEEPS, 'zset')
