@@ -21,6 +21,7 @@ from pixelkiln.jobs.errors import (
     UsageError,
 )
 from pixelkiln.jobs.fields import SpecFields, checked
+from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.queue import CancelOutcome, Queue, Submitted
@@ -53,6 +54,7 @@ class Kiln:
         self.settings = settings or Settings.load()
         self._queue: Queue = queue or RedisQueue(self.settings)
         self._bucket = bucket
+        self._given = GivenIds(self._queue, lambda: self.bucket)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +95,8 @@ class Kiln:
         """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
 
         References given as Path are uploaded first; given as text they are names of uploaded ones.
+        `id` is the picture's for good: given again with the same spec it is the same job (priority and labels
+        may differ, and a seed that is left out is derived from it), with another spec it is refused.
         Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
         the same id is safe).
         """
@@ -110,21 +114,21 @@ class Kiln:
     ) -> list[Submitted]:
         """Enqueue many jobs, a hundred to a round trip; all are checked before the first is sent.
 
-        A job whose id the queue knows already is that job: it is reported with `created` False and left as it
-        was. `batch` names an RQ group that lists them. Raises as `submit`.
+        An id that was used before stands for what was asked for then: the same picture is the same job,
+        reported with `created` False and left as it was; another one is refused. `batch` names an RQ group
+        that lists the new ones. Raises as `submit`.
         """
         wanted = [checked(spec, self.settings.client, self.upload) for spec in specs]
-        names = [str(uuid.uuid4()) for _ in wanted] if ids is None else [check_job_id(name) for name in ids]
-        if len(names) != len(wanted):
-            raise UsageError(f"ids: {len(names)} for {len(wanted)} specs")
+        if ids is not None and len(ids) != len(wanted):
+            raise UsageError(f"ids: {len(ids)} for {len(wanted)} specs")
         if batch is not None:
             check_job_id(batch)
-        created = self._queue.add(list(zip(names, wanted, strict=True)), batch)
+        if ids is not None:
+            return self._given.submit([check_job_id(name) for name in ids], wanted, batch)
+        jobs = [(str(uuid.uuid4()), spec.with_seed()) for spec in wanted]
+        self._queue.add(jobs, batch)
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
-        return [
-            Submitted(name, spec, new or ids is None)
-            for name, spec, new in zip(names, wanted, created, strict=True)
-        ]
+        return [Submitted(name, spec, True) for name, spec in jobs]
 
     def upload(self, path: str | Path, client: str | None = None) -> str:
         """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.

@@ -27,7 +27,7 @@ class SpecFields(TypedDict, total=False):
     quantization: Quantization
     width: int  # pixels
     height: int  # pixels
-    seed: int | None  # drawn when absent
+    seed: int | None  # absent: drawn, or derived from the id where one is given
     steps: int | None  # only where the model lets one choose
     guidance: float | None  # only where the model lets one choose
     references: Sequence[str | Path]  # a Path is uploaded; text is the name of an uploaded one
@@ -42,7 +42,7 @@ class SpecFields(TypedDict, total=False):
 def checked(
     spec: RenderSpec | SpecFields | Mapping[str, Any], client: str, upload: Callable[[Path, str], str]
 ) -> RenderSpec:
-    """The spec that is meant, its seed drawn; of `client` where it names none. Raises SpecError.
+    """The spec that is meant; of `client` where it names none. Raises SpecError.
 
     `upload` stores a reference for a client and gives its name: called once all else is found good.
     """
@@ -56,4 +56,4 @@ def checked(
         fields["references"] = [
             upload(one, fields["client"]) if isinstance(one, Path) else one for one in named
         ]
-    return RenderSpec.parse(fields).with_seed()
+    return RenderSpec.parse(fields)

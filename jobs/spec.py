@@ -117,6 +117,11 @@ class RenderSpec(BaseModel):
             seed = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:8], "big") & MAX_SEED
         return self.model_copy(update={"seed": seed})
 
+    def differs(self, other: RenderSpec) -> list[str]:
+        """The fields in which two jobs are not one: not priority and labels, which no picture shows."""
+        fields = type(self).model_fields.keys() - {"priority", "labels"}
+        return sorted(name for name in fields if getattr(self, name) != getattr(other, name))
+
     def wire(self) -> dict[str, Any]:
         """The JSON form: what is at its default is left out, unless the default is the model's own."""
         sizes = {"width": self.width, "height": self.height}

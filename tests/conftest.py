@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -75,7 +76,7 @@ def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", instance.secret_key.get_secret_value())
     with redis.Redis.from_url(instance.redis_url.get_secret_value()) as connection:
         connection.flushdb()
-    return Settings(
+    settings = Settings(
         redis_url=instance.redis_url,
         s3_endpoint=instance.s3_endpoint,
         s3_bucket=instance.bucket,
@@ -84,6 +85,8 @@ def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         spool_dir=tmp_path / "spool",
         renders_dir=tmp_path / "renders",
     )
+    _set_aside(Bucket.open(settings, attempts=1))
+    return settings
 
 
 @pytest.fixture
@@ -114,7 +117,7 @@ def kiln(settings: Settings) -> Iterator[Kiln]:
 
 @pytest.fixture
 def bucket(settings: Settings) -> Bucket:
-    """The farm's bucket; what other tests stored is still in it."""
+    """The farm's bucket; what other tests stored is still in it, but their jobs are set aside."""
     return Bucket.open(settings, attempts=1)
 
 
@@ -136,6 +139,14 @@ def rewire(settings: Settings) -> Iterator[Callable[..., tuple[Settings, Proxy]]
     yield make
     for context in open_proxies:
         context.__exit__(None, None, None)
+
+
+def _set_aside(bucket: Bucket) -> None:
+    """An id that was used stands for what it was used for: jobs of other tests go out of the way."""
+    pages = bucket._client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix="jobs/")
+    for key in [one["Key"] for page in pages for one in page.get("Contents", [])]:
+        bucket.put(f"before/{uuid.uuid4()}/{key}", bucket.get(key) or b"", "application/octet-stream")
+        bucket.delete(key)
 
 
 def _installed(name: str) -> bool:

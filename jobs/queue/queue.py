@@ -21,8 +21,8 @@ class Submitted:
     """A job that the queue holds now."""
 
     id: str
-    spec: RenderSpec  # as submitted, seed included
-    created: bool  # False: a job of that id was there already, and is left as it was
+    spec: RenderSpec  # as the queue has it, seed included
+    created: bool  # False: the same job was there already, and is left as it was
 
 
 class Queue(Protocol):
@@ -30,6 +30,10 @@ class Queue(Protocol):
 
     def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
         """Enqueue each job that is not there yet, by id and spec; whether it was created."""
+        ...
+
+    def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
+        """What those that the queue knows ask for, seed included; None where a record cannot be read."""
         ...
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:

@@ -163,17 +163,22 @@ def read_spec(data: bytes, lane: Lane, job_id: str) -> RenderSpec:
     `lane` is the queue the job was taken from: a spec that belongs in another one is refused, since lanes are
     what clients and priorities are told apart by.
     """
-    function, instance, arguments, named = _payload(_inflate(data))
-    if function not in FUNCTIONS:
-        raise SpecError("function", f"is {str(function)[:80]!r}; the only one is {FUNCTION!r}")
-    if instance is not None or named or len(arguments) != 1 or not isinstance(arguments[0], dict):
-        raise SpecError("arguments", "must be one object, the spec")
-    spec = RenderSpec.parse(arguments[0])
+    spec = spec_in(data)
     if spec.lane != lane:
         raise SpecError(
             "lane", f"the job waited in {lane.name[:200]!r}, its spec belongs in {spec.lane.name!r}"
         )
     return spec.with_seed(job_id)
+
+
+def spec_in(data: bytes) -> RenderSpec:
+    """The spec that a job's `data` field holds, wherever the job waits. Raises SpecError."""
+    function, instance, arguments, named = _payload(_inflate(data))
+    if function not in FUNCTIONS:
+        raise SpecError("function", f"is {str(function)[:80]!r}; the only one is {FUNCTION!r}")
+    if instance is not None or named or len(arguments) != 1 or not isinstance(arguments[0], dict):
+        raise SpecError("arguments", "must be one object, the spec")
+    return RenderSpec.parse(arguments[0])
 
 
 def _payload(plain: bytes) -> list[Any]:

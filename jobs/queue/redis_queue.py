@@ -9,15 +9,17 @@ import redis
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, give
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.connection import connect, explained
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open
 from pixelkiln.jobs.queue.queue import CancelOutcome
-from pixelkiln.jobs.queue.record import RenderJob
+from pixelkiln.jobs.queue.record import RenderJob, spec_in
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.spec import MAX_WIRE, RenderSpec
 
 T = TypeVar("T")
 
@@ -65,6 +67,28 @@ class RedisQueue:
             created += [bool(flag) for flag in flags]
         return created
 
+    def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
+        """What those that are there ask for; None where a record is of another's, or too long to be read."""
+        found: dict[str, RenderSpec | None] = {}
+        for chunk in _chunks(job_ids):
+            with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
+                for job_id in chunk:
+                    pipe.exists(keys.JOB(job_id))
+                    pipe.hstrlen(keys.JOB(job_id), "data")
+                answers = pipe.execute(raise_on_error=False)
+                sizes = dict(zip(chunk, zip(answers[::2], answers[1::2], strict=True), strict=True))
+                if errors := [one for one in answers[::2] if isinstance(one, redis.RedisError)]:
+                    raise errors[0]
+                there = [job_id for job_id, (exists, _) in sizes.items() if exists]
+                readable = [
+                    one for one in there if isinstance(sizes[one][1], int) and sizes[one][1] <= MAX_WIRE
+                ]
+                for job_id in readable:
+                    pipe.hget(keys.JOB(job_id), "data")
+                data = dict(zip(readable, pipe.execute(raise_on_error=False), strict=True))
+            found |= {job_id: _spec(data.get(job_id), job_id) for job_id in there}
+        return found
+
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How each fares, by RQ's records."""
         with explained(self._settings):
@@ -108,6 +132,13 @@ class RedisQueue:
         job.enqueued_at = now()
         job._status = RQStatus.QUEUED
         return [part for item in job.to_dict().items() for part in item]
+
+
+def _spec(data: object, job_id: str) -> RenderSpec | None:
+    try:
+        return spec_in(data).with_seed(job_id) if isinstance(data, bytes) else None
+    except SpecError:
+        return None
 
 
 def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -169,10 +169,24 @@ class Bucket:
                 raise
             return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"))
 
-    def delete(self, key: str) -> None:
-        """Remove what lies at `key`, if anything."""
+    def delete(self, key: str, *, seen: str | None = None) -> bool:
+        """Remove what lies at `key`, if anything; False where that has another etag than was `seen`.
+
+        A server that knows no conditions on this leaves a moment between the look and the removal.
+        """
+        if seen is not None and ((there := self.head(key)) is None or there.etag != seen):
+            return there is None
+        condition: Any = {} if seen is None else {"IfMatch": seen.strip('"')}
         with self._asking():
-            self._client.delete_object(Bucket=self.name, Key=key)
+            try:
+                self._client.delete_object(Bucket=self.name, Key=key, **condition)
+            except ClientError as error:
+                if condition and _code(error) in _HELD:
+                    return False
+                if not condition or _code(error) != "NotImplemented":
+                    raise
+                self._client.delete_object(Bucket=self.name, Key=key)
+        return True
 
     def get(self, key: str, *, limit: int | None = None) -> bytes | None:
         """The object at `key`, or None. Raises CorruptObjectError where it is larger than `limit` bytes."""

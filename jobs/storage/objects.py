@@ -12,10 +12,12 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.files import own_path
+from pixelkiln.jobs.storage.files import own_path, read, write
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.storage.bucket import Stored
+
+MAX_SIDECAR = 4 * 2**20  # bytes
 
 
 class Objects(Protocol):
@@ -72,6 +74,13 @@ def get_sidecar(objects: Objects, client: str, job_id: str) -> Sidecar | None:
     return sidecar
 
 
+def get_committed(objects: Objects, client: str, job_id: str) -> Sidecar | None:
+    """That record, if its picture lies beside it, as far as its size tells. Raises as get_sidecar."""
+    sidecar = get_sidecar(objects, client, job_id)
+    picture = objects.head(sidecar.png.key) if sidecar else None
+    return sidecar if sidecar and picture and picture.size == sidecar.png.bytes else None
+
+
 def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> Sidecar:
     """The record of a job that ended with `result`. Raises CorruptObjectError where it is not there."""
     key = keys.SIDECAR(client, job_id)
@@ -86,8 +95,8 @@ def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> 
 def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
     """Bring a picture and its sidecar home, as `<id>.png` and `<id>.json`, each whole; the picture's path.
 
-    Raises CorruptObjectError where the picture is not the one that was stored, UsageError where the folder
-    cannot be written.
+    Another's picture of that name stays, and this one's gets a number. Raises CorruptObjectError where the
+    picture is not the one that was stored, UsageError where the folder cannot be written.
     """
     body = objects.get(sidecar.png.key)
     if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
@@ -95,11 +104,20 @@ def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
     record = sidecar.model_dump_json(indent=1).encode()
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        target = own_path(Path(folder), f"{sidecar.job.id}.png")
+        target = own_path(Path(folder), f"{sidecar.job.id}.png", lambda path: _fetched(path, body, sidecar))
         for path, content in ((target, body), (target.with_suffix(".json"), record)):
-            part = path.with_name(path.name + ".part")
-            part.write_bytes(content)
-            part.replace(path)
+            write(path, content)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
     return target
+
+
+def _fetched(path: Path, picture: bytes, sidecar: Sidecar) -> bool:
+    """Whether a file there is this picture, or an earlier fetch of the same job."""
+    if read(path, len(picture)) == picture:
+        return True
+    try:
+        beside = Sidecar.model_validate_json(read(path.with_suffix(".json"), MAX_SIDECAR) or b"")
+    except ValidationError:
+        return False
+    return beside.job.id == sidecar.job.id and not beside.spec.differs(sidecar.spec)

@@ -13,11 +13,13 @@ from PIL import Image
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.control.orders import Order, Target, fingerprint
-from pixelkiln.jobs.errors import NotReadyError, SpecError
+from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, SpecError
+from pixelkiln.jobs.known import same_job
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
 from pixelkiln.jobs.queue.queue import CancelOutcome
 from pixelkiln.jobs.queue.status import JobStatus, Result, State
 from pixelkiln.jobs.spec import Priority, Quantization, RenderSpec
+from pixelkiln.jobs.storage.objects import get_committed
 from pixelkiln.jobs.storage.pictures import read_picture
 from pixelkiln.jobs.testing.bucket import MemoryBucket
 from pixelkiln.jobs.testing.placeholder import picture, png_of, sidecar_of
@@ -75,6 +77,11 @@ class MemoryQueue:
                 self._jobs[job_id] = Job(spec, status, self.plan)
                 self.plan = Plan()
         return created
+
+    def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
+        """What those that are there ask for."""
+        self._answer()
+        return {job_id: self._jobs[job_id].spec for job_id in job_ids if job_id in self._jobs}
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How each fares."""
@@ -154,7 +161,7 @@ class MemoryQueue:
         job = self._running
         try:
             self._go_on(job)
-        except SpecError as error:  # of a reference
+        except SpecError as error:  # of a reference, or of the id
             self._end(job, state="failed", error=str(error))
         if job.status.ended:
             self._running = None
@@ -195,13 +202,21 @@ class MemoryQueue:
             self._deliver(job, steps)
 
     def _deliver(self, job: Job, steps: int) -> None:
-        """Picture and sidecar into the bucket; then the job has finished."""
+        """Picture and sidecar into the bucket, unless it has both; then the job has finished."""
+        key = keys.SIDECAR(job.spec.client, job.status.id)
+        try:
+            before = get_committed(self.bucket, job.spec.client, job.status.id)
+        except CorruptObjectError:
+            before = None
+        if before is not None:
+            same_job(job.status.id, job.spec, before.spec)
+            self._end(job, state="finished", result=Result(before.png.key, key, before.png.sha256))
+            return
         references = self._references(job.spec)
         image = picture(job.spec, references[0] if references else None)
         png = png_of(image)
         ended = self._stamp()
         sidecar = sidecar_of(replace(job.status, ended_at=ended), job.spec, image, png, steps)
-        key = keys.SIDECAR(job.spec.client, job.status.id)
         self.bucket.put(sidecar.png.key, png, "image/png")
         self.bucket.put(key, sidecar.model_dump_json(indent=1).encode(), "application/json")
         self._end(job, state="finished", result=Result(sidecar.png.key, key, sidecar.png.sha256))

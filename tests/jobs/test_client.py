@@ -91,8 +91,10 @@ def test_no_jobs_are_no_jobs(kiln: Kiln) -> None:
 def test_a_known_id_is_left_as_it_is(kiln: Kiln) -> None:
     kiln.submit(id="mine", **spec("first"))
     before = kiln.redis.hgetall("rq:job:mine")
-    again = kiln.submit(id="mine", **spec("second", priority="high"))
+    again = kiln.submit(id="mine", **spec("first", priority="high", labels={"a": "b"}))
     assert not again.created
+    with pytest.raises(SpecError, match=r"^id: mine was used before, for another picture \(another prompt\)"):
+        kiln.submit(id="mine", **spec("second", priority="high"))
     assert kiln.redis.hgetall("rq:job:mine") == before
     assert queued(kiln) == ["mine"]
     assert queued(kiln, "kiln:demo:bf16:high:default") == []
@@ -116,7 +118,7 @@ def test_without_a_set_of_queues_nothing_is_half_submitted(kiln: Kiln) -> None:
 
 
 def test_an_id_twice_in_one_call_is_one_job(kiln: Kiln) -> None:
-    jobs = kiln.submit_many([spec("first"), spec("second"), spec("third")], ids=["a", "b", "a"])
+    jobs = kiln.submit_many([spec("first"), spec("second"), spec("first")], ids=["a", "b", "a"])
     assert [job.created for job in jobs] == [True, True, False]
     assert queued(kiln) == ["a", "b"]
     assert RenderJob.fetch("a", connection=kiln.redis).args[0]["prompt"] == "first"

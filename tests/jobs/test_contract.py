@@ -21,8 +21,10 @@ from pixelkiln import (
     Settings,
     Sidecar,
     SpecError,
+    StorageAwayError,
     UsageError,
 )
+from pixelkiln.jobs import known
 from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.local.instance import Local
 from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
@@ -130,16 +132,87 @@ def test_watching_tells_every_change_in_order(kiln: Kiln, paused: Callable[[], o
     assert all(one.step <= one.steps for one in seen)
 
 
-def test_a_known_id_is_that_job(kiln: Kiln, other: Kiln, paused: Callable[[], object]) -> None:
+def test_a_known_id_is_that_job(kiln: Kiln, paused: Callable[[], object]) -> None:
     name = new_client("job")
-    assert kiln.submit(small(prompt="first", seed=0), id=name).created
-    for door in (kiln, other):
-        again = door.submit_many([small(prompt="second"), small()], ids=[name, new_client("job")])
+    first = kiln.submit(small(prompt="first", seed=0), id=name)
+    assert first.created
+    for same in (small(prompt="first"), small(prompt="first", seed=0, priority="high", labels={"a": "b"})):
+        again = kiln.submit_many([same, small()], ids=[name, new_client("job")])
         assert [job.created for job in again] == [False, True]
+        assert again[0].spec == first.spec
     paused()
     kiln.wait([name])
-    assert kiln.sidecar(name).spec.prompt == "first"
-    assert kiln.sidecar(name).spec.seed == 0
+    assert not kiln.submit(small(prompt="first"), id=name).created
+    assert kiln.sidecar(name).spec == first.spec
+
+
+@pytest.mark.parametrize("stands", ["queued", "finished", "by its sidecar alone"])
+def test_an_id_is_one_pictures_for_good(
+    kiln: Kiln, other: Kiln, paused: Callable[[], object], stands: str
+) -> None:
+    name, free = new_client("job"), new_client("job")
+    first = kiln.submit(small(), id=name)
+    if stands != "queued":
+        paused()
+        kiln.wait([name])
+    if stands == "by its sidecar alone":
+        forget(kiln, name)
+    same = kiln.submit(small(), id=name)
+    assert not same.created  # the seed, too, is the id's
+    assert same.spec == first.spec
+    with pytest.raises(
+        SpecError, match=rf"^id: {name} was used before, for another picture \(another prompt, "
+    ):
+        kiln.submit_many([small(), small(prompt="three blue boats", seed=99)], ids=[free, name])
+    if stands != "by its sidecar alone":  # which another client does not see
+        with pytest.raises(SpecError, match="another client's"):
+            other.submit(small(), id=name)
+    assert kiln.statuses([free]) == {free: None}
+    found = kiln.status(name)
+    assert found.state == ("queued" if stands == "queued" else "finished")
+    assert kiln.wait([name]) == [found] or stands == "queued"
+
+
+def test_an_id_means_one_thing_in_one_call(kiln: Kiln, paused: Callable[[], object]) -> None:
+    name, free = new_client("job"), new_client("job")
+    with pytest.raises(SpecError, match="for another picture"):
+        kiln.submit_many([small(), small(), small(prompt="an owl")], ids=[name, free, name])
+    assert kiln.statuses([name, free]) == {name: None, free: None}
+    jobs = kiln.submit_many([small(), small(), small()], ids=[name, free, name])
+    assert [job.created for job in jobs] == [True, True, False]
+    assert lane(kiln)["queued"] == 2
+
+
+def test_another_picture_under_a_used_id_fails_where_nobody_saw_it(
+    kiln: Kiln, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket could not be asked at submit: delivery looks again, and what was there stays."""
+    name = new_client("job")
+    kiln.submit(small(), id=name)
+    kiln.wait([name])
+    forget(kiln, name)
+    before = kiln.fetch(name, tmp_path).read_bytes()
+
+    def away(*_: object) -> None:
+        raise StorageAwayError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(known, "get_committed", away)
+        assert kiln.submit(small(prompt="three blue boats", seed=99), id=name).created
+    (status,) = kiln.wait([name])
+    assert status.state == "failed"
+    assert status.error.startswith(f"id: {name} was used before, for another picture (another prompt, seed)")
+    forget(kiln, name)
+    assert kiln.status(name).state == "finished"
+    assert kiln.fetch(name, tmp_path / "after").read_bytes() == before
+
+
+def forget(kiln: Kiln, job_id: str) -> None:
+    """As when the days are over for which the queue keeps a job."""
+    if isinstance(kiln, FakeKiln):
+        del kiln._farm._jobs[job_id]
+    else:
+        kiln.redis.delete(f"rq:job:{job_id}", f"rq:results:{job_id}")
 
 
 def test_drawn_ids_differ(kiln: Kiln, paused: Callable[[], object]) -> None:

@@ -7,8 +7,10 @@ import json
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
+from PIL.Image import DecompressionBombError as Bomb
 from PIL.PngImagePlugin import PngInfo
 
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.engine import Facts, Pixels
 
@@ -44,6 +46,15 @@ def encode(pixels: Pixels, spec: RenderSpec, facts: Facts, version: str) -> byte
     out = io.BytesIO()
     image.save(out, "PNG", pnginfo=info, compress_level=COMPRESSION)
     return out.getvalue()
+
+
+def spec_in(png: bytes) -> RenderSpec | None:
+    """The spec that `encode` wrote into a picture; None where there is none."""
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            return RenderSpec.parse(json.loads(image.info["pixelkiln"])["spec"])
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, RecursionError, SpecError, Bomb):
+        return None
 
 
 def _parameters(spec: RenderSpec, size: tuple[int, int], facts: Facts, tool: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import shutil
 import threading
 from contextlib import suppress
@@ -75,7 +76,8 @@ class Spool:
         self._stuck: dict[Path, str] = {}  # what should not, and cannot be renamed to this
         self._told = ""  # why nothing could be written, as it was last told
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            root.chmod(0o700)  # version 0.1 made it as the umask said; and prompts are nobody else's
             taken = self._lock.acquire()
         except OSError as error:
             raise NotReadyError(
@@ -129,9 +131,9 @@ class Spool:
         if not folder.is_dir():
             part = self.root / f"part-{job.id}"
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            durable.write(part / "image.png", png)
-            durable.write(part / "draft.json", draft.model_dump_json().encode())
+            part.mkdir(0o700)
+            durable.write(part / "image.png", png, 0o600)
+            durable.write(part / "draft.json", draft.model_dump_json().encode(), 0o600)
             durable.sync_path(part)
             with self._marking:  # at once, for the thread that delivers and removes it
                 part.replace(folder)
@@ -257,6 +259,7 @@ class Spool:
         self._stuck.pop(folder, None)
         if name.startswith("gone-"):
             shutil.rmtree(folder.with_name(name), ignore_errors=True)
+
     def _try_to_write_marks(self) -> None:
         """One too many is found out at the next start, one too few is written before the next job begins."""
         try:
@@ -272,7 +275,9 @@ class Spool:
             for c in self._marked.values()
         ]
         part = self.root / "inflight.part"
-        part.write_text(json.dumps(marks))
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            json.dump(marks, file)
         part.replace(self.root / "inflight.json")
 
 

@@ -13,20 +13,24 @@ from pathlib import Path
 
 import redis
 
-from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
 from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.jobs.storage.files import own_path
+from pixelkiln.jobs.storage.files import own_path, read, write
 from pixelkiln.worker.deliver.commit import NotOursError, Pair
+from pixelkiln.worker.deliver.png import spec_in
 from pixelkiln.worker.deliver.sidecar import complete
 from pixelkiln.worker.deliver.spool import Entry, Spool
-from pixelkiln.worker.queue.claim import Claim, Progress
-from pixelkiln.worker.queue.claims import Claims
+from pixelkiln.worker.deliver.sweep import sweep
+from pixelkiln.worker.queue.claim import Progress
+from pixelkiln.worker.queue.claims import Adoption, Claims
 from pixelkiln.worker.queue.heartbeat import Heartbeat
+from pixelkiln.worker.queue.strays import Stray
 
 log = logging.getLogger("kiln.delivery")
 
+MAX_COPY = 256 * 2**20  # bytes of a file that is looked at before it is replaced
 PATIENCE = 8.0  # seconds between tries at most
+SWEEP = 10.0  # seconds between two questions for what others left
 
 
 class Uploader(threading.Thread):
@@ -55,7 +59,8 @@ class Uploader(threading.Thread):
         self._abandon = abandon
         self._woken = threading.Event()
         self._tries: Counter[str] = Counter()  # execution -> how often its picture was tried
-        self._orphans: set[str] = set()  # executions whose jobs Redis has forgotten: stored all the same
+        self._swept: list[Stray] = []  # looked at, of which Redis is to hear
+        self._sweep_at = 0.0  # monotonic
         self.trouble: str | None = None  # why nothing can be stored, in one line
         self.refused = False  # it will not have it: no use in rendering more
         self.broken: BaseException | None = None  # the thread died of this
@@ -63,13 +68,7 @@ class Uploader(threading.Thread):
     def adopt(self) -> None:
         """Hold what the predecessor spooled, where it is still this worker's to store."""
         for entry in self._spool.entries():
-            cost = entry.draft.gpu_seconds
-            standing = self._claims.adopt(entry.claim, cost)
-            if standing == "owned":
-                self._heartbeat.hold(entry.claim, Progress("delivering", cost=cost))
-            elif standing == "gone":
-                self._orphans.add(entry.claim.execution)
-            # What is not ours any more is cleared away, here and in the bucket, when its turn comes.
+            self._adopt(entry)  # what is not ours any more is cleared away when its turn comes
 
     def look(self) -> None:
         """Look into the spool now."""
@@ -109,6 +108,7 @@ class Uploader(threading.Thread):
                 continue
             if not entries:  # nothing is left to be in trouble about
                 self.trouble, self.refused = None, False
+            self._sweep()
             if self._woken.wait(1.0):
                 self._woken.clear()
 
@@ -120,17 +120,25 @@ class Uploader(threading.Thread):
             self._heartbeat.drop(entry.claim)
             self._spool.set_aside(entry.folder)
 
+    def _sweep(self) -> None:
+        """Clear away what workers left of jobs that were cancelled: every worker looks, in turns."""
+        if time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + SWEEP
+        try:
+            self._swept, due = [], self._claims.strays.due(self._swept)
+            for stray in due:
+                sweep(self._bucket, self._claims.strays, stray)
+                self._swept.append(stray)
+        except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
+            log.debug("not swept now: %s", error)  # it is looked at again
+
     def _upload(self, entry: Entry) -> None:
         """Picture, then sidecar, each read back, then the job's end. May be done again at any point."""
         claim, draft = entry.claim, entry.draft
-        pair = Pair(
-            self._bucket,
-            picture=draft.sidecar.png.key,
-            sidecar=keys.SIDECAR(claim.lane.client, claim.job_id),
-            ours=lambda: self._ours(claim),
-        )
+        pair = Pair(self._bucket, draft.sidecar, lambda: self._ours(entry))
         try:
-            if not self._ours(claim):
+            if not self._ours(entry):
                 raise NotOursError
             png = self._intact(entry)
             if png is None:
@@ -140,23 +148,44 @@ class Uploader(threading.Thread):
                 png, lambda: complete(draft.sidecar, draft.taken, time.perf_counter() - started)
             )
         except NotOursError:
-            self._clear_cancelled(claim, pair)
-            log.warning("job %s: not ours any more; its picture is not delivered", claim.job_id)
+            self._step_back(entry, pair)
+            return
+        except SpecError as error:
+            log.warning("job %s: its picture is not stored: %s", claim.job_id, error)
+            self._claims.fail(claim, str(error), draft.gpu_seconds)
             self._forget(entry)
             return
         result = {"png": pair.picture, "sidecar": pair.sidecar, "sha256": record.png.sha256}
         if self._claims.finish(claim, result, draft.gpu_seconds):
             log.info("job %s: stored as %s", claim.job_id, pair.picture)
             self._keep_copy(entry)
-        elif claim.execution in self._orphans:
+            self._forget(entry)
+            return
+        standing = self._adopt(entry)
+        if standing == "gone":
             log.warning("job %s: stored, though Redis knows it no more", claim.job_id)
-        else:
-            log.warning("job %s: ended by someone else while it was delivered", claim.job_id)
-            self._clear_cancelled(claim, pair)
-        self._forget(entry)
+            self._forget(entry)
+        elif standing != "owned":  # where it is, Redis went back: the entry's next turn ends the job
+            self._step_back(entry, pair)
 
-    def _ours(self, claim: Claim) -> bool:
-        return claim.execution in self._orphans or self._claims.holds(claim)
+    def _ours(self, entry: Entry) -> bool:
+        """Whether this worker is to store it: as the job's owner, or because Redis has forgotten the job."""
+        return self._claims.holds(entry.claim) or self._adopt(entry) in {"owned", "gone"}
+
+    def _adopt(self, entry: Entry) -> Adoption:
+        """Own the job again where it waits, as after a restart, or after Redis lost what it knew."""
+        cost = entry.draft.gpu_seconds
+        standing = self._claims.adopt(entry.claim, cost, entry.draft.sidecar.spec)
+        if standing == "owned":
+            self._heartbeat.hold(entry.claim, Progress("delivering", cost=cost))
+        return standing
+
+    def _step_back(self, entry: Entry, pair: Pair) -> None:
+        """The job is another worker's, or has ended: of one that nobody wants, nothing stays."""
+        log.warning("job %s: not ours any more; its picture is not delivered", entry.claim.job_id)
+        if self._claims.strays.abandoned(entry.claim.job_id):
+            pair.withdraw()
+        self._forget(entry)
 
     def _intact(self, entry: Entry) -> bytes | None:
         """The spooled picture; where it is not what was spooled, the job goes back to be rendered again."""
@@ -173,11 +202,6 @@ class Uploader(threading.Thread):
         self._spool.set_aside(entry.folder)
         return None
 
-    def _clear_cancelled(self, claim: Claim, pair: Pair) -> None:
-        """Take out of the bucket what this worker may have put there for a job that nobody wants any more."""
-        if self._claims.cancelled(claim):
-            pair.delete()
-
     def _forget(self, entry: Entry) -> None:
         self._heartbeat.drop(entry.claim)
         self._spool.remove(entry)
@@ -187,6 +211,17 @@ class Uploader(threading.Thread):
         if self._renders is not None:
             try:
                 self._renders.mkdir(parents=True, exist_ok=True)
-                own_path(self._renders, f"{entry.claim.job_id}.png").write_bytes(entry.png())
+                png = entry.png()
+                name = f"{entry.claim.job_id}.png"
+                write(own_path(self._renders, name, lambda path: _copied(path, png, entry)), png)
             except OSError as error:
                 log.warning("job %s: no copy in %s (%s)", entry.claim.job_id, self._renders, error.strerror)
+
+
+def _copied(path: Path, png: bytes, entry: Entry) -> bool:
+    """Whether a file there is this picture, or another copy of the same job's."""
+    body = read(path, MAX_COPY)
+    if body is None or body == png:
+        return body is not None
+    spec = spec_in(body)
+    return spec is not None and not spec.differs(entry.draft.sidecar.spec)

@@ -31,9 +31,10 @@ def sync_path(path: Path) -> None:
         os.close(handle)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file through to the disk; its folder is to be synced too. Raises OSError."""
-    with path.open("wb") as file:
+def write(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file through to the disk; its folder is to be synced too. Raises OSError, for a link too."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
         sync(file.fileno())

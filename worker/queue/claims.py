@@ -16,12 +16,16 @@ import redis
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import MAX_ORDER
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.lanes import Lane
+from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.queue.scripts import Script
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
 from pixelkiln.worker.queue.server_clock import STEP, ServerClock
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
+from pixelkiln.worker.queue.strays import Strays
 
 LEASE = 15.0  # seconds without a renewal until any worker may give the job back
 CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined (a dead letter)
@@ -36,7 +40,7 @@ LOOK = 0.9  # seconds between two looks through the queues for what no mail told
 
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
     name: ("guards.lua", *(["index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
-    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "orders")
+    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
 
@@ -60,6 +64,7 @@ class Claims:
             name: Script(connection, name, *(LUA / one for one in parts))
             for name, parts in OPERATIONS.items()
         }
+        self.strays = Strays(connection, self._scripts["strays"])
         self._dependents = Dependents(connection)
         self._settlement = Settlement(connection, worker, days, self._dependents)
         self._cursor, self._whole = "0", False  # of a look under way
@@ -196,27 +201,26 @@ class Claims:
                 return not_ours(error)
         return bool(owner == claim.execution.encode() and status == b"started")
 
-    def cancelled(self, claim: Claim) -> bool:
-        """Whether the job was ended by someone who does not want its picture."""
-        try:
-            status = self.connection.hget(keys.JOB(claim.job_id), "status")
-        except redis.ResponseError as error:
-            return not_ours(error)
-        return status in {b"canceled", b"stopped"}
-
     def wait(self, models: Iterable[str], seconds: float) -> None:
         """Block until a producer rings for one of the models, or `seconds` have passed."""
         self.connection.blpop([keys.BELL(model) for model in models], timeout=seconds)
 
-    def adopt(self, claim: Claim, seconds: float = 0.0) -> Adoption:
-        """Go on with a claim of an earlier life of this worker: 'owned', or where the job stands instead.
+    def adopt(self, claim: Claim, seconds: float = 0.0, spec: RenderSpec | None = None) -> Adoption:
+        """Go on with a claim that was this worker's: 'owned', or where the job stands instead.
 
-        `seconds` of GPU time went into its picture.
+        `seconds` of GPU time went into its picture. `spec` is what was rendered: a job that waits for another
+        picture by now is left in its lane.
         """
-        answer: Adoption = self._call(
+        answer = self._call(
             "adopt", **_about(claim), worker=self.worker, stamp=stamp(), lease=LEASE, cost=seconds
-        ).decode()
-        return answer
+        )
+        if isinstance(answer, bytes):
+            standing: Adoption = answer.decode()  # type: ignore[assignment] # the script's words
+            return standing
+        if spec is None or _asks_for(spec, answer[2], claim):
+            return "owned"
+        self.release(claim)
+        return "queued"
 
     def reap(self, clock: ServerClock | None = None) -> list[str]:
         """Reclaim expired leases: give their jobs back; fail those on which that happened too often.
@@ -265,6 +269,14 @@ class Claims:
 
     def _call(self, operation: str, **named: Any) -> Any:
         return self._scripts[operation](**named)
+
+
+def _asks_for(spec: RenderSpec, data: bytes, claim: Claim) -> bool:
+    """Whether a record's payload asks for the picture that `spec` does."""
+    try:
+        return not spec.differs(read_spec(data, claim.lane, claim.job_id))
+    except SpecError:
+        return False
 
 
 def _about(claim: Claim, **more: Any) -> dict[str, Any]:

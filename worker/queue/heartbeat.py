@@ -67,6 +67,7 @@ class Heartbeat(threading.Thread):
         with self._lock:
             self._held[claim.execution] = claim, progress
             self._news.add(claim.execution)
+            self._lost.discard(claim.execution)
 
     def report(self, claim: Claim, progress: Progress) -> None:
         """Note how far a held claim is; published within PUBLISH seconds."""

@@ -119,6 +119,7 @@ class Settlement:
         ttl = self._tell(pipe, job, claim, status, result, reason)
         if status is RQStatus.FINISHED:
             FinishedJobRegistry(claim.lane.name, self.connection).add(job, ttl, pipe)
+            pipe.hdel(keys.STRAYS, f"{claim.lane.client}:{claim.job_id}")  # what lies there is finished now
         else:
             pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):

@@ -51,6 +51,39 @@ def test_replace_needs_the_object_that_was_seen(bucket: Bucket, key: str) -> Non
     assert bucket.get(key) == b"second"
 
 
+def test_only_what_was_seen_is_deleted(bucket: Bucket, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put(key, b"first", "text/plain")
+    seen = bucket.head(key)
+    assert seen is not None
+    bucket.put(key, b"second", "text/plain")
+    assert not bucket.delete(key, seen=seen.etag)
+    with monkeypatch.context() as patch:  # it came between the look and the removal
+        patch.setattr(bucket, "head", lambda key: seen)
+        assert not bucket.delete(key, seen=seen.etag)
+    assert bucket.get(key) == b"second"
+    now = bucket.head(key)
+    assert now is not None
+    assert bucket.delete(key, seen=now.etag)
+    assert bucket.delete(key, seen=now.etag)  # nothing is there
+    assert bucket.get(key) is None
+
+
+def test_where_deletes_have_no_conditions_the_look_before_is_all(rewire: Rewire, key: str) -> None:
+    settings, proxy = rewire("s3")
+    body = b"<Error><Code>NotImplemented</Code></Error>"
+    answer = b"HTTP/1.1 501 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    proxy.alter = lambda request, reply: (
+        answer if request.startswith(b"DELETE") and b"If-Match" in request else reply
+    )
+    bucket = Bucket.open(settings, attempts=1)
+    bucket.put(key, b"first", "text/plain")
+    assert not bucket.delete(key, seen='"another"')
+    seen = bucket.head(key)
+    assert seen is not None
+    assert bucket.delete(key, seen=seen.etag)
+    assert bucket.get(key) is None
+
+
 def test_a_limit_is_kept(bucket: Bucket, key: str) -> None:
     bucket.put(key, b"x" * 100, "text/plain")
     assert bucket.get(key, limit=100) == b"x" * 100

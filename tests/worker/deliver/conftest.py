@@ -24,6 +24,7 @@ from tests.worker.deliver.stored import Make, Open
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploader, "PATIENCE", 0.05)
+    monkeypatch.setattr(uploader, "SWEEP", 0.05)
     monkeypatch.setattr(deliveries, "LEAVING", 1.0)
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.queue.claims import Claims
+from tests.waiting import until
 from tests.worker.deliver.stored import Open, Take, digest, finished, objects, sidecar
-from tests.worker.pictures import noise, rendered
+from tests.worker.pictures import noise, rendered, spec_of
 
 
 def test_a_picture_without_a_sidecar_is_replaced(
@@ -58,4 +60,48 @@ def test_a_sidecar_that_cannot_be_read_does_not_stop_the_worker(
     delivery.put(rendered(claim))
     finished(kiln, claim)
     assert delivery.broken is None
+    assert sidecar(bucket, claim).job.execution == claim.execution
+
+
+def test_a_pair_of_another_spec_stays_and_the_job_fails(
+    open_delivery: Open, take: Take, claims: Claims, kiln: Kiln, bucket: Bucket
+) -> None:
+    """The id was used, Redis has forgotten it, and whoever used it again did not see the bucket."""
+    claim = take()
+    delivery = open_delivery()
+    delivery.start()
+    delivery.put(rendered(claim))
+    finished(kiln, claim)
+    before = bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])
+    kiln.redis.delete(f"rq:job:{claim.job_id}")
+    other = spec_of(client=claim.lane.client, prompt="three blue boats", seed=99)
+    assert kiln._queue.add([(claim.job_id, other)], None) == [True]
+    again = claims.take(["demo:bf16"])
+    assert again is not None
+    delivery.put(rendered(again, noise(seed=5), prompt="three blue boats", seed=99))
+    until(lambda: kiln.status(claim.job_id).ended, "the job has ended")
+    status = kiln.status(claim.job_id)
+    assert status.error == (
+        f"id: {claim.job_id} was used before, for another picture (another prompt, seed);"
+        " submit under another id"
+    )
+    delivery.close()
+    assert delivery._uploader._spool.entries() == []
+    assert (bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])) == before
+
+
+def test_labels_and_priority_make_no_other_picture(
+    open_delivery: Open, take: Take, claims: Claims, kiln: Kiln, bucket: Bucket
+) -> None:
+    claim, delivery = take(), open_delivery()
+    delivery.start()
+    delivery.put(rendered(claim))
+    finished(kiln, claim)
+    kiln.redis.delete(f"rq:job:{claim.job_id}", f"rq:results:{claim.job_id}")
+    same = spec_of(client=claim.lane.client, priority="high", labels={"night": "2"})
+    kiln._queue.add([(claim.job_id, same)], None)
+    again = claims.take(["demo:bf16"])
+    assert again is not None
+    delivery.put(rendered(again, priority="high", labels={"night": "2"}))
+    finished(kiln, again)
     assert sidecar(bucket, claim).job.execution == claim.execution

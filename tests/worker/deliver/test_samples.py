@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, RenderSpec, Settings
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.worker.deliver.spool import Spool
@@ -51,8 +51,7 @@ def test_it_is_delivered_and_what_was_under_way_is_rendered(
     left: dict[str, Any], settings: Settings, claims: Claims, kiln: Kiln
 ) -> None:
     for job_id, execution in (("spooled", SPOOLED), ("rendering", RENDERING)):
-        size = left["sidecar"]["spec"]["width"]
-        kiln.submit(id=job_id, client=LANE.client, prompt="x", model="demo", width=size, height=size)
+        kiln.submit(RenderSpec.model_validate_json(json.dumps(left["sidecar"]["spec"])), id=job_id)
         assert claims.take([LANE.kind], execution=execution) is not None
     service = Service(settings, ["demo"])
     working(service, lambda: all(kiln.status(job_id).ended for job_id in ("spooled", "rendering")))

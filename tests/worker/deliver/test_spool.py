@@ -252,3 +252,40 @@ def test_the_disk_is_measured(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     assert spool.free() > 0
     spool.close()
+
+
+@pytest.mark.parametrize("made", ["by this version", "by version 0.1"])
+def test_it_is_its_owners_alone_whatever_the_umask(tmp_path: Path, made: str) -> None:
+    root = tmp_path / "spool"
+    before = os.umask(0)
+    try:
+        if made == "by version 0.1":
+            root.mkdir()
+            assert root.stat().st_mode & 0o777 == 0o777
+        spool = Spool(root)
+        spool.mark(Claim("job-2", "e2", LANE))
+        entry = spool.put(draft(), b"png")
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(root).as_posix(): path.stat().st_mode & 0o777 for path in root.rglob("*")}
+    folder = entry.folder.name
+    assert modes == {
+        "lock": 0o600,
+        "inflight.json": 0o600,
+        folder: 0o700,
+        f"{folder}/image.png": 0o600,
+        f"{folder}/draft.json": 0o600,
+    }
+    assert root.stat().st_mode & 0o777 == 0o700
+    spool.close()
+
+
+@pytest.mark.parametrize("name", ["lock", "inflight.part"])
+def test_links_planted_in_it_are_not_followed(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / name).symlink_to(precious)
+    with pytest.raises((NotReadyError, OSError)):
+        Spool(tmp_path / "spool").mark(Claim("job-1", "e1", LANE))
+    assert precious.read_text() == "precious"

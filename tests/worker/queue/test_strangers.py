@@ -330,7 +330,7 @@ def test_a_job_whose_record_was_replaced_is_nobodys(
     if record == "string":
         kiln.redis.set(f"rq:job:{job_id}", "x")
     assert not claims.holds(claim)
-    assert not claims.cancelled(claim)
+    assert not claims.strays.abandoned(job_id)
     assert not claims.fail(claim, "why")
     expire(kiln, claim)
     assert claims.reap() == []

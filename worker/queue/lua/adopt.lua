@@ -1,9 +1,8 @@
 -- A picture of the job lies spooled: may that execution go on? a: job, execution, lane, worker, stamp, lease, cost:
 -- the GPU seconds that went into it.
--- Returns 'owned', 'gone', or the job's status.
+-- Returns the job as claim.describe does where it is owned, 'gone', or the job's status: that execution is over.
 
 local status = claim.status(a.job)
-if not status then return 'gone' end
 local there = status == 'queued' and guard.field(a.job, 'origin', 256)
 if not there or guard.home(there) ~= a.lane then there = a.lane end -- it may have been left to larger workers since
 local ours = claim.holds(a.job, a.execution)
@@ -12,6 +11,8 @@ if ours or status == 'queued' then
   claim.charge(a.job, a.execution, 0) -- what stands of an earlier life
   claim.own(a.job, a.execution, a.lane, { worker = a.worker, stamp = a.stamp, lease = a.lease, estimate = 0 })
   claim.told({ job = a.job, execution = a.execution, cost = a.cost, handed = true })
-  return 'owned'
+  return claim.describe(a.job, a.execution)
 end
-return status
+-- A started job that nobody owns was taken from us by a stranger: the lease that is left is how the reaper finds it.
+if status ~= 'started' or guard.owner(a.job) then claim.drop(a.job, a.execution, a.lane, a.worker) end
+return status or 'gone'

@@ -82,6 +82,20 @@ local function close(job, execution)
   redis.call('DEL', account)
 end
 
+-- An execution that ends without a settlement may have left objects in the bucket, and a late request may leave more:
+-- see strays.lua.
+local function stray(job, execution, lane)
+  local _, _, client = guard.parts(lane)
+  if not client then return end
+  local name = client .. ':' .. job
+  guard.become(key.STRAYS, 'hash')
+  guard.become(key.SWEEPS, 'zset')
+  local before = string.match(redis.call('HGET', key.STRAYS, name) or '', ' .*') or ''
+  if not string.find(before, execution, 1, true) then before = string.sub(' ' .. execution .. before, 1, 1024) end
+  redis.call('HSET', key.STRAYS, name, string.format('%.3f', claim.now) .. before)
+  redis.call('ZADD', key.SWEEPS, claim.now, name)
+end
+
 -- Forget an execution: its account, its lease, its ownership and RQ's records of it.
 -- Of the worker recorded on the execution, where one is; the caller may be the reaper.
 function claim.drop(job, execution, lane, worker)
@@ -89,7 +103,7 @@ function claim.drop(job, execution, lane, worker)
   local member = job .. ':' .. execution
   local named = guard.short(key.EXECUTION(job, execution), 'worker_name', 256) or ''
   worker = named ~= '' and named or worker
-  redis.call('ZREM', key.LEASES, member)
+  if redis.call('ZREM', key.LEASES, member) == 1 then stray(job, execution, lane) end
   redis.call('UNLINK', key.EXECUTION(job, execution))
   redis.pcall('ZREM', key.STARTED(lane), member)
   redis.pcall('ZREM', key.EXECUTIONS(job), execution)
