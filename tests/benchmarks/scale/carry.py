@@ -65,7 +65,7 @@ def carry(plan: Plan, window: float, processes: int) -> None:
             for what, ms in acts.items():
                 took[what] += ms
         print(f"\n{plan}\nload {load:.1f} at the start of the window, {os.getloadavg()[0]:.1f} at its end")
-        print(f"{len(took['take']) / (told.seconds + WHOLE):.1f} takes/s; {told}")
+        print(f"{len(times['take']) / WHOLE:.1f} takes/s; {told}")
         print(f"{clients:,} connections, {memory:,.0f} MB, {len(farm.lanes):,} lanes; farm() {asked:.2f} s")
         longer = ", ".join(f"{name} {spread(ms)}" for name, ms in slow.items())
         print(f"longer than {SLOW / 1000:g} ms in {told.seconds:.0f} s: {longer or 'none'}")
