@@ -45,7 +45,7 @@ def submit(
     client: Annotated[str | None, typer.Option(help="Whose job it is (KILN_CLIENT).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=TEXT, kept in the sidecar.")] = None,
     blend_seams: Annotated[int, typer.Option(help="Radius in pixels; 0 leaves seams alone.")] = 0,
-    id: Annotated[str | None, typer.Option(help="The job's id; one that is there for the same spec is left as it is.")] = None,
+    id: Annotated[str | None, typer.Option(help="The job's id; the same job again is left as it is.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until it has ended.")] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
