@@ -13,7 +13,7 @@ from tests.worker.deliver.stored import Make, Open, Rewire, Take, digest, finish
 from tests.worker.pictures import rendered, spec_of
 from tests.worker.queue.farm import DEMO
 
-MOMENTS = ["before the picture", "before the sidecar", "before the end"]
+MOMENTS = ["before the picture", "after the picture", "before the end"]
 
 
 class Past:
@@ -24,9 +24,11 @@ class Past:
         self._kept = {key: self._redis.dump(key) for key in self._redis.keys("*")}
 
     def restore(self) -> None:
-        self._redis.flushall()
-        for key, value in self._kept.items():
-            self._redis.restore(key, 0, value)
+        with self._redis.pipeline() as pipe:  # at once: nobody sees it empty
+            pipe.flushall()
+            for key, value in self._kept.items():
+                pipe.restore(key, 0, value)
+            pipe.execute()
 
 
 def at(moment: str, delivery: Any, patch: pytest.MonkeyPatch, act: Any) -> None:
@@ -34,13 +36,18 @@ def at(moment: str, delivery: Any, patch: pytest.MonkeyPatch, act: Any) -> None:
     done: list[bool] = []
     uploader = delivery._uploader
     owner, name = (uploader._claims, "finish") if moment == "before the end" else (uploader._bucket, "put")
-    plain, end = getattr(owner, name), "image.png" if moment == "before the picture" else "sidecar.json"
+    plain = getattr(owner, name)
 
     def acting(first: Any, *arguments: Any, **named: Any) -> Any:
-        if not done and (name == "finish" or first.endswith(end)):
+        now = not done and (name == "finish" or first.endswith("image.png"))
+        if now:
             done.append(True)
+        if now and moment != "after the picture":
             act()
-        return plain(first, *arguments, **named)
+        answer = plain(first, *arguments, **named)
+        if now and moment == "after the picture":
+            act()
+        return answer
 
     patch.setattr(owner, name, acting)
 
@@ -107,7 +114,7 @@ def test_what_another_has_taken_since_is_left_to_it(
         past.restore()
         taken.append(other.take(DEMO))
 
-    at("before the sidecar", delivery, monkeypatch, back)
+    at("after the picture", delivery, monkeypatch, back)
     delivery.start()
     delivery.put(rendered(again))
     until(lambda: taken and delivery._uploader._spool.waiting() == 0, "it stepped back")
