@@ -216,13 +216,15 @@ def models_verify(
 
 @contextmanager
 def _engine_errors() -> Iterator[None]:
-    """An engine's errors are one line and exit code 1."""
+    """An engine's errors, and a disk's, are one line and exit code 1."""
     from pixelkiln.worker.engines.engine import EngineError
 
     try:
         yield
     except EngineError as error:
         raise KilnError(str(error)) from None
+    except OSError as error:
+        raise KilnError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
 
 
 def _told(manifest: Manifest, folder: Path, as_json: bool) -> None:

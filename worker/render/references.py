@@ -12,11 +12,9 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED, read_picture
+from pixelkiln.jobs.storage.pictures import MAX_BYTES, PIXEL, look
 
 KEPT = 512 * 2**20  # bytes of decoded pictures
-PIXEL = 4  # bytes of a decoded one, as Pillow holds it
-DECODING = 3 * PIXEL  # bytes while it is decoded, turned upright and converted
 
 
 class References:
@@ -36,9 +34,7 @@ class References:
         self._shrink(room, named)
         for i, (key, name) in enumerate(zip(named, spec.references, strict=True)):
             if key not in self._kept:
-                self._shrink(room - DECODING * MAX_DECODED, named)
-                most = max(0, room - self._taken()) // DECODING
-                self._kept[key] = self._fetched(key, name, f"references.{i}", most)
+                self._kept[key] = self._decoded(key, name, f"references.{i}", room, named)
             self._kept.move_to_end(key)
         self._shrink(min(room, KEPT), named)
         if named and self._taken() > room:
@@ -47,18 +43,33 @@ class References:
             )
         return [self._kept[key] for key in named]
 
-    def _fetched(self, key: str, name: str, field: str, most: int) -> Image.Image:
+    def _decoded(self, key: str, name: str, field: str, room: int, named: Sequence[str]) -> Image.Image:
+        self._shrink(room - MAX_BYTES, named)
+        file = look(self._fetched(key, name, field, max(0, room - self._taken())), field)
+        self._shrink(room - file.bytes_needed, named)
+        left = max(0, room - self._taken())
+        if file.bytes_needed > left:
+            width, height = file.size
+            raise SpecError(
+                field,
+                f"{width} x {height} is {width * height:,} pixels; decoding them takes"
+                f" {file.bytes_needed:,} bytes, this worker has {left:,} beside this render (KILN_MEMORY)",
+            )
+        return file.decode()
+
+    def _fetched(self, key: str, name: str, field: str, left: int) -> bytes:
         try:
-            body = self._bucket.get(key, limit=MAX_BYTES)
+            body = self._bucket.get(key, limit=min(MAX_BYTES, left))
         except CorruptObjectError as error:
-            raise SpecError(field, str(error)) from None
+            why = " beside this render (KILN_MEMORY)" if left < MAX_BYTES else ""
+            raise SpecError(field, f"{error}{why}") from None
         if body is None:
             raise SpecError(
                 field, f"{key} is not in the bucket; upload it with Kiln.upload or `kiln submit --ref`"
             )
         if hashlib.sha256(body).hexdigest() != name:
             raise SpecError(field, f"{key} is not the file its name says")
-        return read_picture(body, field, most)
+        return body
 
     def _shrink(self, size: int, wanted: Sequence[str]) -> None:
         """Drop what was not used for longest until all take `size` bytes, but none that are wanted."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from pixelkiln.worker.commands.app import main
+from tests.tiny import TINY
 
 
 def run(
@@ -79,3 +81,39 @@ def test_models_are_listed(
         ("demo", "bf16"),
     }
     assert str(folder) in run(capsys, monkeypatch, "models", "list")[1]
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("config.json", b'{"text_config": {"num_attention_heads": 1e30}}'),
+        ("config.json", b"[" * 100_000),
+        ("kiln.json", b'{"model": []}'),
+        ("model.safetensors", b"\xff" * 100),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "../secret.safetensors"}}'),
+    ],
+    ids=["numbers", "depth", "kiln", "weights", "index"],
+)
+def test_a_malformed_checkpoint_is_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    body: bytes,
+) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "models" / "tiny")
+    (folder / name).write_bytes(body)
+    for command in (
+        ("convert", str(folder), str(tmp_path / "out"), "--bits", "4"),
+        ("bench", str(folder), "--size", "64x64", "--steps", "1"),
+        ("verify", str(folder), "--digest"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["kiln", "models", *command])
+        with pytest.raises(SystemExit) as end:
+            main()
+        told = capsys.readouterr()
+        wrong = name != "config.json" or command[0] != "verify"  # a digest is of the weights alone
+        assert end.value.code == int(wrong), (command, told)
+        assert len(told.err.strip().splitlines()) == int(wrong), (command, told)
+    assert run(capsys, monkeypatch, "models", "list")[0] == 0

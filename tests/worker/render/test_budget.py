@@ -14,12 +14,12 @@ from PIL import Image
 
 from pixelkiln.jobs import Kiln, RenderSpec, Settings, SpecError
 from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.jobs.storage.pictures import read_picture
+from pixelkiln.jobs.storage.pictures import PIXEL, look
 from pixelkiln.worker import engines
 from pixelkiln.worker.engines.checkpoints.installed import Installed
 from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.render.budget import GIB, HANDLED, Budget
-from pixelkiln.worker.render.references import DECODING, KEPT, PIXEL, References
+from pixelkiln.worker.render.references import KEPT, References
 from tests.tiny import TINY
 
 KIND = "demo:bf16"
@@ -125,20 +125,28 @@ def edit(*names: str) -> RenderSpec:
 
 
 def test_references_that_do_not_fit_are_refused_before_they_are_decoded(
-    bucket: Bucket, upload: Callable[..., str]
+    bucket: Bucket, upload: Callable[..., str], tmp_path: Path
 ) -> None:
     references, red = References(bucket), upload(256, "red")
-    for room in (-1, 0, DECODING * 256 * 256 - 1):
+    file = (tmp_path / "256-red.png").read_bytes()
+    needed = look(file).bytes_needed
+    for room in (-1, 0, len(file) - 1):
+        with pytest.raises(SpecError, match=r"^references\.0: .*; the limit is \d+ .*KILN_MEMORY"):
+            references.of(edit(red), room)
+    for room in (len(file), needed - 1):
         with pytest.raises(SpecError, match=r"^references\.0: 256 x 256 is 65,536 pixels; .*KILN_MEMORY"):
             references.of(edit(red), room)
-    assert references.of(edit(red), DECODING * 256 * 256)[0].size == (256, 256)
+    assert references.of(edit(red), needed)[0].size == (256, 256)
     with pytest.raises(SpecError, match=r"take 262,144 bytes; this worker has room for 262,143"):
         references.of(edit(red), PIXEL * 256 * 256 - 1)  # decoded, it was kept
 
 
-def test_what_is_kept_of_other_jobs_makes_room(bucket: Bucket, upload: Callable[..., str]) -> None:
-    references, room = References(bucket), 2 * DECODING * 256 * 256
+def test_what_is_kept_of_other_jobs_makes_room(
+    bucket: Bucket, upload: Callable[..., str], tmp_path: Path
+) -> None:
+    references = References(bucket)
     red, blue = upload(256, "red"), upload(256, "blue")
+    room = PIXEL * 256 * 256 + look((tmp_path / "256-red.png").read_bytes()).bytes_needed
     references.of(edit(red), 2 * KEPT)
     references.of(edit(blue), 2 * KEPT)
     assert len(references._kept) == 2
@@ -147,11 +155,3 @@ def test_what_is_kept_of_other_jobs_makes_room(bucket: Bucket, upload: Callable[
     assert [key.rpartition("/")[2] for key in references._kept] == [blue]  # the one used last
     references.of(edit(), 0)
     assert not references._kept
-
-
-def test_pixels_beyond_the_room_are_told(upload: Callable[..., str], tmp_path: Path) -> None:
-    upload(64, "red")
-    body = (tmp_path / "64-red.png").read_bytes()
-    assert read_picture(body, room=64 * 64).size == (64, 64)
-    with pytest.raises(SpecError, match="the limit is 4,095 beside this render"):
-        read_picture(body, room=64 * 64 - 1)

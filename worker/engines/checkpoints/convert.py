@@ -16,7 +16,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
+from pixelkiln.worker.engines.checkpoints.files import read_file, read_json, write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.checkpoints.quantize import Widths, quantize
 from pixelkiln.worker.engines.checkpoints.shards import SHARD_BYTES, Group, Piece, write
@@ -73,7 +73,7 @@ def convert(
             (folder / name).mkdir(parents=True, exist_ok=True)
             if one.groups:
                 write(folder / name, one.groups, report, total, shard_bytes=shard_bytes, under=name)
-            _copy_beside(source / name, folder / name, one.rule, one.part.stored)
+            _copy_beside(source, folder, name, one.rule, one.part.stored)
             durable.sync_path(folder / name)
         manifest = manifest.model_copy(update={"digest": f"sha256:{total.hexdigest()}"})
         write_json(folder / NAME, manifest.model_dump(by_alias=True))
@@ -105,7 +105,8 @@ def _as_stored(source: Path, widths: frozenset[int], asked: Widths | None) -> Wi
 
 def _order(name: str) -> tuple[str, int]:
     stem, _, kind = name.rpartition(".")
-    return stem, ("weight", "scales", "biases", "bias").index(kind)
+    kinds = ("weight", "scales", "biases", "bias")
+    return (stem, kinds.index(kind)) if kind in kinds else (name, len(kinds))
 
 
 def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int]) -> Group:
@@ -172,12 +173,26 @@ def _bytes(array: mx.array) -> memoryview:
     return np.array(array.flatten().view(mx.uint8)).data
 
 
-def _copy_beside(source: Path, folder: Path, widths: Widths | None, names: Iterable[str]) -> None:
+def _copy_beside(
+    checkpoint: Path, target: Path, name: str, widths: Widths | None, names: Iterable[str]
+) -> None:
+    """Copy the small files of one of a checkpoint's folders, none that leads out of the checkpoint."""
+    source, folder = checkpoint / name, target / name
     for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
         if path.name not in (NAME, "config.json") and not path.name.endswith(".safetensors.index.json"):
-            durable.write(folder / path.name, path.read_bytes())
+            _check_inside(checkpoint, path)
+            durable.write(folder / path.name, read_file(path))
     if (source / "config.json").exists():
+        _check_inside(checkpoint, source / "config.json")
         config = read_json(source / "config.json")
         if widths is not None and widths.bits != 16:
             config["quantization"] = widths.described(names)
         write_json(folder / "config.json", config)
+
+
+def _check_inside(checkpoint: Path, path: Path) -> None:
+    """Links are followed within the checkpoint, and to the blobs of its own repository in the hub's cache."""
+    home, found = checkpoint.resolve(), path.resolve()
+    blobs = [home.parents[1] / "blobs"] if home.parent.name == "snapshots" else []
+    if not any(found.is_relative_to(root) for root in (home, *blobs)):
+        raise CheckpointError(f"{path} is a link out of its folder: put the file itself there, or remove it")

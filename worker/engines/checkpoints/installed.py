@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.worker.engines.checkpoints.files import read_json
+from pixelkiln.worker.engines.engine import CheckpointError
 
 BITS = {16: "bf16", 8: "q8", 6: "q6", 5: "q5", 4: "q4"}
 
@@ -27,7 +28,7 @@ class Installed:
 
     def weight_bytes(self) -> int:
         """Bytes of its weight files, which is about what they take in memory."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*.safetensors"))
+        return sum(path.stat().st_size for path in self.folder.rglob("*.safetensors") if path.is_file())
 
 
 def demo_folder() -> Path:
@@ -44,9 +45,9 @@ def installed(models_dir: Path) -> dict[str, Installed]:
     found: dict[str, Installed] = {}
     for folder in folders:
         try:
-            manifest = json.loads((folder / "kiln.json").read_text())
+            manifest = read_json(folder / "kiln.json")
             model, quantization = manifest["model"], BITS[manifest["bits"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (CheckpointError, KeyError, TypeError):
             continue
         if isinstance(model, str) and model in CATALOGUE:
             one = Installed(model, quantization, folder)

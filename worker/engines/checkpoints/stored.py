@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
-from pixelkiln.worker.engines.checkpoints.files import read_json
+from pixelkiln.worker.engines.checkpoints.files import read_json, shown, whole
 from pixelkiln.worker.engines.engine import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
+MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
+MAX_FILE = 2**50  # bytes
+MAX_SHAPE = 8  # dimensions
+
+_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2}
+_BYTES |= {"I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}  # of a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,9 @@ def weight_files(folder: Path, index: str = INDEX) -> list[Path]:
         weight_map = read_json(path).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{path} has no 'weight_map'")
+        for name in weight_map.values():
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise CheckpointError(f"{path} names {shown(name)}, which is no weight file of this folder")
         files = [folder / name for name in sorted(set(weight_map.values()))]
     else:
         files = sorted(folder.glob("*.safetensors"))
@@ -51,28 +62,42 @@ def read_header(file: Path) -> list[Stored]:
     """What a safetensors file holds, without its data. Raises CheckpointError for a broken or short file."""
     try:
         with file.open("rb") as stream:
+            size = file.stat().st_size
             length = int.from_bytes(stream.read(8), "little")
-            if length > file.stat().st_size:
+            if length > size:
                 raise ValueError("its header is longer than the file")
+            if length > MAX_HEADER:
+                raise ValueError(f"its header has more than {MAX_HEADER:,} bytes")
             header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        stored = [
-            Stored(
-                file,
-                name,
-                entry["dtype"],
-                tuple(entry["shape"]),
-                entry["data_offsets"][1] - entry["data_offsets"][0],
-                8 + length + entry["data_offsets"][0],
-            )
-            for name, entry in header.items()
-        ]
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        stored = [_stored(file, 8 + length, name, entry) for name, entry in header.items()]
+        end = 8 + length
+        for one in sorted(stored, key=lambda one: (one.start, one.size)):
+            if one.start != end:
+                raise ValueError(f"tensor {one.name} does not begin where the one before it ends")
+            end += one.size
+    except KeyError as error:
+        raise CheckpointError(f"{file} is not a safetensors file: a tensor has no {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{file} is not a safetensors file: {error}") from error
-    if file.stat().st_size != end:
-        raise CheckpointError(f"{file} has {file.stat().st_size} bytes, its header says {end}: copy it again")
+    if size != end:
+        raise CheckpointError(f"{file} has {size} bytes, its header says {end}: copy it again")
     return stored
+
+
+def _stored(file: Path, data: int, name: str, entry: dict[str, Any]) -> Stored:
+    """One entry of a header, checked. Raises KeyError, TypeError and ValueError."""
+    if not (name.isprintable() and name.isascii()):
+        raise ValueError(f"a tensor is called {shown(name)}")
+    if entry["dtype"] not in _BYTES:
+        raise ValueError(f"tensor {name} is {shown(entry['dtype'])}")
+    if len(entry["shape"]) > MAX_SHAPE:
+        raise ValueError(f"tensor {name} has {len(entry['shape'])} dimensions")
+    shape = tuple(whole({"shape": side}, "shape", 2**31 - 1, 0) for side in entry["shape"])
+    begin, end = (whole({"data_offsets": at}, "data_offsets", MAX_FILE, 0) for at in entry["data_offsets"])
+    if end - begin != prod(shape) * _BYTES[entry["dtype"]]:
+        raise ValueError(f"tensor {name} of shape {list(shape)} has {end - begin:,} bytes")
+    return Stored(file, name, entry["dtype"], shape, end - begin, data + begin)
 
 
 def tensors(files: Iterable[Path], named: Callable[[str], str] = str) -> dict[str, Stored]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from pixelkiln.worker.engines.checkpoints.quantize import GROUP_SIZES
 from pixelkiln.worker.engines.checkpoints.stored import FLOATS, Stored
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.mlx.layers import Embedding, Linear, Quantized, RMSNorm, Stacked, arrays, stack
 
+WIDTHS = (2, 3, 4, 5, 6, 8)  # bits that MLX multiplies by
 BATCH_BYTES = 256 * 2**20  # evaluated together, so that a cast never holds two copies of the whole model
 
 
@@ -38,12 +40,15 @@ class Weights:
 
     def tensor(self, name: str, shape: Sequence[int]) -> mx.array:
         """One floating-point tensor of exactly this shape, in `dtype`."""
-        return self._take(name, self._expect(name, shape))
+        stored = self._expect(name, shape)
+        if stored.dtype not in FLOATS:
+            raise CheckpointError(f"{stored.file}: tensor {stored.name} is {stored.dtype}, expected a float")
+        return self._take(name, stored)
 
     def dense(self, name: str, shape: Sequence[int]) -> mx.array:
         """The same, dequantised where it is stored quantised."""
         stem = name.removesuffix(".weight")
-        if stem != name and f"{stem}.scales" in self.stored:
+        if stem != name and f"{stem}.scales" in self.stored and len(shape) == 2:
             return self._quantized(stem, *shape).rows()
         return self.tensor(name, shape)
 
@@ -87,9 +92,10 @@ class Weights:
     def _quantized(self, name: str, rows: int, columns: int) -> Quantized:
         packed = self._find(f"{name}.weight")
         scales = self._find(f"{name}.scales")
-        words, groups = packed.shape[-1], scales.shape[-1]
+        words, groups = (one.shape[-1] if one.shape else 0 for one in (packed, scales))
         bits, group_size = words * 32 // columns, columns // max(groups, 1)
-        if packed.dtype != "U32" or words * 32 != bits * columns or groups * group_size != columns:
+        fits = words * 32 == bits * columns and groups * group_size == columns
+        if packed.dtype != "U32" or not fits or bits not in WIDTHS or group_size not in GROUP_SIZES:
             raise CheckpointError(
                 f"{packed.file}: tensor {packed.name} has shape {list(packed.shape)} with scales "
                 f"{list(scales.shape)}, which is no quantised ({rows}, {columns})"
@@ -121,7 +127,10 @@ class Weights:
 
     def _take(self, name: str, stored: Stored) -> mx.array:
         if stored.file not in self._open:
-            loaded = mx.load(str(stored.file))
+            try:
+                loaded = mx.load(str(stored.file))
+            except (RuntimeError, ValueError) as error:  # what MLX cannot hold, 8-bit floats for one
+                raise CheckpointError(f"{stored.file} cannot be read: {error}") from error
             assert isinstance(loaded, dict)
             self._open[stored.file] = loaded
         self._read.add(name)

@@ -7,11 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelkiln.worker.engines.checkpoints.files import read_json
+from pixelkiln.worker.engines.checkpoints.files import read_json, real, shown, whole
 from pixelkiln.worker.engines.engine import CheckpointError
 
 PATCH = 32  # pixels: the side of the square that one generated token stands for
 CHANNELS = 3
+
+# What no model comes near; beyond it numbers overflow, or take hours and all memory before anything is read.
+MOST_WIDE, MOST_LAYERS, MOST_HEADS, MOST_TOKENS = 2**17, 512, 1024, 2**22
+_VISION = {  # of what mlx-vlm's tower takes
+    "depth": MOST_LAYERS,
+    "hidden_size": MOST_WIDE,
+    "intermediate_size": MOST_WIDE,
+    "out_hidden_size": MOST_WIDE,
+    "num_heads": MOST_HEADS,
+    "in_channels": 16,
+    "patch_size": 64,
+    "temporal_patch_size": 8,
+    "spatial_merge_size": 8,
+    "num_position_embeddings": MOST_TOKENS,
+}
 PATCH_VALUES = CHANNELS * PATCH * PATCH
 
 
@@ -47,33 +62,35 @@ class Config:
         path = folder / "config.json"
         data = read_json(path)
         try:
+            text = _text(data["text_config"])
+            last = text.vocab_size - 1
             return cls(
-                text=_text(data["text_config"]),
-                vision=data.get("vision_config", {}),
-                image_token_id=int(data["image_token_id"]),
-                vision_start_token_id=int(data["vision_start_token_id"]),
-                vision_end_token_id=int(data["vision_end_token_id"]),
+                text=text,
+                vision=_vision(data.get("vision_config") or {}),
+                image_token_id=whole(data, "image_token_id", last, 0),
+                vision_start_token_id=whole(data, "vision_start_token_id", last, 0),
+                vision_end_token_id=whole(data, "vision_end_token_id", last, 0),
             )
         except KeyError as error:
             raise CheckpointError(f"{path} has no {error.args[0]!r}") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}: {error}") from error
 
 
 def _text(data: Mapping[str, Any]) -> TextConfig:
     # transformers 5 moved `rope_scaling` and `rope_theta` into `rope_parameters`.
     rope = data.get("rope_parameters") or data["rope_scaling"]
-    heads = int(data["num_attention_heads"])
+    heads, hidden = whole(data, "num_attention_heads", MOST_HEADS), whole(data, "hidden_size", MOST_WIDE)
     config = TextConfig(
-        hidden_size=int(data["hidden_size"]),
-        intermediate_size=int(data["intermediate_size"]),
-        num_hidden_layers=int(data["num_hidden_layers"]),
+        hidden_size=hidden,
+        intermediate_size=whole(data, "intermediate_size", MOST_WIDE),
+        num_hidden_layers=whole(data, "num_hidden_layers", MOST_LAYERS),
         num_attention_heads=heads,
-        num_key_value_heads=int(data["num_key_value_heads"]),
-        head_dim=int(data.get("head_dim") or data["hidden_size"] // heads),
-        vocab_size=int(data["vocab_size"]),
-        rms_norm_eps=float(data["rms_norm_eps"]),
-        rope_theta=float(rope.get("rope_theta") or data["rope_theta"]),
+        num_key_value_heads=whole(data, "num_key_value_heads", heads),
+        head_dim=whole(data, "head_dim", MOST_WIDE) if data.get("head_dim") else hidden // heads,
+        vocab_size=whole(data, "vocab_size", MOST_TOKENS),
+        rms_norm_eps=real(data, "rms_norm_eps", 1),
+        rope_theta=real(rope if rope.get("rope_theta") else data, "rope_theta", 1e12),
         mrope_section=_section(rope["mrope_section"]),
     )
     if sum(config.mrope_section) * 2 != config.head_dim:
@@ -81,10 +98,19 @@ def _text(data: Mapping[str, Any]) -> TextConfig:
     if heads % config.num_key_value_heads:
         raise ValueError(f"{heads} attention heads cannot share {config.num_key_value_heads} key-value heads")
     if data.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"hidden_act is {data['hidden_act']!r}, expected 'silu'")
+        raise ValueError(f"hidden_act is {shown(data['hidden_act'])}, expected 'silu'")
     return config
 
 
 def _section(values: Any) -> tuple[int, int, int]:
-    t, h, w = (int(value) for value in values)
+    t, h, w = (whole({"mrope_section": value}, "mrope_section", MOST_WIDE, 0) for value in values)
     return t, h, w
+
+
+def _vision(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key, most in _VISION.items():
+        if data:
+            whole(data, key, most)
+    for layer in data.get("deepstack_visual_indexes", ()):
+        whole({"deepstack_visual_indexes": layer}, "deepstack_visual_indexes", data["depth"] - 1, 0)
+    return data

@@ -29,7 +29,7 @@ from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
-from pixelkiln.worker.engines.mlx.limits import limits
+from pixelkiln.worker.engines.mlx.limits import leave_room, limits
 from pixelkiln.worker.engines.mlx.noise import seeded
 
 
@@ -49,6 +49,7 @@ class HiDreamEngine:
         self._prompts = Prompts(folder, config)
         self._tower = VisionTower(folder, config, dtype)
         self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._budget = budget
         with ExitStack() as scope:
             if budget is not None:
                 scope.enter_context(limits(budget, self._estimate.weights))
@@ -107,6 +108,8 @@ class HiDreamEngine:
         if spec.seed is None:
             raise SpecError("seed", "must be drawn before the job is rendered")
         model = self._loaded()
+        if self._budget is not None:
+            leave_room(self._budget, self.bytes_needed(spec))
         started = time.perf_counter()
         plan = self._prepare(model, spec, references)
         mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)

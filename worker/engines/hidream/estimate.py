@@ -77,6 +77,8 @@ class Estimate:
         """
         size, patches, _ = self._bounds(spec)
         pads = self.pads(spec)
+        if pads and not self.config.vision:
+            raise CheckpointError("config.json has no 'vision_config', which reference pictures need")
         load = Load(
             prompt=prompt or sum(pads) + 1,
             patches=prod(grid(*size)),

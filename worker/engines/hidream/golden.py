@@ -91,6 +91,8 @@ class _Bench:
             return Case(case["name"], False, fault=str(error))
         except KeyError as error:
             return Case(case["name"], False, fault=f"nothing recorded as {error}")
+        except Exception as error:  # a record may hold anything
+            return Case(case["name"], False, fault=f"{type(error).__name__}: {error}")
 
     def _measure(self, case: Mapping[str, Any]) -> Case:
         record = read_record(self.golden / f"{case['name']}.safetensors")

@@ -118,7 +118,7 @@ def arrange(
 
     `keep_aspect` with one picture makes the target as large as that picture, and ignores the layout.
     """
-    pictures = [picture.convert("RGB") for picture in pictures]
+    pictures = [one if one.mode == "RGB" else one.convert("RGB") for one in pictures]  # convert() copies
     if keep_aspect and len(pictures) == 1:
         kept = resized(pictures[0], KEPT_BUDGET)
         return Arranged((kept,), kept.size)

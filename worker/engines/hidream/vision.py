@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelkiln.worker.engines.checkpoints.files import read_json
+from pixelkiln.worker.engines.checkpoints.files import read_json, real, shown, whole
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.hidream import checkpoint
@@ -26,6 +26,8 @@ from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.positions import Grid
 
 TOWER = "model.visual."
+MOST_PATCH = 64  # of the side of a patch in pixels, of merged ones in patches, of frames
+MOST = {"smallest": 65_536, "largest": 2**26}  # pixels: a picture made larger is more tokens than are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class Preprocessing:
         if not path.exists():
             return cls()
         data = read_json(path)
+        try:
+            return cls._of(data)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> Preprocessing:
         size = data.get("size") or {}
         stated: dict[str, Any] = {
             "patch": data.get("patch_size"),
@@ -62,10 +71,19 @@ class Preprocessing:
             "frames": data.get("temporal_patch_size"),
             "smallest": size.get("shortest_edge") or data.get("min_pixels"),
             "largest": size.get("longest_edge") or data.get("max_pixels"),
-            "mean": data.get("image_mean") and tuple(data["image_mean"]),
-            "std": data.get("image_std") and tuple(data["image_std"]),
         }
-        return cls(**{name: value for name, value in stated.items() if value is not None})
+        stated = {name: value for name, value in stated.items() if value is not None}
+        for name in stated:
+            whole(stated, name, MOST.get(name, MOST_PATCH))
+        for name in ("mean", "std"):
+            values = data.get(f"image_{name}")
+            if values is not None:
+                stated[name] = tuple(
+                    real({name: one}, name, 1e3) if name == "std" else float(one) for one in values
+                )
+                if len(stated[name]) != 3 or not all(map(math.isfinite, stated[name])):
+                    raise ValueError(f"image_{name} is {shown(values)}, expected three numbers")
+        return cls(**stated)
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The nearest size in whole merged patches with an area within bounds (Qwen2-VL's smart resize)."""

@@ -19,7 +19,7 @@ def read_cases(golden: Path, names: Sequence[str] | None = None) -> list[dict[st
     path = golden / "cases.json"
     try:
         cases = {case["name"]: case for case in json.loads(path.read_bytes())}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise GoldenError(f"{path} cannot be read: {error}") from error
     for name in names or ():
         if name not in cases:

@@ -37,6 +37,10 @@ def measured(folder: Path, spec: RenderSpec, references: list[Image.Image]) -> t
     [
         ({}, {"width": 512, "height": 512}),
         ({}, {"width": 96, "height": 64, "prompt": "word " * 200}),
+        (
+            {"num_hidden_layers": 2},
+            {"width": 64, "height": 64, "prompt": "word " * 800},
+        ),  # as long as a prompt may be
         (WIDE, {"width": 512, "height": 256}),
         (WIDE, {"width": 320, "height": 320, "prompt": "word " * 60}),
     ],
@@ -46,6 +50,25 @@ def test_text_to_image_is_counted_closely(
 ) -> None:
     peak, needed = measured(random_checkpoint(**text), RenderSpec(**{"prompt": "a", "seed": 1, **fields}), [])
     assert peak <= needed <= 1.35 * peak
+
+
+def test_prompts_of_many_lengths_stay_within_the_budget(checkpoint: Callable[[str], Path]) -> None:
+    prompts = ["\U0001f98a" * length for length in (60, 260, 90, 230, 120, 200, 160)]  # four tokens each
+    specs = [RenderSpec(prompt=prompt, seed=1, width=64, height=64) for prompt in prompts]
+    folder = checkpoint("dev")
+    engine = HiDreamEngine.load(folder, dtype=mx.float32, prefix_cache_bytes=0)
+    budget = max(map(engine.bytes_needed, specs))
+    engine.close()
+    mx.clear_cache()
+    before = mx.get_active_memory()  # of other tests' models
+    engine = HiDreamEngine.load(folder, budget, mx.float32, prefix_cache_bytes=0)
+    for spec in specs:
+        engine.reset_peak()
+        steps = engine.render(spec)
+        for _ in range(3):
+            next(steps)
+            assert engine.peak_bytes() - before + mx.get_cache_memory() <= budget
+    engine.close()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
