@@ -1,6 +1,8 @@
 -- The orders in force, as they were signed: nobody has looked at them yet. a: longest (bytes of one), most (of all).
 -- Returns the serial, then names and orders in turn; 'many' where there are more than an admin can have given.
 
+-- Changes nothing, and is a write: a replica, which may have missed the last orders, refuses it.
+redis.call('PERSIST', key.ORDERS)
 local answer = { claim.serial_of_orders() }
 if redis.call('TYPE', key.ORDERS).ok ~= 'hash' then return answer end
 if redis.call('HLEN', key.ORDERS) > a.most then return 'many' end
