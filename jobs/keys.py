@@ -83,6 +83,8 @@ LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
 
 # What admins order, and what workers tell
 ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
+SEALS = "kiln:orders:seals"  # hash: what an order is about -> what binds it to this farm
+FARM = "kiln:farm"  # this farm's identity, drawn by the first worker or admin with the key
 SERIAL = "kiln:orders:serial"  # changes with every order, so that a take can tell that its orders are stale
 CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,20 @@ def test_a_tilde_is_the_home_folder_wherever_it_is_written(
     assert (found.spool_dir, found.renders_dir) == (tmp_path / "spool", tmp_path / "renders")
     assert found.models_dir == tmp_path / ".kiln/models"
     assert Settings(home=Path("~/here")).home == tmp_path / "here"
+
+
+@pytest.mark.parametrize("key", ["short", "a" * 16, "ab" * 32, "password1" * 2, "a" * 20 + "bcd"])
+def test_a_key_that_is_guessed_is_none(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("KILN_ADMIN_KEY", key)
+    with pytest.raises(UsageError, match=r"^KILN_ADMIN_KEY: .*openssl rand -hex 32$") as caught:
+        Settings.load()
+    assert key not in str(caught.value)
+
+
+def test_what_openssl_makes_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(200):
+        monkeypatch.setenv("KILN_ADMIN_KEY", secrets.token_hex(32))
+        assert Settings.load().admin_key is not None
 
 
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
