@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack, cast, overload
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, fingerprint
+from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, obeys
 from pixelkiln.jobs.errors import (
     CorruptObjectError,
     JobFailedError,
@@ -236,8 +236,8 @@ class Kiln:
 
     def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
-        own = fingerprint(admin_key(self.settings))
-        return [worker.name for worker in self.farm().workers if worker.orders != own]
+        key = admin_key(self.settings)
+        return [worker.name for worker in self.farm().workers if not obeys(worker.orders, key)]
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""

@@ -87,6 +87,8 @@ RECOVERED = "kiln:recovered"  # expires: a worker has looked for dependents left
 
 # What admins order, and what workers tell
 ORDERS = "kiln:orders"  # hash: what an order is about -> the order, signed
+SEALS = "kiln:orders:seals"  # hash: what an order is about -> what binds it to this farm
+FARM = "kiln:farm"  # this farm's identity, drawn by the first worker or admin with the key
 SERIAL = "kiln:orders:serial"  # changes with every order, so that a take can tell that its orders are stale
 CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs

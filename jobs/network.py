@@ -50,8 +50,18 @@ def without_proxy(url: str | None) -> bool:
     return loopback(url) or (in_local_network(url) and not getproxies_environment())
 
 
+def hosts_of(url: str) -> list[str]:
+    """Every host of a URL, where Sentinels are several, in lower case."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    names = parts.netloc.rpartition("@")[2].split(",")
+    return [host for name in names if (host := host_of(f"//{name}"))]
+
+
 def host_of(url: str | None) -> str:
-    """The host that a URL names, in lower case; '' for none."""
+    """The host that a URL names, the first of several, in lower case; '' for none."""
     try:
         return (urlsplit(url or "").hostname or "").rstrip(".")
     except ValueError:

@@ -95,16 +95,22 @@ def _expanded(path: Path) -> Path:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _long_enough(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < 16:
-        raise ValueError("needs at least 16 characters; make one with: openssl rand -hex 32")
+def _hard_to_guess(key: SecretStr) -> SecretStr:
+    """Whoever reads an order can try keys on it, so one that a person would try first is none."""
+    text = key.get_secret_value()
+    repeats = text in (text * 2)[1:-1]  # as only what is a shorter text over and over does
+    if len(text) < 16 or len(set(text)) < 8 or repeats:
+        raise ValueError(
+            "needs at least 16 characters, 8 different ones, and no repetition; "
+            "make one with: openssl rand -hex 32"
+        )
     return key
 
 
 Folder = Annotated[Path, AfterValidator(_expanded)]
 # No dot, which would end a host's name, and room for the ending that tells workers of one name apart.
 WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$")]
-AdminKey = Annotated[SecretStr, AfterValidator(_long_enough)]
+AdminKey = Annotated[SecretStr, AfterValidator(_hard_to_guess)]
 
 
 class Settings(BaseSettings):

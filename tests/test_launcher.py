@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     shutil.copy(LAUNCHER, folder)
     (folder / "pyproject.toml").write_text("[project]\n")
+    (folder / "constraints.txt").touch()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "uv").write_text(UV)
     (tmp_path / "bin" / "uv").chmod(0o755)
@@ -269,3 +271,16 @@ def test_a_python_under_rosetta_is_refused(checkout: Path, chip: str, machine: s
         assert not (checkout / ".venv").exists()
     else:
         assert output == "<x>", errors
+
+
+def test_all_that_is_installed_has_digests_and_no_address() -> None:
+    project = tomllib.loads((LAUNCHER.parent / "pyproject.toml").read_text())
+    text = (LAUNCHER.parent / "constraints.txt").read_text()
+    found = re.findall(
+        r"^([a-z0-9._-]+==\S+)[^\n]*\\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M
+    )
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(found) + sum(hashes.count("--hash") for _, hashes in found)
+    exact = [*project["tool"]["uv"]["constraint-dependencies"], *project["dependency-groups"]["dev"]]
+    assert set(exact) <= {pin for pin, _ in found}
+    assert "--constraints constraints.txt --build-constraints constraints.txt" in LAUNCHER.read_text()

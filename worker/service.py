@@ -17,7 +17,7 @@ import redis
 
 from pixelkiln.jobs.control.orders import admin_key
 from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
-from pixelkiln.jobs.queue.connection import connect, explained
+from pixelkiln.jobs.queue.connection import check, connect, explained
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
@@ -59,8 +59,7 @@ class Service:
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
         self._served = chosen(settings, set(only))
         self._redis = connect(settings)
-        with explained(settings):
-            self._redis.ping()
+        check(settings, self._redis)
         bucket = Bucket.open(settings, attempts=1)
         bucket.check()
         self._spool = Spool(settings.spool_dir)

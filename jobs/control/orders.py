@@ -2,6 +2,9 @@
 
 An order stands in one hash under what it is about until the next about the same takes its place, so a worker
 that was away finds it. The channel only tells workers to look: nothing that comes over it is believed.
+
+Beside each order stands its seal, which binds it to one farm: else whoever may write to two farms of one key
+could give the orders of the one to the other. Workers of 0.1 read the order alone, so its form stays theirs.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -24,12 +29,14 @@ from pixelkiln.jobs.spec import NAME_PATTERN
 
 MAX_ORDER = 1024  # bytes
 TRIES = 100  # while others give orders, too
+MOST_ORDERS = 4096  # that admins can have given
 KEPT = 7 * 86_400  # seconds that a resume or a drain is kept
 
 Kind = Literal["farm", "client", "model", "worker"]
 Verb = Literal["pause", "resume", "drain"]
 
 _TARGET = re.compile(r"farm|(client|model|worker):([A-Za-z0-9][A-Za-z0-9_.-]{0,79})")
+_FARM = re.compile(rb"[0-9a-f]{32}")
 _KINDS: dict[Verb, tuple[Kind, ...]] = {
     "pause": ("farm", "client", "model", "worker"),
     "resume": ("farm", "client", "model", "worker"),
@@ -113,6 +120,55 @@ class Order(BaseModel):
         return order
 
 
+def seal(farm: bytes, text: bytes, key: bytes) -> bytes:
+    """What binds a signed order to the farm of that identity."""
+    return hmac.new(key, b"farm " + farm + b" " + text, hashlib.sha256).hexdigest().encode()
+
+
+def check_seal(there: bytes, farm: bytes, text: bytes, key: bytes) -> None:
+    """Raises OrderError where the order was not given on this farm."""
+    if not hmac.compare_digest(there, seal(farm, text, key)):
+        raise OrderError("it was given on another farm, or by pixelkiln 0.1; give it again with this version")
+
+
+def identity(connection: redis.Redis, key: bytes) -> bytes:
+    """The farm's identity, drawn here where it has none.
+
+    The orders that stand then are taken for its own: 0.1 gave them, without seals. Raises redis.RedisError.
+    """
+    with connection.pipeline() as pipe:
+        for _ in range(TRIES):
+            try:
+                pipe.watch(keys.FARM, keys.ORDERS)  # type: ignore[no-untyped-call]
+                there: Any = pipe.get(keys.FARM) if pipe.type(keys.FARM) == b"string" else b""
+                if _FARM.fullmatch(there):
+                    return bytes(there)
+                farm = secrets.token_hex(16).encode()
+                seals = {field: seal(farm, text, key) for field, text in _standing(pipe, key).items()}
+                pipe.multi()
+                pipe.set(keys.FARM, farm)
+                pipe.delete(keys.SEALS)
+                if seals:
+                    pipe.hset(keys.SEALS, mapping=seals)  # type: ignore[arg-type]
+                pipe.execute()
+            except redis.WatchError:  # another draws it, or gives an order
+                continue
+            return farm
+    raise redis.ConnectionError("the farm's identity is written all the time")
+
+
+def _standing(pipe: Any, key: bytes) -> dict[bytes, bytes]:
+    """The orders that are signed with the key; none where there are more than admins can have given."""
+    if pipe.type(keys.ORDERS) != b"hash" or pipe.hlen(keys.ORDERS) > MOST_ORDERS:
+        return {}
+    found = {}
+    for field, text in pipe.hgetall(keys.ORDERS).items():
+        with suppress(OrderError):
+            Order.opened(field.decode("utf-8", "replace"), text, key)
+            found[field] = text
+    return found
+
+
 def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
     """Sign an order and put it where workers look, newer than the one it replaces; the order as given.
 
@@ -121,7 +177,8 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
     with connection.pipeline() as pipe:
         for _ in range(TRIES):
             try:
-                pipe.watch(keys.ORDERS)  # type: ignore[no-untyped-call]
+                pipe.watch(keys.ORDERS, keys.FARM)  # type: ignore[no-untyped-call]
+                farm = identity(connection, key)
                 server: Any = connection.time()
                 there: Any = pipe.hget(keys.ORDERS, order.field)
                 try:
@@ -133,7 +190,10 @@ def give(connection: redis.Redis, order: Order, key: bytes) -> Order:
                 pipe.multi()
                 if stale:
                     pipe.hdel(keys.ORDERS, *stale)
-                pipe.hset(keys.ORDERS, order.field, order.signed(key))
+                    pipe.hdel(keys.SEALS, *stale)
+                text = order.signed(key)
+                pipe.hset(keys.ORDERS, order.field, text)
+                pipe.hset(keys.SEALS, order.field, seal(farm, text, key))
                 pipe.set(keys.SERIAL, uuid.uuid4().hex)
                 pipe.publish(keys.CALLS, "orders")
                 pipe.execute()
@@ -167,6 +227,15 @@ def admin_key(settings: Settings) -> bytes | None:
     return instance.admin_key.get_secret_value().encode() if instance else None
 
 
-def fingerprint(key: bytes | None) -> str:
+def fingerprint(key: bytes | None, of: bytes = b"sealed orders") -> str:
     """What a worker shows of its key, so that one that will not obey is noticed; '' where it has none."""
-    return hmac.new(key, b"fingerprint", hashlib.sha256).hexdigest()[:8] if key else ""
+    return hmac.new(key, of, hashlib.sha256).hexdigest()[:8] if key else ""
+
+
+def obeys(shown: str, key: bytes | None) -> bool:
+    """Whether a worker that shows this fingerprint obeys orders given with the key.
+
+    0.1 has another fingerprint: its workers obey these orders, and its admins are told that newer workers
+    will not obey theirs, which have no seals.
+    """
+    return shown in (fingerprint(key), fingerprint(key, b"fingerprint"))

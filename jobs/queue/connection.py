@@ -2,20 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.network import no_route
+from pixelkiln.jobs.queue.address import Address, Sentinels
 from pixelkiln.jobs.queue.local import LocalConnection
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
+
+# What a server says that is not, or not now, the one to work with; UNBLOCKED: it was until this call.
+_LEFT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNBLOCKED")
+_LEFT_ERRORS = (redis.ReadOnlyError, redis.BusyLoadingError, redis.exceptions.ClusterDownError)
+
+
+class NotServingError(redis.ConnectionError):
+    """A server answered that it cannot serve: it became a replica, say. Its connections are dropped."""
+
+
+class _Never(Retry):
+    """Repeats nothing.
+
+    redis-py's own would tell those that watch keys of a conflict, and they would try again at once, for ever.
+    """
+
+    def call_with_retry(self, do: Callable[[], Any], fail: Any, *more: Any, **named: Any) -> Any:
+        """See redis-py."""
+        caught: list[NotServingError] = []
+
+        def act() -> Any:
+            try:
+                return do()
+            except NotServingError as error:
+                caught.append(error)
+
+        answer = super().call_with_retry(act, fail, *more, **named)
+        if caught:
+            raise caught[0]
+        return answer
+
+
+class _Route:
+    """How the connections of one client find their server."""
+
+    def __init__(self, sentinels: Sentinels | None) -> None:
+        self.sentinels = sentinels
+        self.left = 0  # how often a server was found that does not serve
+
+
+class _Following(AbstractConnection):
+    """A connection that is dropped where its server does not serve; the next call resolves the address anew.
+
+    A server that a failover makes a replica closes none: it goes on reading, and refuses to write.
+    """
+
+    def __init__(self, *, route: _Route, **options: Any) -> None:
+        self._route = route
+        self._joined = route.left
+        super().__init__(**options)
+
+    def connect(self) -> None:
+        """Called when a client takes it from its pool: what was opened before a failover is opened anew."""
+        if self._joined != self._route.left:
+            self.disconnect()  # type: ignore[no-untyped-call]
+            self._joined = self._route.left
+        super().connect()  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> Any:
+        if self._route.sentinels is not None:
+            self.host, self.port = self._route.sentinels.master()
+        return super()._connect()  # type: ignore[no-untyped-call, safe-super]
+
+    def read_response(self, *arguments: Any, **named: Any) -> Any:
+        """See redis-py; NotServingError in place of what it makes of such answers."""
+        try:
+            return super().read_response(*arguments, **named)
+        except (redis.ResponseError, redis.BusyLoadingError) as error:
+            if not (isinstance(error, _LEFT_ERRORS) or str(error).startswith(_LEFT)):
+                raise
+            if self._joined == self._route.left:
+                self._route.left += 1
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise NotServingError(str(error)) from None
+
+
+class _Plain(_Following, redis.Connection):
+    pass
+
+
+class _Encrypted(_Following, redis.SSLConnection):
+    pass
+
+
+class _Local(_Following, redis.UnixDomainSocketConnection):
+    pass
+
+
+class _OfInstance(_Following, LocalConnection):
+    pass
+
+
+_KINDS = {redis.SSLConnection: _Encrypted, redis.UnixDomainSocketConnection: _Local}
 
 
 def redis_url(settings: Settings) -> str:
@@ -30,27 +125,42 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
     caller knows whether it may be made twice.
     """
     instance = _instance(settings)
-    url = _url(settings, instance)
-    local: dict[str, Any] = {}
-    if instance is not None:
-        local = {"connection_class": LocalConnection, "home": settings.home.absolute()}
     try:
-        client = redis.Redis.from_url(
-            url,
-            **local,
+        address = Address.parse(_url(settings, instance))
+        options = dict(address.options)
+        kind = _KINDS.get(options.pop("connection_class", None), _Plain)
+        if instance is not None:
+            kind, options["home"] = _OfInstance, settings.home.absolute()
+        pool = redis.ConnectionPool(
+            connection_class=kind,
+            **options,
+            route=_Route(address.sentinels),
             protocol=2,
             socket_timeout=timeout,
             socket_connect_timeout=min(timeout, 5.0),
-            retry=Retry(NoBackoff(), 0),
+            retry=_Never(NoBackoff(), 0),
             retry_on_error=[],
         )
-        pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # else an option it does not have shows on first use
     except (ValueError, TypeError):  # its message shows what stands for the port, which may be a password
         raise NotReadyError(
             "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password write / as %2F"
         ) from None
+    client = redis.Redis(connection_pool=pool)
+    client.auto_close_connection_pool = True
     return client
+
+
+def check(settings: Settings, connection: redis.Redis) -> None:
+    """Raise NotReadyError unless a server answers that can be a farm's queue: a single one, no cluster's."""
+    with explained(settings):
+        connection.ping()
+        try:
+            about: Any = connection.info("server")
+        except redis.exceptions.NoPermissionError:
+            return
+    if "cluster" in (about.get("redis_mode"), about.get("server_mode")):  # Redis calls it so, or Valkey
+        raise NotReadyError(_cluster(settings))
 
 
 @contextmanager
@@ -62,6 +172,13 @@ def explained(settings: Settings) -> Iterator[None]:
         raise NotReadyError(f"{_where(settings)} refuses the user or password in KILN_REDIS_URL") from None
     except redis.exceptions.NoPermissionError as error:
         raise NotReadyError(f"{_where(settings)} does not permit this user that: {error}") from None
+    except NotServingError as error:
+        raise NotReadyError(
+            f"{_where(settings)} does not serve now ({str(error)[:200]}); wait for its failover, or set "
+            "KILN_REDIS_URL to its master or its Sentinels"
+        ) from None
+    except (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError):
+        raise NotReadyError(_cluster(settings)) from None
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_REDIS_URL"
         raise NotReadyError(f"{_where(settings)} is unreachable; {mend}") from None
@@ -81,3 +198,10 @@ def _url(settings: Settings, instance: Instance | None) -> str:
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
     return instance.redis_url.get_secret_value() if instance else DEFAULT_URL
+
+
+def _cluster(settings: Settings) -> str:
+    return (
+        f"{_where(settings)} is part of a cluster, where a farm's queue cannot live; set KILN_REDIS_URL to a "
+        "single server (it may have replicas and Sentinels)"
+    )

@@ -12,7 +12,7 @@ from rq.utils import now, utcformat
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.errors import SpecError
-from pixelkiln.jobs.queue.connection import connect, explained
+from pixelkiln.jobs.queue.connection import check, connect, explained
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open
 from pixelkiln.jobs.queue.queue import CancelOutcome
 from pixelkiln.jobs.queue.record import RenderJob, spec_in
@@ -42,6 +42,7 @@ class RedisQueue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.connection = connect(settings)
+        self._checked = False
         self._submit = Script(self.connection, "submit", HERE / "submit.lua")
         self._cancel = Script(self.connection, "cancel", HERE / "cancel.lua")
 
@@ -50,6 +51,9 @@ class RedisQueue:
 
         A round trip is made again once where its reply was lost: what is there already is left alone.
         """
+        if not self._checked:
+            check(self._settings, self.connection)
+            self._checked = True
         created: list[bool] = []
         for chunk in _chunks(jobs):
             about: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import redis
 from PIL import Image
 from pydantic import SecretStr
 from redis.exceptions import AuthenticationError, NoPermissionError
+from rq import Queue as RQQueue
+from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
 from pixelkiln.jobs.control.orders import Target
@@ -242,6 +245,153 @@ def test_what_redis_forbids(farm: Farm, user: str, act: Act) -> None:
     ):
         act(client)
     assert re.search(r"no permissions|NOPERM|ACL failure|can't access", str(caught.value), re.IGNORECASE)
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "SCRIPT DEBUG SYNC",  # holds the server for as long as the socket is open
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
+        "SCRIPT EXISTS x",
+        "EVAL return(1) 0",
+        "EVAL_RO return(1) 0",
+        "FCALL x 0",
+        "FUNCTION LOAD x",
+        "FUNCTION KILL",
+        "CLIENT TRACKING ON BCAST",  # tells the name of every key that changes
+        "CLIENT LIST",
+        "CLIENT KILL TYPE normal",
+        "CLIENT PAUSE 60000",
+        "CLIENT UNBLOCK 1",
+        "CLIENT NO-EVICT ON",
+        "CLIENT REPLY OFF",
+        "CLIENT SETNAME kiln",
+        "PSUBSCRIBE *",
+        "SSUBSCRIBE kiln:calls",
+        "PUBSUB CHANNELS",
+        "MONITOR",
+        "KEYS *",
+        "SCAN 0",
+        "RANDOMKEY",
+        "DBSIZE",
+        "OBJECT FREQ rq:queues",
+        "DUMP rq:queues",
+        "RESTORE rq:queues 0 x",
+        "COPY rq:queues rq:x",
+        "RENAME rq:queues rq:x",
+        "MOVE rq:queues 1",
+        "SORT rq:queues",
+        "SORT_RO rq:queues",
+        "LCS rq:a rq:b",
+        "SETRANGE rq:x 536870000 x",  # half a gigabyte in one call
+        "BITFIELD rq:x SET u8 4294967000 1",
+        "SUNIONSTORE rq:x rq:queues",
+        "ZUNIONSTORE rq:x 1 rq:queues",
+        "MEMORY STATS",
+        "MEMORY DOCTOR",
+        "INFO clients",
+        "INFO all",
+        "WAIT 1 0",
+        "FLUSHDB",
+        "SWAPDB 0 1",
+        "CONFIG GET *",
+        "ACL WHOAMI",
+        "COMMAND",
+        "SLOWLOG GET",
+        "LATENCY RESET",
+        "CLUSTER INFO",
+        "REPLICAOF NO ONE",
+        "SHUTDOWN",
+    ],
+)
+def test_nobody_but_the_admin_may(farm: Farm, user: str, command: str) -> None:
+    with connect(farm.settings(user)) as client, pytest.raises(NoPermissionError):
+        client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("command", ["BLPOP kiln:bell:demo 1", "SUBSCRIBE kiln:calls", "GET kiln:mail"])
+def test_a_producer_may_not(farm: Farm, command: str) -> None:
+    with connect(farm.settings("producer")) as client, pytest.raises(NoPermissionError):
+        client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+
+def test_roles_may_what_their_scripts_call(farm: Farm) -> None:
+    with redis.Redis.from_url(farm._valkey.url, decode_responses=True) as owner:
+        known = set(owner.execute_command("COMMAND LIST"))  # type: ignore[no-untyped-call]
+    rules = {user: rules for user, *rules in acl()}
+    for user, folders in (("producer", ["jobs/queue"]), ("worker", ["jobs/queue", "worker/queue/lua"])):
+        scripts = [path for folder in folders for path in (DEPLOY.parent / folder).glob("*.lua")]
+        words = {word.lower() for path in scripts for word in re.findall(r"'([A-Z]+)'", path.read_text())}
+        called = words & known
+        assert {"hset", "lpush", "type"} <= called
+        assert called <= {rule[1:] for rule in rules[user] if rule[0] == "+"}
+
+
+def test_a_producer_may_use_rq_itself(farm: Farm) -> None:
+    with connect(farm.settings("producer")) as client:
+        queue = RQQueue("kiln:demo:bf16:normal:rq", connection=client, serializer=JSONSerializer)
+        first = queue.enqueue("pixelkiln.render", {"prompt": "a fox", "model": "demo"}, meta={"a": 1})
+        then = queue.enqueue("pixelkiln.render", {"prompt": "a fox", "model": "demo"}, depends_on=first)
+        first.meta["b"] = 2
+        first.save_meta()
+        assert first.get_status(refresh=True) == "queued"
+        assert then.get_status() == "deferred"
+        assert first.latest_result() is None
+        assert queue.get_job_ids() == [first.id]
+        assert queue.fetch_job(first.id) == first
+        assert first.get_position() == 0
+        assert queue.count == 1
+        for registry in (queue.failed_job_registry, queue.finished_job_registry, queue.started_job_registry):
+            assert registry.get_job_ids() == []
+        assert queue in RQQueue.all(connection=client, serializer=JSONSerializer)
+        first.cancel()
+        first.requeue() if first.is_failed else None
+        then.delete()
+        first.delete()
+        assert queue.get_job_ids() == []
+
+
+VALKEY = str(Valkey(Path())._find_binary())
+
+
+@pytest.mark.parametrize("server", [VALKEY, shutil.which("redis-server") or "redis-server"])
+def test_a_server_starts_with_the_files(server: str, tmp_path: Path) -> None:
+    if shutil.which(server) is None:
+        pytest.skip("Debian's redis-server is not installed")
+    lines = [" ".join(["user", user, *rules[1:]]) for user, *rules in acl()]  # its comments must go
+    (tmp_path / "users.acl").write_text("\n".join(lines))
+    (tmp_path / "users.acl").chmod(0o600)
+    compose = (DEPLOY / "compose.yaml").read_text()
+    memory = re.findall(r"(--maxmemory\S*) (?:\$\{VALKEY_MEMORY:-)?([^}\s]+)", compose)
+    assert [name for name, _ in memory] == ["--maxmemory", "--maxmemory-clients", "--maxmemory-policy"]
+    arguments = [word for pair in memory for word in pair]
+    arguments += [
+        "--port",
+        "0",
+        "--unixsocket",
+        str(tmp_path / "s"),
+        "--aclfile",
+        str(tmp_path / "users.acl"),
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([server, *arguments], cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        until(lambda: (tmp_path / "s").exists() or process.poll() is not None, "it listens")
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        for user in ("producer", "worker", "admin"):
+            with redis.Redis(
+                unix_socket_path=str(tmp_path / "s"), username=user, password=password(user)
+            ) as client:
+                assert client.ping()
+                if user == "admin":
+                    kept = client.config_get("maxmemory*")
+                    assert (kept["maxmemory"], kept["maxmemory-clients"]) == (str(2**30), "20%")
+    finally:
+        (tmp_path / "users.acl").unlink()
+        process.kill()
+        process.wait()
 
 
 def test_without_a_password_there_is_nothing(farm: Farm) -> None:

@@ -79,11 +79,12 @@ def test_the_console_script_imports_its_own(mark: Path) -> None:
 def test_the_launcher_hands_over_to_it(mark: Path, tmp_path: Path, search: dict[str, str]) -> None:
     checkout = tmp_path / "checkout"
     (checkout / ".venv" / "bin").mkdir(parents=True)
-    for name in ("kiln", "pyproject.toml"):
+    names = ("pyproject.toml", "constraints.txt", "kiln")
+    for name in names:
         shutil.copy(ROOT / name, checkout)
     for name in ("python", "kiln"):
         (checkout / ".venv" / "bin" / name).symlink_to(Path(sys.executable).parent / name)
-    cat = subprocess.Popen(["cat", checkout / "pyproject.toml", checkout / "kiln"], stdout=subprocess.PIPE)
+    cat = subprocess.Popen(["cat", *(checkout / name for name in names)], stdout=subprocess.PIPE)
     holds = subprocess.check_output(["cksum"], stdin=cat.stdout, text=True)
     cat.communicate()
     (checkout / ".venv" / ".kiln").write_text(f"{checkout} {os.environ.get('UV_PYTHON', '')}\n{holds}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from redis import SSLConnection
 
 from pixelkiln.jobs import NotReadyError, Settings, UsageError
+from pixelkiln.jobs.queue.address import Address
 from pixelkiln.jobs.queue.connection import DEFAULT_URL, connect, redis_url
 from pixelkiln.jobs.settings import Instance, without_password
 
@@ -145,6 +148,20 @@ def test_a_tilde_is_the_home_folder_wherever_it_is_written(
     assert Settings(home=Path("~/here")).home == tmp_path / "here"
 
 
+@pytest.mark.parametrize("key", ["short", "a" * 16, "ab" * 32, "password1" * 2, "a" * 20 + "bcd"])
+def test_a_key_that_is_guessed_is_none(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("KILN_ADMIN_KEY", key)
+    with pytest.raises(UsageError, match=r"^KILN_ADMIN_KEY: .*openssl rand -hex 32$") as caught:
+        Settings.load()
+    assert key not in str(caught.value)
+
+
+def test_what_openssl_makes_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(200):
+        monkeypatch.setenv("KILN_ADMIN_KEY", secrets.token_hex(32))
+        assert Settings.load().admin_key is not None
+
+
 def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KILN_REDIS_URL", f"redis://:{SECRET}@example.org:6379/0")
     monkeypatch.setenv("KILN_ADMIN_KEY", f"{SECRET}, but longer")
@@ -162,6 +179,8 @@ def test_secrets_print_as_stars(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"unix://:{SECRET}@/run/redis.sock?db=1", "unix:/run/redis.sock"),
         ("redis://h:6379/0", "redis://h:6379/0"),
         ("redis://[::1", "an address that is none"),
+        (f"redis+sentinel://:{SECRET}@h:1,i:2/farm/0", "redis+sentinel://h:1,i:2/farm/0"),
+        (f"valkeys://u:{SECRET}@h:1/0?sentinel_password={SECRET}", "valkeys://h:1/0"),
         (f"redis://:1/{SECRET}@h:6379/0", "redis://…"),
         (f"redis://:1?{SECRET}@h:6379/0", "redis://…"),
         (f"redis://:1#{SECRET}@h:6379/0", "redis://…"),
@@ -180,12 +199,34 @@ def test_addresses_are_shown_without_their_password(url: str, shown: str) -> Non
         f"redis://:{SECRET}/x@h:6379/0",
         f"redis://[{SECRET}",
         f"redis://h?foo={SECRET}",
+        f"redis+sentinel://:{SECRET}@h",
+        f"redis+sentinel://:{SECRET}@h,/farm",
+        f"redis+sentinel://:{SECRET}@h:x/farm",
+        f"redis+sentinel://h/farm/{SECRET}",
+        f"redis+cluster://:{SECRET}@h/0",
+        f"unix+sentinel://:{SECRET}@h/farm",
     ],
 )
 def test_a_url_that_is_none_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(NotReadyError, match=r"^KILN_REDIS_URL is not a Redis URL") as caught:
         connect(Settings(redis_url=SecretStr(url)))
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("valkey://u:a%2Fb@h:1/2", {"host": "h", "port": 1, "db": 2, "username": "u", "password": "a/b"}),
+        ("valkeys://h?ssl_ca_certs=x", {"host": "h", "ssl_ca_certs": "x", "connection_class": SSLConnection}),
+        ("redis+sentinel://u:p@h:1,i/farm/3", {"db": 3, "username": "u", "password": "p"}),
+        ("rediss+sentinel://h/farm?sentinel_password=q", {"db": 0, "connection_class": SSLConnection}),
+    ],
+)
+def test_valkey_and_sentinels_are_understood(url: str, options: dict[str, object]) -> None:
+    address = Address.parse(url)
+    assert address.options == options
+    assert (address.sentinels is not None) == ("sentinel" in url)
+    connect(Settings(redis_url=SecretStr(url))).close()
 
 
 def test_the_url_comes_from_the_setting_then_the_instance_then_the_usual_place(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.control.orders import MAX_ORDER
+from pixelkiln.jobs.control.orders import MAX_ORDER, MOST_ORDERS
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import read_spec
@@ -33,7 +33,6 @@ LAPSES = 4  # leases that ran out on it, from which it is too: a network that is
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
 
 LEFT = 600  # seconds that a job too large for one worker is left to larger ones, until it is looked at anew
-MOST_ORDERS = 4096
 CALLS = 100  # that make one take, or one look: each ends in time, and others come in between
 REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
@@ -148,17 +147,20 @@ class Claims:
         self._looked = time.monotonic()
         return found > 0
 
-    def orders(self) -> tuple[str, dict[str, bytes]]:
-        """The serial of the orders in force, and what stands under each field: nobody has looked at it yet.
+    def orders(self) -> tuple[str, bytes, dict[str, tuple[bytes, bytes]]]:
+        """The serial of the orders in force, the farm's identity, and the order and seal under each field.
+
+        Nobody has looked at them yet. The identity is b'' where none was drawn.
 
         Raises NewOrdersError where there are more than an admin can have given.
         """
         found = self._call("orders", longest=MAX_ORDER, most=MOST_ORDERS)
         if found == b"many":
             raise NewOrdersError
-        serial, *pairs = found
-        names = (name.decode("utf-8", "replace") for name in pairs[::2])
-        return serial.decode("utf-8", "replace"), dict(zip(names, pairs[1::2], strict=True))
+        serial, farm, *rest = found
+        names = (name.decode("utf-8", "replace") for name in rest[::3])
+        orders = zip(rest[1::3], rest[2::3], strict=True)
+        return serial.decode("utf-8", "replace"), farm, dict(zip(names, orders, strict=True))
 
     def renew(self, held: Iterable[tuple[Claim, Progress | None]]) -> set[str]:
         """Prolong the leases and publish the progress given; the executions that own their job no more."""

@@ -15,10 +15,18 @@ from dataclasses import dataclass, replace
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.control.orders import MAX_ORDER, Order, Target, fingerprint
+from pixelkiln.jobs.control.orders import (
+    MAX_ORDER,
+    MOST_ORDERS,
+    Order,
+    Target,
+    check_seal,
+    fingerprint,
+    identity,
+)
 from pixelkiln.jobs.errors import OrderError
 from pixelkiln.jobs.queue.record import JOB_ID
-from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
+from pixelkiln.worker.queue.claims import Claims, NewOrdersError
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from pixelkiln.worker.queue.server_clock import ServerClock
 
@@ -87,14 +95,18 @@ class Control(threading.Thread):
             return
         with self._reading:
             try:
-                serial, found = self._claims.orders()
+                serial, farm, found = self._claims.orders()
+                if not farm:
+                    identity(self._claims.connection, self._key)
+                    serial, farm, found = self._claims.orders()
             except NewOrdersError:
                 self._drop(b"", f"orders are not read: there are more than {MOST_ORDERS}")
                 self.standing = replace(self.standing, serial=None)
                 return
-            for field, text in found.items():
+            for field, (text, sealed) in found.items():
                 try:
                     order = Order.opened(field, text, self._key)
+                    check_seal(sealed, farm, text, self._key)
                 except OrderError as error:
                     self._drop(text, f"order {field[:80]!r} is dropped: {error}")
                     continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -12,11 +14,22 @@ import pytest
 from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError, keys
-from pixelkiln.jobs.control.orders import KEPT, MAX_ORDER, Order, Target, give
+from pixelkiln.jobs.control.orders import (
+    KEPT,
+    MAX_ORDER,
+    MOST_ORDERS,
+    Order,
+    Target,
+    fingerprint,
+    give,
+    identity,
+    obeys,
+    seal,
+)
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claim import Claim
-from pixelkiln.worker.queue.claims import MOST_ORDERS, Claims, NewOrdersError
+from pixelkiln.worker.queue.claims import Claims, NewOrdersError
 from pixelkiln.worker.queue.control import TOLD, Control, worker_name
 from pixelkiln.worker.queue.heartbeat import Heartbeat
 from tests.waiting import until
@@ -164,9 +177,6 @@ def test_only_an_admins_orders_count(
     ],
 )
 def test_a_signed_order_is_checked_all_the_same(admin: Kiln, hear: Hear, change: dict[str, Any]) -> None:
-    import hashlib
-    import hmac
-
     body = json.dumps({**of("pause", "farm").model_dump(), **change}).encode()
     text = hmac.new(KEY, body, hashlib.sha256).hexdigest().encode() + b" " + body
     admin.redis.hset(keys.ORDERS, "pause:farm", text)
@@ -336,6 +346,90 @@ def test_a_workers_name_can_be_given_in_orders() -> None:
         name = worker_name(machine, "a1b2c3")
         assert Target.parse(f"worker:{name}").covers(name)
     assert Target.parse("worker:mini-3").covers(worker_name("mini-3.local", "a1b2c3"))
+
+
+def sealed(kiln: Kiln, farm: bytes) -> dict[str, bytes]:
+    """The pause of the farm, given on another."""
+    text = of("pause", "farm").signed(KEY)
+    return {keys.ORDERS: text, keys.SEALS: seal(farm, text, KEY)}
+
+
+@pytest.mark.parametrize("with_seal", [True, False])
+def test_an_order_of_another_farm_is_none(
+    admin: Kiln, hear: Hear, caplog: pytest.LogCaptureFixture, with_seal: bool
+) -> None:
+    ear = hear()
+    taken = sealed(admin, b"0" * 32)
+    for key in taken if with_seal else [keys.ORDERS]:
+        admin.redis.hset(key, "pause:farm", taken[key])
+    with caplog.at_level(logging.WARNING):
+        ear.read()
+        assert not hear().standing.here
+    assert not ear.standing.here
+    assert "it was given on another farm, or by pixelkiln 0.1" in caplog.text
+    admin.pause("farm")
+    ear.read()
+    assert ear.standing.here
+    admin.redis.hset(keys.SEALS, "pause:client:a", admin.redis.hget(keys.SEALS, "pause:farm") or b"")
+    text = of("pause", "client:a").signed(KEY)
+    admin.redis.hset(keys.ORDERS, "pause:client:a", text)  # under a seal of another order
+    ear.read()
+    assert ear.standing.names("client") == []
+
+
+def test_orders_of_0_1_that_stand_when_the_farm_gets_its_identity_stay(admin: Kiln, hear: Hear) -> None:
+    put(admin, of("pause", "client:acme"))
+    put(admin, of("pause", "client:b"), key=b"a key of another")
+    ear = hear()
+    assert ear.standing.names("client") == ["acme"]
+    farm = admin.redis.get(keys.FARM)
+    put(admin, of("pause", "client:late"))  # by an admin of 0.1
+    other = hear()
+    assert (ear.standing, admin.redis.get(keys.FARM)) == (other.standing, farm)
+    assert other.standing.names("client") == ["acme"]
+
+
+def test_a_worker_of_0_1_reads_orders_as_before(admin: Kiln) -> None:
+    given = admin.pause("farm")
+    text = admin.redis.hget(keys.ORDERS, "pause:farm")
+    assert text is not None
+    code, _, body = text.partition(b" ")
+    assert code == hmac.new(KEY, body, hashlib.sha256).hexdigest().encode()
+    assert json.loads(body) == {
+        "version": 1,
+        "verb": "pause",
+        "target": "farm",
+        "now": False,
+        "at": given.at,
+    }
+
+
+@pytest.mark.parametrize("command", ["SADD", "SET", "RPUSH"])
+def test_an_identity_that_is_none_is_drawn_anew(admin: Kiln, hear: Hear, command: str) -> None:
+    for key in (keys.FARM, keys.SEALS):
+        admin.redis.execute_command(command, key, "x")  # type: ignore[no-untyped-call]
+    ear = hear()
+    admin.pause("farm")
+    ear.read()
+    assert ear.standing.here
+    admin.redis.flushdb()
+    ear.read()  # what it knows stands
+    admin.resume("farm")
+    ear.read()
+    assert not ear.standing.here
+
+
+def test_a_farm_has_one_identity_whoever_draws_it(admin: Kiln) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        drawn = set(pool.map(lambda _: identity(admin.redis, KEY), range(16)))
+    assert drawn == {admin.redis.get(keys.FARM)}
+
+
+def test_who_will_not_obey_is_told_to_both_versions(admin: Kiln) -> None:
+    old = hmac.new(KEY, b"fingerprint", hashlib.sha256).hexdigest()[:8]
+    for shown, obeying in ((fingerprint(KEY), True), (old, True), ("", False), ("abcdabcd", False)):
+        assert obeys(shown, KEY) == obeying
+    assert fingerprint(KEY) != old
 
 
 def test_giving_an_order_twice_is_one_order(admin: Kiln, hear: Hear) -> None:

@@ -14,7 +14,7 @@ import redis
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
 from pixelkiln.jobs.errors import KilnError
-from pixelkiln.jobs.queue.connection import connect, explained, redis_url
+from pixelkiln.jobs.queue.connection import check, connect, redis_url
 from pixelkiln.jobs.settings import Settings, without_password
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.engines.checkpoints.installed import installed
@@ -87,8 +87,7 @@ def _redis(settings: Settings) -> list[Finding]:
     try:
         where = without_password(redis_url(settings))
         connection = connect(settings, timeout=5.0)
-        with explained(settings):
-            connection.ping()
+        check(settings, connection)
     except KilnError as error:
         return [Finding("problem", "redis", str(error), "kiln up   (or set KILN_REDIS_URL)")]
     answers = f"{where} answers"

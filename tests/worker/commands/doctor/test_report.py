@@ -205,6 +205,13 @@ def test_a_report_holds_no_secret_and_names_nobody(
     assert "failed: RuntimeError" in text
 
 
+def test_every_sentinel_is_a_name(tmp_path: Path) -> None:
+    url = f"redis+sentinel://:{SECRETS['query']}@watch-1.example.org:1,Watch-2.example.org/farm?sentinel_password=hunter2x"
+    scrub = Scrubber.of(Settings(redis_url=SecretStr(url), home=tmp_path))
+    text = scrub(f"watch-1.example.org watch-2 {SECRETS['query']} hunter2x {url}")
+    assert not [one for one in ("watch", "hunter2x", SECRETS["query"]) if one in text.lower()]
+
+
 def test_what_is_no_name_stays(tmp_path: Path) -> None:
     scrub = Scrubber({"max": "<user>", "Mac-mini": "<host>", "ab": "<user>", "ann": "<user>"}, [], tmp_path)
     text = "Apple M2 Max, mlx 0.32.4, Mac-mini, 127.0.0.1, abandon, annual, 15.6.1"

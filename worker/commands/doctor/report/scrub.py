@@ -103,9 +103,10 @@ def _names(settings: Settings, environment: Mapping[str, str], asked: Ask) -> It
     with suppress(KilnError):
         urls["<redis>"] = redis_url(settings)
     for mark, url in urls.items():
-        if not network.loopback(url):
-            yield network.host_of(url), mark
-            yield network.host_of(url).split(".")[0], mark
+        for host in network.hosts_of(url):
+            if not network.loopback(f"//{host}"):
+                yield host, mark
+                yield host.split(".")[0], mark
         yield unquote(_part(url, "username")), "<user>"
     for folder in (settings.home, settings.models_dir, settings.spool_dir, settings.renders_dir):
         if folder and folder.is_absolute() and folder.parts[1:2] == ("Volumes",) and len(folder.parts) > 2:
