@@ -37,6 +37,7 @@ def main() -> int:
     parse.add_argument("--seeds", type=int, default=1, help="how many runs, of this seed and those after it")
     parse.add_argument("--jobs", type=int, default=200)
     parse.add_argument("--workers", type=int, default=3)
+    parse.add_argument("--lanes", type=int, default=0, help="beside, that nobody serves; to see what costs")
     parse.add_argument("--s3", choices=("seaweed", "radosgw"), default="seaweed")
     parse.add_argument("--keep", type=Path, help="a folder for logs; else they are kept only on failure")
     asked = parse.parse_args()
@@ -48,13 +49,14 @@ def main() -> int:
         )
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        plan = Plan(seed, asked.minutes * 60, asked.jobs, asked.workers)
+        plan = Plan(seed, asked.minutes * 60, asked.jobs, asked.workers, asked.lanes)
         with stored(asked.s3, folder / "s3") as store:
             outcome = Run(plan, folder, store).play()
         print(outcome, flush=True)
         if outcome.violations:
             bad += 1
-            again = f"--minutes {asked.minutes} --jobs {asked.jobs} --workers {asked.workers} --s3 {asked.s3}"
+            again = f"--jobs {asked.jobs} --workers {asked.workers} --lanes {asked.lanes} --s3 {asked.s3}"
+            again = f"--minutes {asked.minutes} {again}"
             print(f"    replay: ./kiln chaos --seed {seed} {again}\n    logs: {folder}", flush=True)
         elif not asked.keep:
             shutil.rmtree(folder, ignore_errors=True)

@@ -76,6 +76,12 @@ _SPOILS: tuple[tuple[Spoil, tuple[float, ...]], ...] = (
     ("corrupt-reply", (0,)),
     ("half-reply", (0,)),
     ("garbage", (0,)),
+    ("slow", (2, 4)),
+    ("no-etag", (0,)),
+    ("no-length", (0,)),
+    ("bad-date", (0,)),
+    ("redirect", (0,)),
+    ("odd-error", (0,)),
 )
 _METHODS: dict[Spoil, str] = {  # where it means something
     "reset": "PUT",
@@ -221,7 +227,8 @@ class Hand:
         spoil: Any = blow.word
         method = _METHODS.get(spoil, "")
         key = ("", "image.png", "sidecar.json")[int(blow.at * 10) % 3]
-        self._farm.to_s3.spoil(Spoiled(spoil, blow.value, method, key))
+        times = 8 if spoil == "redirect" else 1  # botocore follows some
+        self._farm.to_s3.spoil(Spoiled(spoil, blow.value, method, key, times))
 
     def _s3_away(self, blow: Blow) -> None:
         self._farm.to_s3.refuse()

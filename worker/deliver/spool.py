@@ -233,7 +233,7 @@ class Spool:
         """
         if self._lock.stands():
             return
-        self.root.mkdir(exist_ok=True)
+        self.root.mkdir(mode=0o700, exist_ok=True)
         if not self._lock.acquire():
             raise OSError(errno.EBUSY, f"it is in use by process {self._lock.holder() or 'unknown'}")
         log.warning("the spool %s, or its lock, had been removed; made again", self.root)
