@@ -66,6 +66,7 @@ WORKER_EXECUTIONS = Key("rq:worker:{}:executions")  # set of <job>:<execution>, 
 # Who owns a job, and what its client was given
 OWNER = Key("kiln:own:{}")  # the execution that owns a job
 LEASES = "kiln:leases"  # sorted set <job>:<execution> by the server's time at which the lease runs out
+BLAME = Key("kiln:blame:{}")  # hash, by job: crashes and lapses, of workers that rendered it
 ACCOUNT = Key("kiln:execution:{}:{}")  # hash, by job and execution: what it cost, if it is rendered
 STRAYS = "kiln:strays"  # hash <client>:<job> -> when its last execution ended unsettled, and which did
 SWEEPS = "kiln:sweeps"  # sorted set: the same names by the server's time at which the bucket is looked at

@@ -54,7 +54,7 @@ def test_an_innocent_is_delivered_though_poisons_follow_it(
 ) -> None:
     innocent, *poisons = [submit(id=name) for name in ("innocent", "poison-1", "poison-2")]
     for poison in poisons:
-        kiln.redis.hset(keys.JOB(poison), "kiln_crashes", 1)  # elsewhere
+        kiln.redis.hset(keys.BLAME(poison), "crashes", 1)  # elsewhere
     (tmp_path / "held").touch()
     code = f"HELD = {str(tmp_path / 'held')!r}\n{WORKER}"
     for _ in range(5):
@@ -72,7 +72,7 @@ def test_an_innocent_is_delivered_though_poisons_follow_it(
             child.kill()
             child.wait()
     assert kiln.status(innocent).state == "finished"
-    assert kiln.redis.hget(keys.JOB(innocent), "kiln_crashes") is None
+    assert not kiln.redis.exists(keys.BLAME(innocent))
     assert [kiln.status(poison).error.partition(":")[0] for poison in poisons] == ["quarantined"] * 2
 
 
@@ -146,4 +146,4 @@ def test_what_is_handed_over_goes_back_before_what_followed_it(
     reborn._recover()
     reborn._spool.close()
     assert [claims.take(["demo:bf16"]).job_id for _ in range(3)] == [first, second, third]
-    assert [kiln.redis.hget(keys.JOB(one), "kiln_crashes") for one in (first, second)] == [None, b"1"]
+    assert [kiln.redis.hget(keys.BLAME(one), "crashes") for one in (first, second)] == [None, b"1"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.jobs import Kiln, KilnError, Settings
+from pixelkiln.jobs import Kiln, KilnError, Settings, keys
 from pixelkiln.worker.engines.engine import DeviceError, Step, device_fault
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
 from pixelkiln.worker.render.renderer import Renderer
@@ -81,7 +81,7 @@ def test_an_innocent_job_is_given_back_and_the_worker_leaves(
         fails(Service(settings, ["demo"]), patch)
     status = kiln.status(first)
     assert (status.state, status.error) == ("queued", "")
-    assert kiln.redis.hget(f"rq:job:{first}", "kiln_crashes") == b"1"  # as if it had died
+    assert kiln.redis.hget(keys.BLAME(first), "crashes") == b"1"  # as if it had died
     assert kiln.status(second).state == "queued"
     assert kiln.redis.keys("kiln:own:*") == []
     assert list(settings.spool_dir.glob("done-*")) == []

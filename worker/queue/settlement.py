@@ -134,6 +134,7 @@ class Settlement:
         pipe.unlink(
             keys.OWNER(claim.job_id),
             keys.TAKEN(claim.execution),
+            keys.BLAME(claim.job_id),
             keys.ACCOUNT(claim.job_id, claim.execution),
         )
 

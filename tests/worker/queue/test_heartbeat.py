@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rq.worker import Worker
 
-from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, Settings, keys
 from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue import heartbeat as module
@@ -167,7 +167,7 @@ def test_bytes_that_strangers_left_do_not_kill_it(
     start: Callable[..., Heartbeat], kiln: Kiln, claim: Claim
 ) -> None:
     member = f"{claim.job_id}:{claim.execution}"
-    kiln.redis.hset(f"rq:job:{claim.job_id}", "kiln_crashes", 99)
+    kiln.redis.hset(keys.BLAME(claim.job_id), "crashes", 99)
     kiln.redis.hset(f"rq:execution:{member}", "worker_name", b"\xff")
     kiln.redis.zadd("kiln:leases", {member: 1})
     heartbeat = start()
@@ -189,7 +189,7 @@ def test_workers_that_wake_together_leave_each_other_their_jobs(
     asleep[0] = 8 * 3600.0
     heartbeat._beat(full=True)
     assert kiln.status(claim.job_id).state == "started"  # worker-1 can still renew it
-    assert kiln.redis.hget(f"rq:job:{claim.job_id}", "kiln_lapses") is None
+    assert kiln.redis.hget(keys.BLAME(claim.job_id), "lapses") is None
     heartbeat._reap_from = 0.0  # the grace is over, and worker-1 did not wake
     heartbeat._beat(full=True)
     assert kiln.status(claim.job_id).state == "queued"

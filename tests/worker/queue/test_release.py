@@ -136,7 +136,7 @@ def test_reaping_again_after_it_was_cut_off_quarantines_all_the_same(
 ) -> None:
     """Between the script and the settlement the reaper may die; the next one finds the job still owned."""
     job_id = submit()
-    kiln.redis.hset(f"rq:job:{job_id}", "kiln_lapses", LAPSES - 1)
+    kiln.redis.hset(keys.BLAME(job_id), "lapses", LAPSES - 1)
     claim = took(claims)
     expire(kiln, claim)
     claims._call("reap", lapses=LAPSES, limit=100)

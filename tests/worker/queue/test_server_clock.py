@@ -91,7 +91,7 @@ def test_the_living_keep_their_jobs_and_those_of_the_dead_come_back(
     reaper._reap_from = 0.0  # the grace is over
     reaper._beat(full=True)
     assert [kiln.status(one).state for one in (dead, living)] == ["queued", "started"]
-    assert kiln.redis.hget(keys.JOB(living), "kiln_lapses") is None
+    assert kiln.redis.hget(keys.BLAME(living), "lapses") is None
 
 
 @pytest.mark.parametrize("seconds", [HOURS, -HOURS])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pixelkiln.jobs import Kiln, SpecError
+from pixelkiln.jobs import Kiln, SpecError, keys
 from pixelkiln.jobs.queue.record import FUNCTION, read_spec
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import CRASHES, LAPSES, Claims
@@ -114,6 +114,15 @@ def test_malformed_jobs_cost_one_failed_job_each(
     assert (found.state, found.error) == ("failed", str(caught.value))
     assert ends(kiln, "bad") == ["result 0", "failed"]
     assert taken(claims) == sound
+
+
+def test_no_poison_takes_back_the_lives_it_cost(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    job_id = submit()
+    for _ in range(2):
+        assert kiln.status(job_id).state == "queued"
+        claims.release(took(claims), crashed=True)
+        kiln.redis.hdel(keys.JOB(job_id), "kiln_crashes", "kiln_lapses")  # as version 0.1 counted
+    assert kiln.status(job_id).error.startswith("quarantined")
 
 
 @pytest.mark.parametrize("forged", ["1e308", "nan", "inf", "-inf", "-5", "99999999999999999999", "x", ""])
@@ -429,11 +438,13 @@ def test_a_lane_turned_into_another_type_loses_no_job(claims: Claims, submit: Su
 
 
 @pytest.mark.parametrize("lane", ["", "kiln:x", "x" * 2000])
-def test_a_take_repeated_though_its_execution_was_rewritten_gives_nothing(
+def test_a_take_is_repeated_though_its_execution_was_rewritten(
     claims: Claims, submit: Submit, kiln: Kiln, lane: str
 ) -> None:
     job_id = submit()
-    assert claims.take(DEMO, execution="e") is not None  # its reply was lost
+    first = claims.take(DEMO, execution="e")  # its reply was lost
     kiln.redis.hset(f"rq:execution:{job_id}:e", "lane", lane)
-    assert claims.take(DEMO, execution="e") is None
-    assert kiln.status(job_id).state == "started"  # until its lease runs out
+    again = claims.take(DEMO, execution="e")
+    assert first is not None
+    assert again is not None
+    assert (again.job_id, again.lane) == (job_id, first.lane)

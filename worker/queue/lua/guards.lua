@@ -31,8 +31,14 @@ function claim.holds(job, execution)
   return guard.owner(job) == execution and claim.status(job) == 'started'
 end
 
-function claim.count_up(job, field)
-  redis.call('HSET', key.JOB(job), field, claim.number_at(key.JOB(job), field) + 1)
+function claim.count_up(name, field)
+  redis.call('HSET', name, field, claim.number_at(name, field) + 1)
+end
+
+-- Lives that a job cost lie where producers cannot write: a poison that took its count back would go on for ever.
+local function blame(job, field)
+  claim.count_up(key.BLAME(job), field)
+  redis.call('EXPIRE', key.BLAME(job), 30 * guard.DAY)
 end
 
 function claim.ring(lane)
@@ -79,7 +85,7 @@ local function close(job, execution)
   elseif handed == '0' then
     claim.charge(job, execution, math.min(tonumber(charged), math.max(0, claim.now - tonumber(taken))))
   end
-  redis.call('DEL', account)
+  redis.call('UNLINK', account)
 end
 
 -- An execution that ends without a settlement may have left objects in the bucket, and a late request may leave more:
@@ -152,17 +158,17 @@ end
 -- counts nothing.
 function claim.give_back(job, execution, lane, worker, field)
   claim.unown(job, execution, lane, lane, worker)
-  if field then claim.count_up(job, field) end
+  if field then blame(job, field) end
   redis.call('LPUSH', key.QUEUE(lane), job)
   guard.mail(lane)
   claim.ring(lane)
 end
 
 function claim.lives(job) -- those it cost, proven or not
-  return claim.number_at(key.JOB(job), 'kiln_crashes') + claim.number_at(key.JOB(job), 'kiln_lapses')
+  return claim.number_at(key.BLAME(job), 'crashes') + claim.number_at(key.BLAME(job), 'lapses')
 end
 
--- Its worker died (kiln_crashes) or fell silent (kiln_lapses): back it goes, unless that was once too often,
+-- Its worker died ('crashes') or fell silent ('lapses'): back it goes, unless that was once too often,
 -- with those `before`. Then it stays owned, to be failed.
 function claim.crash(job, execution, lane, worker, field, before, allowed)
   if claim.handed(job, execution) then
@@ -173,7 +179,7 @@ function claim.crash(job, execution, lane, worker, field, before, allowed)
     claim.give_back(job, execution, lane, worker, field)
     return 'back'
   end
-  claim.count_up(job, field)
+  blame(job, field)
   redis.call('ZADD', key.LEASES, claim.now + 30, job .. ':' .. execution)
   return 'blamed'
 end

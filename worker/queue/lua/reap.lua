@@ -36,7 +36,7 @@ for _, member in ipairs(expired) do
     redis.call('ZREM', key.LEASES, member)
   elseif not claim.holds(job, execution) then
     claim.drop(job, execution, lane, worker)
-  elseif claim.crash(job, execution, lane, worker, 'kiln_lapses', claim.lives(job), a.lapses) == 'back' then
+  elseif claim.crash(job, execution, lane, worker, 'lapses', claim.lives(job), a.lapses) == 'back' then
     back[#back + 1] = job
   else
     blamed[#blamed + 1] = { job, execution, lane, worker }

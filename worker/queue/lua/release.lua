@@ -6,5 +6,5 @@ if not a.crashes then
   claim.give_back(a.job, a.execution, a.lane, a.worker)
   return 'back'
 end
-local crashes = claim.number_at(key.JOB(a.job), 'kiln_crashes')
-return claim.crash(a.job, a.execution, a.lane, a.worker, 'kiln_crashes', crashes, a.crashes)
+local crashes = claim.number_at(key.BLAME(a.job), 'crashes')
+return claim.crash(a.job, a.execution, a.lane, a.worker, 'crashes', crashes, a.crashes)
