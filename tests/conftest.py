@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -21,6 +22,9 @@ from tests.leaks.witness import Witness, witnessed
 from tests.servers import local_instance
 from tests.tiny import TINY
 from tests.wire import Proxy, proxy_to, through
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 __all__ = ["local_instance"]
 
@@ -65,8 +69,27 @@ def servers(request: pytest.FixtureRequest) -> Local:
     return local
 
 
+@pytest.fixture(scope="session")
+def store(servers: Local) -> Iterator[S3Client]:
+    """A client of the session's bucket that all tests share."""
+    client = servers.seaweed.connect()
+    yield client
+    client.close()
+
+
 @pytest.fixture
-def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def used_ids(servers: Local, store: S3Client) -> None:
+    """An id that was used stands for what it was used for: jobs of other tests go out of the way."""
+    bucket = servers.instance.bucket
+    pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="jobs/")
+    for key in [one["Key"] for page in pages for one in page.get("Contents", [])]:
+        body = store.get_object(Bucket=bucket, Key=key)["Body"].read()
+        store.put_object(Bucket=bucket, Key=f"before/{uuid.uuid4()}/{key}", Body=body)
+        store.delete_object(Bucket=bucket, Key=key)
+
+
+@pytest.fixture
+def settings(servers: Local, used_ids: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A farm of this test's own: an empty Redis, the bucket, folders under tmp_path."""
     monkeypatch.chdir(tmp_path)
     instance = servers.instance
@@ -76,7 +99,7 @@ def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", instance.secret_key.get_secret_value())
     with redis.Redis.from_url(instance.redis_url.get_secret_value()) as connection:
         connection.flushdb()
-    settings = Settings(
+    return Settings(
         redis_url=instance.redis_url,
         s3_endpoint=instance.s3_endpoint,
         s3_bucket=instance.bucket,
@@ -85,8 +108,6 @@ def settings(servers: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         spool_dir=tmp_path / "spool",
         renders_dir=tmp_path / "renders",
     )
-    _set_aside(Bucket.open(settings, attempts=1))
-    return settings
 
 
 @pytest.fixture
@@ -139,14 +160,6 @@ def rewire(settings: Settings) -> Iterator[Callable[..., tuple[Settings, Proxy]]
     yield make
     for context in open_proxies:
         context.__exit__(None, None, None)
-
-
-def _set_aside(bucket: Bucket) -> None:
-    """An id that was used stands for what it was used for: jobs of other tests go out of the way."""
-    pages = bucket._client.get_paginator("list_objects_v2").paginate(Bucket=bucket.name, Prefix="jobs/")
-    for key in [one["Key"] for page in pages for one in page.get("Contents", [])]:
-        bucket.put(f"before/{uuid.uuid4()}/{key}", bucket.get(key) or b"", "application/octet-stream")
-        bucket.delete(key)
 
 
 def _installed(name: str) -> bool:

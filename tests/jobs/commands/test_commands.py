@@ -101,9 +101,14 @@ def test_submit_json(run: Run) -> None:
             },
         }
     ]
-    again = run("submit", "-m", "demo", "another", "--id", "mine")
+    again = run("submit", "-m", "demo", "a fox", "--id", "mine")
     assert (again.code, again.out) == (0, "mine\n")
     assert again.err == "kiln: mine was there already and is left as it is\n"
+    other = run("submit", "-m", "demo", "another", "--id", "mine")
+    assert (other.code, other.out) == (2, "")
+    assert other.err == (
+        "kiln: id: mine was used before, for another picture (another prompt); submit under another id\n"
+    )
 
 
 @pytest.mark.parametrize(
