@@ -170,7 +170,7 @@ def _picture(kiln: Kiln, client: str, job_id: str, asked: Mapping[str, Any], tol
         wrong.append("its result and its sidecar name different checksums")
     if sidecar.job.id != job_id:
         wrong.append(f"its sidecar is that of {sidecar.job.id}")
-    shown = sidecar.spec.wire()
+    shown = sidecar.spec.model_dump(mode="json")
     if differing := {name: shown.get(name) for name in asked if shown.get(name) != asked[name]}:
         wrong.append(f"the picture is of another spec: {differing}")
     return wrong
