@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixelkiln.jobs import Kiln, keys
+from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.queue.record import RenderJob
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import Claims
@@ -56,18 +56,3 @@ def test_renewing_tells_what_is_lost(
     assert not claims.holds(claim)
     assert claims.holds(other)
     assert kiln.redis.hget(f"rq:job:{claim.job_id}", "meta") is None
-
-
-@pytest.mark.parametrize("left", ["nothing", "a list"])
-def test_an_owner_that_a_stranger_took_away_is_written_anew(
-    claims: Claims, submit: Submit, kiln: Kiln, left: str
-) -> None:
-    """Else the job would stay started for good: nobody's, in no lane, without a lease."""
-    job_id = submit()
-    claim = took(claims)
-    kiln.redis.delete(keys.OWNER(job_id))
-    if left == "a list":
-        kiln.redis.rpush(keys.OWNER(job_id), "x")
-    assert claims.renew([(claim, None)]) == set()
-    assert claims.finish(claim, RESULT, 1.0)
-    assert kiln.status(job_id).state == "finished"

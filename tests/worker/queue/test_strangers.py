@@ -307,10 +307,12 @@ def test_a_result_that_cannot_be_written_beside_replaces_what_is_there(
     assert kiln.status(job_id).error == "why"
 
 
+@pytest.mark.parametrize("then", ["is reaped", "is renewed", "is adopted"])
 @pytest.mark.parametrize("owner", ["nothing", "a stranger", "a list", "a fake execution"])
 def test_a_job_whose_owner_was_forged_comes_back(
-    claims: Claims, submit: Submit, kiln: Kiln, owner: str
+    claims: Claims, submit: Submit, kiln: Kiln, owner: str, then: str
 ) -> None:
+    """Else it would stay started for good: nobody's, in no lane, without a lease."""
     job_id = submit()
     claim = took(claims)
     kiln.redis.delete(f"kiln:own:{job_id}")
@@ -323,10 +325,17 @@ def test_a_job_whose_owner_was_forged_comes_back(
         kiln.redis.hset(f"rq:execution:{job_id}:x", mapping={"id": "x", "lane": LANE})
     assert not claims.holds(claim)
     assert not claims.finish(claim, RESULT, 1.0)
-    assert claims.renew([(claim, None)]) == {claim.execution}
-    expire(kiln, claim)
-    assert claims.reap() == [job_id]
-    assert taken(claims) == job_id
+    if then == "is adopted":
+        assert claims.adopt(claim) == "owned"
+        assert claims.holds(claim)
+    elif then == "is reaped":
+        expire(kiln, claim)
+        assert claims.reap() == [job_id]
+        assert taken(claims) == job_id
+    else:
+        assert claims.renew([(claim, None)]) == set()
+        assert claims.finish(claim, RESULT, 1.0)
+        assert kiln.status(job_id).state == "finished"
 
 
 @pytest.mark.parametrize("record", ["string", "nothing"])

@@ -5,6 +5,7 @@
 local status = claim.status(a.job)
 local there = status == 'queued' and guard.field(a.job, 'origin', 256)
 if not there or guard.home(there) ~= a.lane then there = a.lane end -- it may have been left to larger workers since
+if redis.call('ZSCORE', key.LEASES, a.job .. ':' .. a.execution) then claim.reown(a.job, a.execution) end
 local ours = claim.holds(a.job, a.execution)
 if ours or status == 'queued' then
   if not ours then guard.strike(there, a.job) end
@@ -13,6 +14,5 @@ if ours or status == 'queued' then
   claim.told({ job = a.job, execution = a.execution, cost = a.cost, handed = true })
   return claim.describe(a.job, a.execution)
 end
--- A started job that nobody owns was taken from us by a stranger: the lease that is left is how the reaper finds it.
-if status ~= 'started' or guard.owner(a.job) then claim.drop(a.job, a.execution, a.lane, a.worker) end
+claim.drop(a.job, a.execution, a.lane, a.worker)
 return status or 'gone'

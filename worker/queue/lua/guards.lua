@@ -31,6 +31,16 @@ function claim.holds(job, execution)
   return guard.owner(job) == execution and claim.status(job) == 'started'
 end
 
+-- Write the owner of a started job anew, where a stranger took it away: whom key.OWNER names has no lease on it.
+-- All of ours that end an execution take its lease, or change the job's status.
+function claim.reown(job, execution)
+  if claim.status(job) ~= 'started' then return end
+  local owner = guard.owner(job)
+  if owner and redis.call('ZSCORE', key.LEASES, job .. ':' .. owner) then return end
+  guard.become(key.OWNER(job), 'string')
+  redis.call('SET', key.OWNER(job), execution)
+end
+
 function claim.count_up(name, field)
   redis.call('HSET', name, field, claim.number_at(name, field) + 1)
 end

@@ -6,13 +6,6 @@
 
 local LONGEST = 60 -- seconds that no lease is as long as: those of claims.py and of claim.crash are half of it
 
--- Whether a stranger took a job from its owner: whom key.OWNER names has no lease on it.
-local function orphaned(job)
-  local owner = guard.owner(job)
-  if owner and redis.call('ZSCORE', key.LEASES, job .. ':' .. owner) then return false end
-  return claim.status(job) == 'started'
-end
-
 if a.expected and math.abs(claim.now - a.expected) > a.step then return { {}, {}, 0 } end
 local back, blamed = {}, {}
 local expired = redis.call('ZRANGEBYSCORE', key.LEASES, '-inf', claim.now, 'LIMIT', 0, a.limit)
@@ -31,7 +24,7 @@ for _, member in ipairs(expired) do
     lane = claim.status(job) == 'started' and guard.field(job, 'origin', 256)
   end
   if lane and not guard.parts(lane) then lane = nil end -- forged
-  if lane and orphaned(job) then redis.call('SET', key.OWNER(job), execution) end
+  if lane then claim.reown(job, execution) end
   if not lane then
     redis.call('ZREM', key.LEASES, member)
   elseif not claim.holds(job, execution) then

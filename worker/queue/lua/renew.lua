@@ -5,11 +5,7 @@ local lost = {}
 for _, one in ipairs(a.held) do
   local member = one.job .. ':' .. one.execution
   claim.told(one)
-  -- A stranger deleted who owns it: all of ours that end an execution change its status, or take its lease.
-  if claim.status(one.job) == 'started' and not guard.owner(one.job) and redis.call('ZSCORE', key.LEASES, member) then
-    guard.become(key.OWNER(one.job), 'string')
-    redis.call('SET', key.OWNER(one.job), one.execution)
-  end
+  if redis.call('ZSCORE', key.LEASES, member) then claim.reown(one.job, one.execution) end
   if claim.holds(one.job, one.execution) then
     redis.call('ZADD', key.LEASES, claim.now + a.lease, member)
     redis.pcall('ZADD', key.STARTED(one.lane), claim.now + guard.DAY, member)
