@@ -1,7 +1,11 @@
-"""A dashboard that keeps looking at the farm through plain RQ, whose reads clean up as they go."""
+"""A dashboard that keeps looking at the farm through plain RQ, whose reads clean up as they go.
+
+It also reads the server's slow log, which a crash empties.
+"""
 
 from __future__ import annotations
 
+import re
 import threading
 
 import redis
@@ -18,6 +22,7 @@ class Dashboard(threading.Thread):
         self._farm = farm
         self._over = threading.Event()
         self.looks = 0
+        self.longest: dict[str, float] = {}  # script -> ms of its longest call
 
     def run(self) -> None:
         """Look."""
@@ -46,4 +51,9 @@ class Dashboard(threading.Thread):
                 assert registry.count >= 0
             assert queue.intermediate_queue is not None
         Worker.all(connection=connection)
+        connection.config_set("slowlog-log-slower-than", 2000)  # microseconds
+        for entry in connection.slowlog_get(128):
+            if name := re.search(rb'"operation": ?"([a-z]+)"', entry["command"]):
+                word = name[1].decode()
+                self.longest[word] = max(self.longest.get(word, 0.0), entry["duration"] / 1000)
         self.looks += 1

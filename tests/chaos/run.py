@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -107,34 +106,22 @@ class Run:
             supervisor.start()
             self._fire()
             self._calm()
-            dashboard.stop()
             self._left.set()
             supervisor.join()
             self._dismiss()
-            self._outcome.notes.append(self._longest())
+            self._farm.kiln().cancel_all("farm", any_client=True)  # the crowd
+            dashboard.stop()
+            ranked = sorted(dashboard.longest.items(), key=lambda one: -one[1])
+            self._outcome.notes.append(
+                "longest calls, ms: " + ", ".join(f"{name} {ms:.1f}" for name, ms in ranked)
+            )
             self._count()
         return self._outcome
 
     def _crowd(self) -> None:
-        """Fill lanes that nobody serves, and let the server note its longest calls."""
-        kiln = self._farm.kiln()
-        kiln.redis.config_set("slowlog-log-slower-than", 1000)  # microseconds
-        kiln.redis.config_set("slowlog-max-len", 10_000)
+        """Fill lanes that nobody serves."""
         spec = {"prompt": "waits", "model": "demo", "quantization": "q8", "width": 64, "height": 64}
-        kiln.submit_many([spec | {"client": f"crowd-{i}"} for i in range(self._plan.lanes)])
-
-    def _longest(self) -> str:
-        """The longest call of each script of ours, by the server's own account, once the crowd is gone."""
-        kiln = self._farm.kiln()
-        kiln.cancel_all("farm", any_client=True)
-        longest: dict[str, float] = {}
-        for entry in kiln.redis.slowlog_get(10_000):
-            name = re.search(rb'"operation": ?"([a-z]+)"', entry["command"])
-            if name:
-                word = name[1].decode()
-                longest[word] = max(longest.get(word, 0.0), entry["duration"] / 1000)
-        ranked = sorted(longest.items(), key=lambda one: -one[1])
-        return "longest calls: " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in ranked)
+        self._farm.kiln().submit_many([spec | {"client": f"crowd-{i}"} for i in range(self._plan.lanes)])
 
     def _hire(self, stack: ExitStack) -> None:
         context = forks()
