@@ -281,7 +281,7 @@ class Kiln:
         """The status of a job that Redis has forgotten, by what lies in the bucket."""
         client = self.settings.client
         try:
-            sidecar = objects.get_sidecar(self.bucket, client, job_id)
+            sidecar = objects.get_committed(self.bucket, client, job_id)
         except CorruptObjectError:
             return None
         return JobStatus.of_sidecar(sidecar, keys.SIDECAR(client, job_id)) if sidecar else None

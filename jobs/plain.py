@@ -9,8 +9,10 @@ from typing import Any
 
 MAX_TEXT = 500  # characters that are shown of a field
 
-# Escape sequences begin with a control character; the others turn lines round or end them.
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Escape sequences begin with a control character; the others turn lines round, end them, or are not seen.
+_UNFIT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\U000e0000-\U000e007f]"
+)
 
 
 def plain(text: str) -> str:

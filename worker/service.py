@@ -174,7 +174,9 @@ class Service:
         except EngineError as error:
             self._renderer.failed()
             self._fail(claim, str(error))
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of native code is no Exception
             self._renderer.failed()
             log.exception("job %s failed", claim.job_id)
             self._fail(claim, f"{type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import redis
 from rq import Queue
+from rq.exceptions import NoSuchJobError
 from rq.job import Job
 
 from pixelkiln.jobs import Kiln, NotReadyError, SpecError
@@ -159,7 +160,8 @@ def reuse(kiln: Kiln, one: Submission) -> bool:
     if kiln.statuses([one.id])[one.id].state != "finished":  # type: ignore[union-attr]
         return False
     other = one.spec | {"prompt": f"another picture under {one.id}", "seed": one.spec["seed"] + 1}
-    _fetch(kiln.redis, one.id).delete()
+    with suppress(NoSuchJobError):  # a try before this one got as far
+        _fetch(kiln.redis, one.id).delete()
     with suppress(SpecError, NotReadyError):
         kiln.submit(other, id=one.id)
         return True  # the bucket was away

@@ -212,7 +212,8 @@ class Run:
 
     def _reuse(self, one: Submission) -> None:
         """Once the job has ended: Redis forgets it, and its id is used for another picture."""
-        kiln, deadline = self._farm.kiln(), self._started + self._plan.seconds + PATIENCE
+        # As its client, who finds it in the bucket where a try to use the id broke off.
+        kiln, deadline = self._farm.kiln(one.client), self._started + self._plan.seconds + PATIENCE
         while time.monotonic() < deadline:
             with suppress(redis.RedisError, NotReadyError):
                 status = kiln.statuses([one.id])[one.id]

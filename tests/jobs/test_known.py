@@ -89,6 +89,7 @@ def test_the_bucket_is_asked_for_what_redis_does_not_know(kiln: Kiln) -> None:
 def test_half_a_pair_is_no_picture(kiln: Kiln, half: str) -> None:
     stored(kiln, "mine")
     kiln.bucket.delete(f"jobs/default/mine/{half}")  # type: ignore[attr-defined]
+    assert kiln.statuses(["mine"]) == {"mine": None}
     assert kiln.submit(id="mine", **{**SPEC, "prompt": "an owl"}).created
 
 

@@ -115,3 +115,28 @@ def test_a_gpu_that_fails_in_a_load_costs_no_checkpoint(
     fails(service, monkeypatch)
     assert kiln.status(job_id).state == "queued"
     assert service._served  # the checkpoint is not to blame
+
+
+def test_a_panic_of_native_code_fails_its_job_and_no_other(
+    submit: Callable[..., str], settings: Settings, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rust's are no Exception; unseen they ended the worker, and the job came back to end the next."""
+
+    class PanicException(BaseException):
+        pass
+
+    render, service = HiDreamEngine.render, Service(settings, ["demo"])
+
+    def failing(engine: HiDreamEngine, spec: Any, *more: Any) -> Iterator[Step]:
+        if spec.prompt == "a panic":
+            raise PanicException("retry-limit-in-match over")
+        yield from render(engine, spec, *more)
+
+    monkeypatch.setattr(HiDreamEngine, "render", failing)
+    poison, sound = submit(prompt="a panic"), submit()
+    threading.Thread(
+        target=lambda: (kiln.wait([poison, sound]), os.kill(os.getpid(), signal.SIGTERM))
+    ).start()
+    service.run()
+    assert kiln.status(poison).error == "PanicException: retry-limit-in-match over"
+    assert kiln.status(sound).state == "finished"

@@ -77,6 +77,10 @@ class Spool:
         self._told = ""  # why nothing could be written, as it was last told
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if (owner := root.stat().st_uid) != os.geteuid():
+                raise NotReadyError(
+                    f"spool {root} is another user's (uid {owner}); set KILN_SPOOL_DIR to your own"
+                )
             root.chmod(0o700)  # version 0.1 made it as the umask said; and prompts are nobody else's
             taken = self._lock.acquire()
         except OSError as error:

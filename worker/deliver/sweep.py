@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from hashlib import sha256
 
 from pydantic import ValidationError
 
@@ -32,9 +33,12 @@ def sweep(bucket: Bucket, strays: Strays, stray: Stray) -> None:
         return
     sidecar, picture = keys.SIDECAR(stray.client, stray.job_id), keys.PICTURE(stray.client, stray.job_id)
     record, png = bucket.head(sidecar), bucket.head(picture)
-    if record and _execution(bucket.get(sidecar)) not in stray.executions:
+    found = _read(bucket.get(sidecar)) if record else None
+    if record and (found is None or found.job.execution not in stray.executions):
         return
-    if not (record or png) or not strays.abandoned(stray.job_id):
+    body = bucket.get(picture) if found and png else None
+    whole = found is not None and body is not None and sha256(body).hexdigest() == found.png.sha256
+    if not (record or png) or not strays.abandoned(stray.job_id, stored=whole):
         return
     log.info("job %s has no picture; what a worker left of one is deleted", stray.job_id)
     if record and not bucket.delete(sidecar, seen=record.etag):
@@ -43,9 +47,8 @@ def sweep(bucket: Bucket, strays: Strays, stray: Stray) -> None:
         bucket.delete(picture, seen=png.etag)
 
 
-def _execution(body: bytes | None) -> str | None:
-    """Which execution wrote a sidecar; None where that cannot be told."""
+def _read(body: bytes | None) -> Sidecar | None:
     try:
-        return Sidecar.model_validate_json(body or b"").job.execution
+        return Sidecar.model_validate_json(body or b"")
     except ValidationError:
         return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelkiln.worker.local.certificate import make_certificate
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 BUCKET = "pixelkiln"
 _PROBE = ".ready"
 _ROLES = ("master", "volume", "filer", "s3")
+_NAMES = tuple(f"{role}.port{kind}" for role in _ROLES for kind in ("", ".grpc"))
 _PARTS = (*_ROLES, "admin", "worker", "client")
 _SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
@@ -100,10 +103,17 @@ class Seaweed(Server):
     def leftovers(self) -> list[str]:
         """Its sockets; where those of gRPC lie cannot be chosen."""
         return [str(self.folder / _OPTIONS[name]) for name in ("s3.localSocket", "filer.localSocket")] + [
-            f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock"
-            for name, port in self.ports.items()
-            if name.endswith(".grpc")
+            _grpc_socket(name, port) for name, port in self.ports.items() if name.endswith(".grpc")
         ]
+
+    def planted(self, index: int, port: int) -> bool:
+        """Whether another user's socket lies where that of the port would, and keeps it from being made."""
+        name = (*_NAMES, "admin.port.grpc")[index]
+        path = Path(_grpc_socket(name, port + PAIR * (index in self.paired)))
+        try:
+            return name.endswith(".grpc") and path.lstat().st_uid != os.geteuid()
+        except OSError:
+            return False
 
     def answers(self) -> bool:
         """Whether the bucket is there, made if need be, and takes an object."""
@@ -137,9 +147,8 @@ class Seaweed(Server):
     def ports(self) -> dict[str, int]:
         """Its options that name ports. Without a value each would be a well-known one."""
         *paired, admin = self.kept.ports
-        names = [f"{role}.port{kind}" for role in _ROLES for kind in ("", ".grpc")]
         # Its built-in maintenance worker looks for the admin's gRPC there and nowhere else.
-        return dict(zip(names, paired, strict=True)) | {
+        return dict(zip(_NAMES, paired, strict=True)) | {
             "admin.port": admin,
             "admin.port.grpc": admin + PAIR,
         }
@@ -166,3 +175,8 @@ class Seaweed(Server):
                 retries={"total_max_attempts": 1},
             ),
         )
+
+
+def _grpc_socket(name: str, port: int) -> str:
+    """Where a part makes its socket; /tmp is everybody's."""
+    return f"/tmp/seaweedfs-{name.partition('.')[0]}-grpc-{port}.sock"

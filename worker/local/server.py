@@ -198,8 +198,14 @@ class Server(ABC):
         return [
             index
             for index, port in enumerate(ports)
-            if not is_free(port) or (index in self.paired and not is_free(port + PAIR))
+            if not is_free(port)
+            or (index in self.paired and not is_free(port + PAIR))
+            or self.planted(index, port)
         ]
+
+    def planted(self, index: int, port: int) -> bool:
+        """Whether another user has put what the server wants to make for that port, and cannot then."""
+        return False
 
     @property
     def _kept_file(self) -> Path:

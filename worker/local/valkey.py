@@ -34,6 +34,7 @@ class Valkey(Server):
     binary = "valkey-server"
     port_count = 1
     secret_count = 1
+    ready = "Ready to accept connections"  # what it says when the port is its own
 
     @property
     def url(self) -> str:
@@ -51,7 +52,7 @@ class Valkey(Server):
 
         Nothing is sent before it has said that the port is its own: another there would get the password.
         """
-        if "Ready to accept connections" not in self._said():
+        if self.ready not in self._said():
             return False
         with redis.Redis.from_url(self.url, socket_timeout=2, retry=Retry(NoBackoff(), 0)) as client:
             try:

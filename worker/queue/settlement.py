@@ -189,7 +189,7 @@ def crash_story(worker: str, crashes: int) -> str:
     """Why a job that took workers down is quarantined, that is: a dead letter."""
     return (
         f"quarantined: {crashes} workers died while they rendered it, the last one {worker or 'unknown'}; "
-        "see that worker's log, then submit it again"
+        "see that worker's log, then submit it again under another id"
     )
 
 
@@ -197,5 +197,5 @@ def lapse_story(worker: str, lapses: int) -> str:
     """Why a job whose workers fell silent is quarantined."""
     return (
         f"quarantined: {lapses} times its worker died or was cut off while it rendered it, the last one "
-        f"{worker or 'unknown'}; see that worker's log, then submit it again"
+        f"{worker or 'unknown'}; see that worker's log, then submit it again under another id"
     )

@@ -43,8 +43,11 @@ class Strays:
         texts = ([part.decode("utf-8", "replace") for part in one] for one in found)
         return [Stray(name, client, job, tuple(which.split())) for name, client, job, which in texts]
 
-    def abandoned(self, job_id: str) -> bool:
-        """Whether the job has ended without a picture, and is nobody's."""
+    def abandoned(self, job_id: str, *, stored: bool = False) -> bool:
+        """Whether the job has ended without a picture, and is nobody's.
+
+        One that is `stored` whole only a cancel makes unwanted: it may have finished before Redis went back.
+        """
         with self._connection.pipeline() as pipe:
             pipe.exists(keys.OWNER(job_id))
             pipe.hget(keys.JOB(job_id), "status")
@@ -52,4 +55,5 @@ class Strays:
                 owned, status = pipe.execute()
             except redis.ResponseError as error:
                 return not_ours(error)
-        return not owned and status in {b"canceled", b"stopped", b"failed"}
+        ends = {b"canceled", b"stopped"} if stored else {b"canceled", b"stopped", b"failed"}
+        return not owned and status in ends

@@ -289,3 +289,11 @@ def test_links_planted_in_it_are_not_followed(tmp_path: Path, name: str) -> None
     with pytest.raises((NotReadyError, OSError)):
         Spool(tmp_path / "spool").mark(Claim("job-1", "e1", LANE))
     assert precious.read_text() == "precious"
+
+
+def test_another_users_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner could rename and replace what lies there, whatever its mode."""
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    with pytest.raises(NotReadyError, match=r"is another user's \(uid \d+\); set KILN_SPOOL_DIR"):
+        Spool(tmp_path / "spool")

@@ -195,8 +195,8 @@ def test_what_was_taken_up_while_it_was_looked_at_stays(
     (stray,) = other.strays.due()
     asked = other.strays.abandoned
 
-    def late(job_id: str) -> bool:
-        answer = asked(job_id)
+    def late(job_id: str, **more: bool) -> bool:
+        answer = asked(job_id, **more)
         bucket.put(objects(claim)[0], b"its new owner's", "image/png")
         return answer
 
@@ -281,3 +281,24 @@ def test_names_that_make_no_key_are_passed_over(client: str, job_id: str) -> Non
     """A lane may be named by anybody, and what S3 calls an invalid request would hold up all the others."""
     nothing: Any = None
     sweep(nothing, nothing, Stray("name", client, job_id, ("execution",)))
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_what_was_stored_whole_only_a_cancel_makes_unwanted(
+    make_claims: Make, take: Take, kiln: Kiln, bucket: Bucket, leave: Callable[..., None], end: str
+) -> None:
+    """It may have finished, and been told so, before Redis went back to when it was rendered."""
+    claim, other = take(), make_claims("worker-2")
+    leave(claim, "both")
+    before = there(bucket, claim)
+    expire(kiln, claim)
+    other.reap()
+    if end == "failed":
+        again = other.take(DEMO)
+        assert again is not None
+        assert other.fail(again, "quarantined")
+    else:
+        kiln.cancel([claim.job_id], any_client=True)
+    due(kiln)
+    swept(other, bucket)
+    assert there(bucket, claim) == (before if end == "failed" else [None, None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -110,3 +111,21 @@ def test_a_missing_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_path_with_spaces(tmp_path: Path) -> None:
     with Valkey(tmp_path / "a 'b' \"c\" $d") as valkey:
         assert valkey.answers()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("index", [1, 8], ids=["master", "admin"])
+def test_a_socket_that_another_user_planted_moves_the_port(tmp_path: Path, index: int) -> None:
+    """/tmp is everybody's, and what lies there only its owner may remove."""
+    with Seaweed(tmp_path) as server:
+        before = server.kept
+        socket = server.leftovers()[{1: 2, 8: 6}[index]]
+    plant = Path(socket)
+    plant.touch()
+    os.chown(plant, 54321, 54321)
+    try:
+        with Seaweed(tmp_path) as server:
+            moved = [one != other for one, other in zip(before.ports, server.kept.ports, strict=True)]
+        assert moved == [place == index for place in range(len(moved))]
+    finally:
+        plant.unlink()

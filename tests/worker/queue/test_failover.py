@@ -30,6 +30,7 @@ class Watch(Valkey):
     """A Sentinel over the service `farm`."""
 
     name = "Sentinel"
+    ready = "Sentinel ID is"
     service: tuple[int, str] = (0, "")  # the master's port and password
 
     @property
