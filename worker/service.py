@@ -243,19 +243,19 @@ class Service:
         self._heartbeat.drop(claim)
         self._spool.unmark(claim)
 
-    def _until_answered(self, call: Callable[[], bool]) -> None:
-        """Make a repeatable call until Redis answers it, or until asked to leave twice."""
+    def _until_answered(self, call: Callable[[], bool]) -> bool:
+        """Make a repeatable call until Redis answers it, or until asked to leave twice: whether it did."""
         told = False
         while True:
             try:
                 call()
-                return
+                return True
             except redis.RedisError as error:
                 if isinstance(error, redis.ResponseError) and not told:
                     log.warning("Redis refuses, tried until it does not: %s", error)
                     told = True
                 if self._leaving > 1:
-                    return
+                    return False
                 time.sleep(RETRY)
 
     def _recover(self) -> None:
@@ -275,7 +275,8 @@ class Service:
         if left := self._spool.waiting():
             log.info("%d pictures stay in the spool; they are delivered at the next start", left)
         for claim in self._heartbeat.held():
-            self._until_answered(lambda claim=claim: self._claims.release(claim))  # type: ignore[misc]
+            if self._until_answered(lambda claim=claim: self._claims.release(claim)):  # type: ignore[misc]
+                self._spool.unmark(claim)
         if self._previews is not None and self._previews.is_alive():
             self._previews.stop()
         self._control.stop()

@@ -85,7 +85,7 @@ def test_what_is_rendered_is_known_before_the_next_job_begins(
 
     def rendering(renderer: Renderer, *arguments: Any) -> Any:
         accounts.extend(kiln.redis.hgetall(key) for key in kiln.redis.keys("kiln:execution:first:*"))
-        if accounts:
+        if len(accounts) > 1:  # as it stands before its own render, and before the next one
             seen.set()
         return render(renderer, *arguments)
 
