@@ -98,7 +98,7 @@ def test_what_is_rendered_is_known_before_the_next_job_begins(
     work(all_ended(kiln, [submit(id="first"), submit(id="second")]))
     before, after = accounts[0], accounts[1]
     assert (before[b"handed"], after[b"handed"]) == (b"0", b"1")
-    assert float(after[b"charged"]) > float(before[b"charged"])
+    assert after[b"charged"] != before[b"charged"]  # an estimate before, less or more than it took
 
 
 @pytest.mark.parametrize("ends", ["finished", "failed"])
