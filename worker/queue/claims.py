@@ -38,7 +38,7 @@ REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
 
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
-    name: ("guards.lua", *(["index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
+    name: ("guards.lua", *(["early.lua", "index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
     for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
