@@ -8,12 +8,14 @@ from collections.abc import Callable
 from itertools import permutations
 
 import pytest
+from pydantic import SecretStr
 
-from pixelkiln.jobs import Kiln, keys
+from pixelkiln.jobs import Kiln, Settings, keys
 from pixelkiln.jobs.queue.record import FUNCTION
+from pixelkiln.worker.queue import halves
 from pixelkiln.worker.queue.claims import Claims
-from tests.worker.queue.farm import DEMO, LANE, Submit, taken, took
-from tests.worker.queue.test_budget import records_that_came, records_that_never_come
+from tests.worker.queue.farm import DEMO, LANE, Make, Submit, taken, took
+from tests.worker.queue.test_budget import ran, records_that_came, records_that_never_come
 
 DATA = json.dumps([FUNCTION, None, [{"prompt": "a fox", "model": "demo"}], {}])
 
@@ -158,6 +160,107 @@ def test_a_lane_sets_aside_no_more_than_it_may(claims: Claims, kiln: Kiln) -> No
     kiln.redis.sadd(keys.QUEUES, keys.QUEUE(LANE))
     taken_within(claims, kiln, lambda job: not kiln.redis.llen(keys.QUEUE(LANE)))
     assert kiln.redis.zcard(keys.EARLY(LANE)) == 100
+
+
+def test_a_record_in_no_queue_is_queued(claims: Claims, kiln: Kiln) -> None:
+    Producer(kiln, "half").record()
+    assert taken(claims) is None
+    claims.recover()
+    assert taken(claims) == "half"
+    claims.recover()
+    assert taken(claims) is None
+
+
+def test_one_that_its_producer_queues_then_is_taken_once(claims: Claims, kiln: Kiln) -> None:
+    one = Producer(kiln, "late")
+    one.record()
+    claims.recover()
+    one.name()
+    one.push()
+    assert [taken(claims), taken(claims)] == ["late", None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "finished"},
+        {"status": "started"},
+        {"status": "deferred"},
+        {"status": "scheduled"},
+        {"status": "canceled"},
+        {"status": "created"},
+        {"origin": "another:queue"},
+        {"origin": "x" * 2000},
+        {"origin": ""},
+        {"data": ""},
+    ],
+)
+def test_records_that_do_not_wait_stay_where_they_are(
+    claims: Claims, kiln: Kiln, change: dict[str, str]
+) -> None:
+    Producer(kiln, "other").record()
+    kiln.redis.hset(keys.JOB("other"), mapping=change)
+    kiln.redis.hset(keys.JOB("a/b"), mapping={"data": DATA, "origin": LANE, "status": "queued"})
+    kiln.redis.rpush(keys.JOB("list"), "x")
+    before = sorted(kiln.redis.keys("rq:*"))
+    claims.recover()
+    assert sorted(kiln.redis.keys("rq:*")) == before
+
+
+def test_what_waits_or_is_rendered_is_left_alone(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    ids = [submit() for _ in range(5)]
+    running = took(claims)
+    claims.recover()
+    assert kiln.redis.lrange(keys.QUEUE(LANE), 0, -1) == [
+        one.encode() for one in ids if one != running.job_id
+    ]
+
+
+def test_in_a_long_lane_it_is_found_once_that_is_shorter(claims: Claims, kiln: Kiln) -> None:
+    Producer(kiln, "half").record()
+    kiln.redis.rpush(keys.QUEUE(LANE), *(f"gone{n}" for n in range(1001)))
+    claims.recover()
+    assert kiln.redis.llen(keys.QUEUE(LANE)) == 1001
+    kiln.redis.ltrim(keys.QUEUE(LANE), 0, 9)
+    claims.recover()
+    assert kiln.redis.lindex(keys.QUEUE(LANE), -1) == b"half"
+
+
+def test_of_many_keys_each_turn_looks_at_some(
+    claims: Claims, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(halves, "PAGES", 2)
+    with kiln.redis.pipeline(transaction=False) as pipe:
+        for n in range(1000):
+            pipe.hset(keys.JOB(f"done-{n}"), mapping={"status": "finished", "origin": LANE})
+        pipe.execute()
+    Producer(kiln, "half").record()
+    turns = 0
+    while not kiln.redis.llen(keys.QUEUE(LANE)):
+        before = ran(kiln.redis, "scan")
+        kiln.redis.delete(keys.RECOVERED)
+        claims.recover(due=False)
+        assert ran(kiln.redis, "scan") - before <= 2
+        turns += 1
+        assert turns < 20
+    assert taken(claims) == "half"
+
+
+def test_who_may_not_list_keys_asks_once(settings: Settings, make_claims: Make, kiln: Kiln) -> None:
+    assert settings.redis_url is not None
+    owner = kiln.redis
+    owner.execute_command("ACL", "SETUSER", "halves", "on", ">a-password", "~*", "&*", "+@all", "-scan")
+    url = f"redis://halves:a-password@{settings.redis_url.get_secret_value().rpartition('@')[2]}"
+    try:
+        claims = make_claims(where=settings.model_copy(update={"redis_url": SecretStr(url)}))
+        Producer(kiln, "half").record()
+        for _ in range(3):
+            claims.recover()
+        assert owner.info("commandstats")["cmdstat_scan"]["rejected_calls"] >= 1
+        assert claims._halves._refused
+        assert taken(claims) is None
+    finally:
+        owner.execute_command("ACL", "DELUSER", "halves")
 
 
 @pytest.mark.parametrize("kind", ["string", "hash", "list"])
