@@ -82,6 +82,7 @@ KINDS = "kiln:kinds"  # sorted set: kinds served, and kind>bytes of jobs left ->
 LEVEL = Key("kiln:level:{}:{}")  # sorted set client -> its first job's age, by kind and priority: least time
 AHEAD = Key("kiln:ahead:{}:{}")  # sorted set client -> clock, by kind and priority: those that had more
 DUE = "kiln:due"  # sorted set: lane of jobs left to larger workers -> when its first is looked at anew
+EARLY = Key("kiln:early:{}")  # sorted set: ids whose record is not there yet -> when that was seen, by lane
 LOOKED = "kiln:looked"  # expires: a worker has looked through the queues for what it was not told of
 LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
 RECOVERED = "kiln:recovered"  # expires: a worker has looked for dependents left half-way

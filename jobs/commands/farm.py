@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 
 from rich.table import Table
 
-from pixelkiln.jobs.commands.output import out
+from pixelkiln.jobs.commands.output import out, print_table
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
 from pixelkiln.jobs.spec import Priority
@@ -42,25 +42,27 @@ def show(farm: Farm, whole: bool) -> None:
     if not farm.lanes:
         out.print("no jobs yet")
     elif whole or len(farm.lanes) <= MANY:
-        out.print(_lanes("lanes", farm.lanes))
+        print_table(_lanes("lanes", farm.lanes))
     else:
-        out.print(_totals(farm.lanes))
+        print_table(_totals(farm.lanes))
         busiest = sorted(farm.lanes, key=lambda lane: Counts.of([lane]).weight, reverse=True)[:FEW]
-        out.print(_lanes(f"{FEW} of {len(farm.lanes):,} lanes, the busiest; kiln status --all: all", busiest))
+        print_table(
+            _lanes(f"{FEW} of {len(farm.lanes):,} lanes, the busiest; kiln status --all: all", busiest)
+        )
     if paused := sorted(farm.paused):
         some = [*paused[:MANY], f"and {len(paused) - MANY:,} more"] if len(paused) > MANY else paused
         out.print(f"paused: {', '.join(some)}")
     if not farm.workers:
         out.print("no workers; start one with: kiln worker")
     elif whole or len(farm.workers) <= MANY:
-        out.print(_workers("workers", farm.workers))
+        print_table(_workers("workers", farm.workers))
     else:
         does = Counter(map(_does, farm.workers))
         listed = ", ".join(f"{number:,} {what}" for what, number in does.most_common(FEW))
         # What few do is what one looks for: who takes no jobs, among many that render.
         rare = sorted(farm.workers, key=lambda worker: does[_does(worker)])[:FEW]
         out.print(f"{len(farm.workers):,} workers: {listed}")
-        out.print(_workers(f"{FEW} of them; kiln status --all: all", rare))
+        print_table(_workers(f"{FEW} of them; kiln status --all: all", rare))
 
 
 def _lanes(title: str, lanes: Iterable[LaneStatus]) -> Table:

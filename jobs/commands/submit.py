@@ -207,11 +207,18 @@ def _line(entry: str, shared: dict[str, Any], number: int) -> RenderSpec:
         try:
             fields = json.loads(entry)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"line {number}: is not JSON: {error}") from None
+            raise UsageError(f"line {number}: is not JSON: {_fault(error)}") from None
     try:
         return RenderSpec.parse({**shared, **fields})
     except SpecError as error:
         raise UsageError(f"line {number}: {error}") from None
+
+
+def _fault(error: Exception) -> str:
+    """What json found, without its own line number: that is 1 in every line of a file."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return str(error)
 
 
 @app.command()

@@ -439,3 +439,19 @@ def test_every_placeholder_is_one_to_be_replaced() -> None:
     for name in ("users.acl.example", "seaweedfs.json.example"):
         assert "CHANGE-ME" in (DEPLOY / name).read_text()
     assert "CLIENT/" in (DEPLOY / "s3-producer.json").read_text()
+
+
+def test_a_producer_without_the_package(farm: Farm, worker: subprocess.Popen[bytes]) -> None:
+    """Of docs/wire.md: its four commands are a producer's, and so is what a job ended with."""
+    lane, job_id = "kiln:demo:bf16:normal:alice", "by-hand"
+    spec = small(client="alice")
+    data = json.dumps(["pixelkiln.render", None, [spec], {}])
+    with connect(farm.settings("producer")) as client:
+        client.sadd("rq:queues", f"rq:queue:{lane}")
+        client.rpush(f"rq:queue:{lane}", job_id)
+        client.hset(f"rq:job:{job_id}", mapping={"data": data, "origin": lane, "status": "queued"})
+        client.lpush("kiln:mail", lane)
+        until(lambda: client.hget(f"rq:job:{job_id}", "status") == b"finished", "it is rendered")
+        result = json.loads(client.hget(f"rq:job:{job_id}", "kiln_result") or b"")
+    assert result["png"] == "jobs/alice/by-hand/image.png"
+    assert worker.poll() is None

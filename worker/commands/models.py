@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -92,17 +92,17 @@ def models_bench(
     if not widths:
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
     halves: engines.Halves | None = None
-    with _engine_errors():
+    with _engine_errors(), _telling() as told:
         if checkpoint is not None:
             cache = Settings.load().cache_dir
-            found = engines.bench(checkpoint, sizes, steps, cache)
+            found = engines.bench(checkpoint, sizes, steps, cache, told=told)
             if engines.device_facts().metal if compare is None else compare:
-                halves = engines.compare(checkpoint, sizes[0], steps, cache)
+                halves = engines.compare(checkpoint, sizes[0], steps, cache, told)
         else:
             family = family_of(model)
             if config not in family.configs:
                 raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
-            found = family.bench_random(config, sizes, widths, steps)
+            found = family.bench_random(config, sizes, widths, steps, told)
     if as_json:
         print(json.dumps({**found.facts(), "halves": asdict(halves) if halves else None}, indent=1))
         return
@@ -225,6 +225,13 @@ def _engine_errors() -> Iterator[None]:
         raise KilnError(str(error)) from None
     except OSError as error:
         raise KilnError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """Shows what is measured now: in place on a terminal, elsewhere a line each."""
+    with err.status("loading and measuring") as status:
+        yield status.update if err.is_terminal else err.print
 
 
 def _told(manifest: Manifest, folder: Path, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pixelkiln.worker.engines.blas import use_openblas
 from pixelkiln.worker.engines.engine import Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
-from pixelkiln.worker.engines.family import Bench, Case, Size
+from pixelkiln.worker.engines.family import Bench, Case, Size, Told
 
 
 def device() -> str:
@@ -92,10 +92,11 @@ def bench(
     steps: int,
     calibrations: Path | None,
     arithmetic: str | None = None,
+    told: Told | None = None,
 ) -> Bench:
     """See Family.bench."""
     use_openblas()
-    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic)
+    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told)
 
 
 HALVES = ("bfloat16", "float16")
@@ -117,7 +118,9 @@ class Halves:
         return f"{', '.join(told)}: {self.suits} suits this chip"
 
 
-def compare(folder: Path, size: Size, steps: int, calibrations: Path | None) -> Halves:
+def compare(
+    folder: Path, size: Size, steps: int, calibrations: Path | None, told: Told | None = None
+) -> Halves:
     """Time a checkpoint in each: bfloat16 is what models are made for, and emulated on M1 and M2.
 
     Raises CheckpointError.
@@ -125,7 +128,7 @@ def compare(folder: Path, size: Size, steps: int, calibrations: Path | None) -> 
     seconds: dict[str, float | None] = {}
     for arithmetic in HALVES:
         try:
-            seconds[arithmetic] = bench(folder, [size], steps, calibrations, arithmetic).rows[0].step
+            seconds[arithmetic] = bench(folder, [size], steps, calibrations, arithmetic, told).rows[0].step
         except NonFiniteError:
             seconds[arithmetic] = None
     usual, other = (seconds[one] or inf for one in HALVES)

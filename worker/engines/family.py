@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width, height in pixels
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
+Told = Callable[[str], None]  # what a bench does now, in words
 
 
 class GoldenError(EngineError):
@@ -163,10 +164,18 @@ class Family(Protocol):
         steps: int,
         calibrations: Path | None,
         arithmetic: str | None = None,
+        told: Told | None = None,
     ) -> Bench:
         """Time `steps` steps of a checkpoint at each size. Raises CheckpointError."""
         ...
 
-    def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
+    def bench_random(
+        self,
+        name: str,
+        sizes: Sequence[Size],
+        bits: Sequence[int],
+        steps: int,
+        told: Told | None = None,
+    ) -> Bench:
         """The same of random weights, `name` one of `configs`, one width after another."""
         ...

@@ -190,7 +190,7 @@ class Heartbeat(threading.Thread):
         for job_id in self._claims.reap(self._clock):
             log.warning("job %s: its worker is gone; it is queued again", job_id)
         if self._beats % 20 == 0:
-            self._claims.recover_dependents(due=False)
+            self._claims.recover(due=False)
 
     def _register(self) -> None:
         """RQ's own record of a worker, so that its tools list this one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
+from pixelkiln.jobs.commands.output import out
 from pixelkiln.worker.commands.app import main
 from pixelkiln.worker.deliver.png import encode
 from tests.wire import proxy_to, through
@@ -151,6 +153,11 @@ def test_a_batch_is_all_or_nothing_and_names_the_line(run: Run, kiln: Kiln, tmp_
     file.write_text("\n".join([*lines, '{"prompt": "x", "width": 3}']))
     ran = run("batch", file, "-m", "demo", "-s", "64x64")
     assert (ran.code, ran.err) == (2, "kiln: line 5: width: must be greater than or equal to 64, not 3\n")
+    for bad in ("{", '{"prompt": "x" "seed": 1}', '{"prompt": "x",}', "{'prompt': 1}"):
+        file.write_text("\n".join([*lines, bad]))
+        ran = run("batch", file, "-m", "demo")
+        assert re.fullmatch(r"kiln: line 5: is not JSON: [^:]+ at character \d+\n", ran.err)
+        assert "line 1" not in ran.err
     for bad in ("{", '{"a":' * 30_000, '{"prompt": 7}'):
         file.write_text("\n".join([*lines, bad]))
         ran = run("batch", file, "-m", "demo")
@@ -229,6 +236,26 @@ def test_of_many_lanes_and_workers_totals_and_the_busiest_are_shown(run: Run, ki
     told = run("status", "--json").json
     assert {lane["lane"] for lane in told["lanes"]} == {*lanes, "kiln:mistyped"}
     assert {worker["name"] for worker in told["workers"]} == workers
+
+
+@pytest.mark.parametrize("width", ["40", "60", "80", "200"])
+def test_names_are_shown_whole_whatever_the_width(
+    run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    lane, worker = f"kiln:hidream-o1-dev-2604:bf16:normal:{'c' * 48}", "a-mac-in-the-cellar-" * 4
+    kiln.redis.sadd("rq:queues", f"rq:queue:{lane}")
+    kiln.redis.rpush(f"rq:queue:{lane}", "x")
+    kiln.redis.sadd("rq:workers", f"rq:worker:{worker}")
+    kiln.redis.hset(f"rq:worker:{worker}", mapping={"kiln_state": "idle", "queues": "demo:bf16"})
+    monkeypatch.setenv("COLUMNS", width)
+    shown = run("status").out
+    assert {lane, worker} <= set(shown.replace("│", " ").split())  # in a pipe, each on one line
+    monkeypatch.setattr(type(out), "is_terminal", True)
+    lines = run("status").out.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    for name in (lane, worker):  # on a terminal, over as many lines as it takes
+        cells = (line.split("│")[1].strip() for line in lines if line.count("│") > 2)
+        assert name in "".join(cells)
 
 
 def test_json_of_what_strangers_wrote_only_prints(run: Run, kiln: Kiln) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pixelkiln.worker.commands.app import main
+from pixelkiln.worker.engines.mlx import timing
 from tests.tiny import TINY
 
 
@@ -117,3 +118,24 @@ def test_a_malformed_checkpoint_is_one_line(
         assert end.value.code == int(wrong), (command, told)
         assert len(told.err.strip().splitlines()) == int(wrong), (command, told)
     assert run(capsys, monkeypatch, "models", "list")[0] == 0
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_bench_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "CPU_SIDE", 32)
+    sizes = ("--size", "64x64", "--size", "96x64")
+    command = ["kiln", "models", "bench", str(TINY), *sizes, "--steps", "2", "--compare", "--json"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    assert end.value.code in (None, 0)
+    usual = json.loads(told.out)["arithmetic"]
+    steps = [f"step {n} of {timing.WARM_UP + 2}" for n in range(1, timing.WARM_UP + 3)]
+    runs = [(size, usual) for size in ("64x64", "96x64")]
+    runs += [("64x64", "bfloat16"), ("64x64", "float16")]
+    assert told.err.splitlines() == [
+        f"16 bits, {size}, {arithmetic}: {step}" for size, arithmetic in runs for step in steps
+    ]

@@ -55,7 +55,7 @@ def test_the_arithmetic_that_suits_is_told(
 ) -> None:
     seconds = {"bfloat16": bfloat16, "float16": float16}
 
-    def bench(folder: Path, sizes: object, steps: int, cache: object, arithmetic: str) -> Bench:
+    def bench(folder: Path, sizes: object, steps: int, cache: object, arithmetic: str, told: object) -> Bench:
         taken = seconds[arithmetic]
         if taken is None:
             raise NonFiniteError(1)
