@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -66,8 +67,12 @@ def left_out(models_dir: Path) -> dict[Path, str]:
                 found[folder] = f"{folder} is {one.kind}, as is {first}, which is served: remove one of them"
         elif _looks(folder):
             found[folder] = one
-        elif deeper := next(filter(_looks, _folders(folder)), None):
-            found[folder] = f"{deeper} is looked for in {models_dir}: move it there"
+        elif deeper := next(filter(_looks, _below(folder)), None):
+            found[folder] = (
+                f"{deeper} is looked for in {models_dir}: move it there, or put a link to it there"
+            )
+        else:
+            found[folder] = f"{folder} holds no checkpoint: remove it; `kiln models pull` fetches a model"
     return found
 
 
@@ -77,6 +82,13 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
         return []
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The folders in a folder, as deep as the hub's cache lays a snapshot."""
+    for one in _folders(folder):
+        yield one
+        yield from _folders(one)
 
 
 def _looks(folder: Path) -> bool:

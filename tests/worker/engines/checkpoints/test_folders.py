@@ -286,6 +286,15 @@ def test_what_is_not_served_is_named_with_the_way_out(copied: Path, tmp_path: Pa
             if path.is_file():
                 path.rename(folder / "inner" / path.name)
 
+    def snapshot(folder: Path) -> None:
+        shutil.copytree(copied, folder / "snapshots" / "1")
+        emptied(folder)
+
+    def emptied(folder: Path) -> None:
+        for path in folder.iterdir():
+            if path.is_file():
+                path.unlink()
+
     missing = wrong("bare", lambda folder: (folder / "kiln.json").unlink())
     assert "kiln.json is missing, so nothing says which recipe" in missing
     assert f"run 'kiln models convert {models / 'bare'} <new folder> --bits 16 --model NAME'" in missing
@@ -294,7 +303,8 @@ def test_what_is_not_served_is_named_with_the_way_out(copied: Path, tmp_path: Pa
     assert "model: there are hidream-o1-dev, " in wrong("unknown", saying(model="dall-e"))
     assert f"is hidream-o1-dev:bf16, as is {good}, which is served" in wrong("second", lambda folder: None)
     assert f"inner is looked for in {models}: move it there" in wrong("deep", deeper)
-    (models / "notes").mkdir()
+    assert f"{models / 'cache' / 'snapshots' / '1'} is looked for" in wrong("cache", snapshot)
+    assert "holds no checkpoint: remove it" in wrong("nothing", emptied)
     (models / ".good.partial").mkdir()
     shutil.copy(good / "kiln.json", models / ".good.partial")
     assert left_out(models) == {}
