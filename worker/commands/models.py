@@ -31,9 +31,12 @@ app.add_typer(models_app, name="models", no_args_is_help=True)
 @models_app.command(name="list")
 def models_list(as_json: JSON = False) -> None:
     """List the checkpoints on this machine."""
-    from pixelkiln.worker.engines.checkpoints.installed import installed
+    from pixelkiln.worker.engines.checkpoints.installed import installed, left_out
 
-    found = installed(Settings.load().models_dir)
+    models_dir = Settings.load().models_dir
+    found = installed(models_dir)
+    for why in left_out(models_dir).values():
+        err.print(f"kiln: {why}", soft_wrap=True)
     if as_json:
         records = [
             {"model": m.model, "quantization": m.quantization, "folder": str(m.folder)}
@@ -184,13 +187,13 @@ def models_verify(
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     needs_worker()
     from pixelkiln.worker import engines
-    from pixelkiln.worker.engines.checkpoints.manifest import NAME, check_digest
+    from pixelkiln.worker.engines.checkpoints.manifest import NAME
 
     if golden is None and not digest:
         raise UsageError("name a folder of recorded cases, or give --digest")
     if digest:
         with _engine_errors():
-            found = check_digest(checkpoint)
+            found = engines.check_digest(checkpoint)
         if not as_json:
             out.print(f"{checkpoint}: {found}, as {NAME} says", markup=False, soft_wrap=True)
         elif golden is None:

@@ -10,7 +10,9 @@ from math import inf
 from pathlib import Path
 
 from pixelkiln.worker.engines.blas import use_openblas
-from pixelkiln.worker.engines.engine import Engine, Estimate, NonFiniteError
+from pixelkiln.worker.engines.checkpoints.digests import Signature, measured, signature
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
+from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
 from pixelkiln.worker.engines.family import Bench, Case, Size, Told
 
@@ -65,6 +67,34 @@ def load(
     """
     use_openblas()
     return family_in(folder).load(folder, budget, arithmetic, calibrations)
+
+
+def weights_of(folder: Path) -> Signature:
+    """What tells whether the weights in a folder are still those that were loaded. Raises CheckpointError."""
+    return signature(folder, family_in(folder).weight_files(folder))
+
+
+def digest(folder: Path, cache: Path | None) -> str:
+    """The digest of the weights that `load` would load, whatever kiln.json says.
+
+    It is read of the files; with `cache`, once, and again where one has changed. Raises CheckpointError.
+    """
+    use_openblas()
+    return measured(folder, family_in(folder).weight_files(folder), cache)
+
+
+def check_digest(folder: Path) -> str:
+    """That digest, read now, if it is kiln.json's.
+
+    Raises CheckpointError where it is another: the weights were changed or damaged since.
+    """
+    said, found = Manifest.read(folder).digest, digest(folder, None)
+    if found != said:
+        raise CheckpointError(
+            f"{folder}: its weights have changed since {NAME} was written ({found}, expected {said}):"
+            " pull or convert them again"
+        )
+    return found
 
 
 def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | None = None) -> Estimate:

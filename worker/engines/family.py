@@ -115,6 +115,10 @@ class Family(Protocol):
         """Whether a folder without kiln.json is laid out as this family's release is."""
         ...
 
+    def weight_files(self, folder: Path) -> list[Path]:
+        """The files whose tensors are loaded, of all that may lie in a folder. Raises CheckpointError."""
+        ...
+
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rq.job import Job
 from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
+from pixelkiln.jobs.commands import submit
 from pixelkiln.jobs.commands.output import out
 from pixelkiln.worker.commands.app import main
 from pixelkiln.worker.deliver.png import encode
@@ -120,7 +122,7 @@ def test_submit_json(run: Run) -> None:
         (["submit", "x" * 4001], "prompt: is 4,001 characters; the limit is 4,000"),
         (["submit", "x", "-s", "100x64"], "width: 100 is not a multiple of 32; the nearest are 96 and 128"),
         (["submit", "x", "-s", "big"], "--size: 'big' is not WIDTHxHEIGHT, for instance 1024x1024"),
-        (["submit", "x", "--seed", "-1"], "seed: must be greater than or equal to 0, not -1"),
+        (["submit", "x", "--seed", "-1"], "seed: must be greater than or equal to 0, not -1; leave it out"),
         (["submit", "x", "-m", "[red]y[/]"], "model: no model '[red]y[/]'; there are "),
         (["submit", "x", "--client", ":fire:"], "client: must be 1 to 48 of"),
         (["submit", "x", "-m", ":fire:"], "model: no model ':fire:'; there are "),
@@ -140,6 +142,85 @@ def test_wrong_use_is_one_line_and_exit_2_with_nothing_enqueued(
     assert ran.err.count("\n") == 1
     assert ran.out == ""
     assert kiln.redis.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ["a", "lighthouse", "at", "dusk"],
+        ["red", "fox"],
+        ["a", "red fox", "in", "snow"],
+        ["eine", "Füchsin"],
+        ["여우", "눈"],
+        ["fox.png", "snow.png"],
+    ],
+)
+def test_a_prompt_without_its_quotes_is_asked_about(
+    run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch, prompts: list[str]
+) -> None:
+    ran = run("submit", "-m", "demo", *prompts)
+    words = sum(" " not in one for one in prompts)
+    quoted = "'" + " ".join(prompts) + "'"
+    told = f"{len(prompts)} prompts, {words} of them one word; quotes make one of them: {quoted}"
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"kiln: {told}; --yes if they are {len(prompts)} jobs\n"
+    assert kiln.redis.dbsize() == 0
+
+    monkeypatch.setattr(submit, "_at_a_terminal", lambda: True)
+    for answer, code in ((False, 2), (True, 0)):
+        asked: list[str] = []
+        monkeypatch.setattr("typer.confirm", lambda text, err: asked.append(text) or answer)  # noqa: B023
+        assert run("submit", "-m", "demo", *prompts).code == code
+        assert asked == [f"kiln: {told}. Enqueue {len(prompts)} jobs?"]
+    assert len(run("submit", "-m", "demo", *prompts, "--yes").out.split()) == len(prompts)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [["fox"], ["a fox", "a hare"], ["a fox", "snow"], ["灯台と夕暮れ", "雪の中の狐"], ["สุนัข", "แมว"]],
+)
+def test_prompts_that_are_meant_are_not_asked_about(run: Run, prompts: list[str]) -> None:
+    ran = run("submit", "-m", "demo", *prompts)
+    assert (ran.code, len(ran.out.split())) == (0, len(prompts))
+
+
+def picture(path: Path, size: tuple[int, int], **options: Any) -> Path:
+    Image.new("RGB", size, "red").save(path, **options)
+    return path
+
+
+def test_a_reference_that_the_model_cannot_use_is_refused_before_it_is_sent(
+    run: Run, kiln: Kiln, tmp_path: Path
+) -> None:
+    refused = {
+        "4000 x 3 is too narrow": picture(tmp_path / "wide.png", (4000, 3)),
+        "3 x 1000 is too narrow": picture(tmp_path / "high.png", (3, 1000)),
+        "4000 x 20 is too narrow": picture(tmp_path / "bar.jpg", (4000, 20)),
+        "is HEIC": tmp_path / "photo.heic",
+        "the file is truncated": tmp_path / "cut.png",
+    }
+    refused["is HEIC"].write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    refused["the file is truncated"].write_bytes(picture(tmp_path / "whole.png", (64, 64)).read_bytes()[:-20])
+    for said, path in refused.items():
+        ran = run("submit", "-m", "hidream-o1-dev", "remove it", "--ref", path)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith(f"kiln: references ({path}): ")
+        assert said in ran.err
+        assert ran.err.count("\n") == 1
+    many = [f"--ref={picture(tmp_path / f'{at}.png', (64, 64))}" for at in range(5)]
+    ran = run("submit", "-m", "hidream-o1-dev", "all of them", "-s", "64x64", *many)
+    assert (ran.code, ran.err) == (2, "kiln: references: 5 are too many for 64 x 64; make that larger\n")
+    assert kiln.redis.dbsize() == 0
+
+
+def test_the_first_of_several_frames_is_told(run: Run, tmp_path: Path) -> None:
+    more = [Image.new("RGB", (64, 64), "blue")]
+    path = picture(tmp_path / "moves.gif", (64, 64), save_all=True, append_images=more)
+    ran = run("submit", "-m", "hidream-o1-dev", "remove it", "--ref", path)
+    assert ran.code == 0
+    assert f"kiln: {path} has more frames than one; the first is taken\n" in ran.err
+    still = run("submit", "-m", "hidream-o1-dev", "x", "--ref", picture(tmp_path / "a.png", (64, 64)))
+    assert "frames" not in still.err
 
 
 def test_unknown_options_are_wrong_use(run: Run) -> None:

@@ -85,6 +85,48 @@ def test_models_are_listed(
 
 
 @pytest.mark.usefixtures("environment")
+def test_a_folder_that_is_not_served_is_named_with_the_command_that_makes_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "models" / "bare")
+    (folder / "kiln.json").unlink()
+    command = f"kiln models convert {folder} <new folder> --bits 16 --model NAME"
+    findings = json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])
+    assert [one["state"] for one in findings if command in one["found"]] == ["warning"]
+    monkeypatch.setattr(sys, "argv", ["kiln", "models", "list", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr()
+    assert command in told.err
+    assert [one["model"] for one in json.loads(told.out)] == ["demo"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_doctor_says_what_is_wrong_with_a_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "models" / "twice")
+    shutil.copy(folder / "model.safetensors", folder / "old.safetensors")
+    (folder / "kiln.json").write_text(
+        json.dumps(json.loads((folder / "kiln.json").read_bytes()) | {"model": "hidream-o1-dev"})
+    )
+    found = [one["found"] for one in json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])]
+    assert any("is in model.safetensors and old.safetensors" in one for one in found)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("command", [("convert", "nowhere", "out", "--bits", "4"), ("bench", "nowhere")])
+def test_a_checkpoint_that_is_not_there_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kiln", "models", *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert "nowhere is not there: name the folder that holds the weights" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
     ("name", "body"),
     [

@@ -17,7 +17,8 @@ from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.queue.connection import check, connect, redis_url
 from pixelkiln.jobs.settings import Settings, without_password
 from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.worker.engines.checkpoints.installed import installed
+from pixelkiln.worker.engines.checkpoints.installed import Installed, installed, left_out
+from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.host import machine, programs
 from pixelkiln.worker.render.budget import Budget
 
@@ -149,19 +150,40 @@ def _disk(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    largest = Budget(installed(settings.models_dir), settings).largest()
+    return [
+        *_served(settings),
+        *(Finding("warning", "models", why) for why in left_out(settings.models_dir).values()),
+    ]
+
+
+def _served(settings: Settings) -> list[Finding]:
+    found = installed(settings.models_dir)
+    largest = Budget(found, settings).largest()
     names = ", ".join(
         f"{kind} (up to {side} x {side})" if side else f"{kind} (not one picture)"
         for kind, side in sorted(largest.items())
     )
     if not all(largest.values()):
         mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
-        return [Finding("problem", "models", names, mend)]
+        faults = [_fault(found[kind], settings) for kind, side in sorted(largest.items()) if not side]
+        return [Finding("problem", "models", told, mend) for told in (names, *filter(None, faults))]
     if set(largest) == {"demo:bf16"}:
-        return [
-            Finding("warning", "models", f"only the demo's, {names}", f"kiln models pull {DEFAULT_MODEL}")
-        ]
+        folder = settings.models_dir
+        gone = "" if folder.is_dir() else f"; {folder} is not there (KILN_MODELS_DIR)"
+        mend = f"kiln models pull {DEFAULT_MODEL}"
+        return [Finding("warning", "models", f"only the demo's, {names}{gone}", mend)]
     return [Finding("ok", "models", names)]
+
+
+def _fault(one: Installed, settings: Settings) -> str:
+    """What is wrong with a checkpoint beside its size, if anything."""
+    from pixelkiln.worker import engines
+
+    try:
+        engines.estimate(one.folder, settings.arithmetic, settings.cache_dir)
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def _sleep(settings: Settings) -> list[Finding]:

@@ -23,6 +23,12 @@ class HiDream:
         """See Family.recognises."""
         return (folder / "config.json").exists()
 
+    def weight_files(self, folder: Path) -> list[Path]:
+        """See Family.weight_files."""
+        from pixelkiln.worker.engines.hidream.checkpoint import weight_files
+
+        return weight_files(folder)
+
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:

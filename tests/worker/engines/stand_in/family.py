@@ -107,6 +107,9 @@ class StandIn:
     def recognises(self, folder: Path) -> bool:
         return (folder / "blocks.json").exists()
 
+    def weight_files(self, folder: Path) -> list[Path]:
+        return []
+
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
