@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import redis
 
@@ -37,7 +38,7 @@ class Halves:
         pages = 0
         while whole or pages < PAGES:
             try:
-                answer = self.connection.scan(self._cursor, match=keys.JOB("*"), count=PAGE)
+                answer: Any = self.connection.scan(self._cursor, match=keys.JOB("*"), count=PAGE)
             except redis.exceptions.NoPermissionError:
                 self._refused = True
                 return
