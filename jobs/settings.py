@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None  # absent: the instance in `home`
     s3_endpoint: str | None = None  # absent: the instance in `home`, or AWS where redis_url is set
     s3_bucket: str = "pixelkiln"
+    s3_addressing: Literal["path", "virtual"] | None = (
+        None  # absent: as AWS's own configuration says, else path
+    )
     admin_key: AdminKey | None = None  # signs orders to workers; absent: the instance's in `home`, or none
     client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
     home: Folder = Path(".kiln")  # local state of the embedded servers
