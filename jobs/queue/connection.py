@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -128,10 +129,11 @@ def connect(settings: Settings, *, timeout: float = 10.0, most: int | None = Non
         kind = _KINDS.get(options.pop("connection_class", None), _Plain)
         if instance is not None:
             kind, options["home"] = _OfInstance, settings.home.absolute()
-        pool_class: Any = redis.BlockingConnectionPool if most else redis.ConnectionPool
-        pool = pool_class(
+        make: Any = redis.ConnectionPool
+        if most is not None:
+            make = partial(redis.BlockingConnectionPool, max_connections=most, timeout=timeout)
+        pool = make(
             connection_class=kind,
-            max_connections=most,
             **options,
             route=_Route(address.sentinels),
             protocol=2,

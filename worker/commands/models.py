@@ -33,7 +33,7 @@ def models_list(as_json: JSON = False) -> None:
     """List the checkpoints on this machine."""
     from pixelkiln.worker.engines.checkpoints.installed import installed
 
-    found = installed(Settings.load().models_dir)
+    found = installed(Settings.here().models_dir)
     if as_json:
         records = [
             {"model": m.model, "quantization": m.quantization, "folder": str(m.folder)}
@@ -57,7 +57,7 @@ def models_pull(
     needs_worker()
     from pixelkiln.worker.engines.families import family_of
 
-    target = folder or Settings.load().models_dir / f"{model}-bf16"
+    target = folder or Settings.here().models_dir / f"{model}-bf16"
     with _engine_errors():
         made = family_of(model).pull(model, target, repo, revision)
     _told(made, target, as_json)
@@ -94,7 +94,7 @@ def models_bench(
     halves: engines.Halves | None = None
     with _engine_errors():
         if checkpoint is not None:
-            cache = Settings.load().cache_dir
+            cache = Settings.here().cache_dir
             found = engines.bench(checkpoint, sizes, steps, cache)
             if engines.device_facts().metal if compare is None else compare:
                 halves = engines.compare(checkpoint, sizes[0], steps, cache)
