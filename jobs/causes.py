@@ -129,6 +129,9 @@ class Door:
 
     def _of_tls(self, error: BaseException) -> str:
         """What OpenSSL says of certificates."""
+        if type(error).__name__ == "CertificateError":  # urllib3's own look at names
+            what, mend = _CERTIFICATES[62]
+            return f"its certificate {what} ({error}); {mend}"
         if isinstance(error, ssl.SSLCertVerificationError):
             if error.verify_code in _CERTIFICATES:
                 what, mend = _CERTIFICATES[error.verify_code]

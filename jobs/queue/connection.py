@@ -157,21 +157,21 @@ def connect(settings: Settings, *, timeout: float = 10.0, most: int | None = Non
 def check(settings: Settings, connection: redis.Redis) -> None:
     """Raise NotReadyError unless a server answers that can be a farm's queue: a single one, new enough."""
     with explained(settings):
-        connection.ping()
-        try:
-            about: Any = connection.info("server")
-        except redis.ResponseError:  # not permitted, or renamed
-            about = {}
+        with connection.pipeline(transaction=False) as pipe:
+            pipe.ping()
+            pipe.info("server")
+            pipe.execute_command("LMOVE")  # type: ignore[no-untyped-call]  # which fails; whether it is known
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+        if isinstance(answers[0], redis.RedisError):
+            raise answers[0]
+        about = answers[1] if isinstance(answers[1], dict) else {}  # not permitted, or renamed
         if "cluster" in (about.get("redis_mode"), about.get("server_mode")):  # Redis calls it so, or Valkey
             raise NotReadyError(f"{_where(settings)} {CLUSTER}")
         version = str(about.get("redis_version", ""))
         if (numbers := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, numbers.groups())) < OLDEST:
             raise NotReadyError(f"{_where(settings)} is Redis {version[:20]}, which is too old; {TOO_OLD}")
-        try:
-            connection.execute_command("LMOVE")  # type: ignore[no-untyped-call] # without arguments: whether it is known, nothing more
-        except redis.ResponseError as error:
-            if "unknown command" in str(error):
-                raise
+        if "unknown command" in str(answers[2]):
+            raise answers[2]
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def words(error: BaseException, url: str) -> str:
         return f"does not serve now ({said}); {master}"
     if isinstance(error, redis.AuthenticationError):
         return _of_password(said)
-    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure" in said:
+    of_script = "ACL failure" in said or "executing the script can't" in said  # Valkey says so, or Redis
+    if isinstance(error, redis.exceptions.NoPermissionError) or of_script:
         return f"does not permit this user that: {said}; {_ACL}"
     if isinstance(error, redis.exceptions.AskError | redis.exceptions.ClusterCrossSlotError):
         return CLUSTER
@@ -79,8 +80,10 @@ _ANSWERS = {
 def _of_password(said: str) -> str:
     if "without any password configured" in said:
         return (
-            f"has no password, and {SETTING} gives one: take it out there, or set requirepass on the server"
+            f"has no password, and {SETTING} gives one; take it out there, or set requirepass on the server"
         )
     if "Authentication required" in said:
-        return f"refuses the user or password in {SETTING}: it asks for one, as in redis://:PASSWORD@HOST"
-    return f"refuses the user or password in {SETTING} (a password alone stands behind a colon: redis://:PASSWORD@HOST)"
+        return (
+            f"refuses the user or password in {SETTING}: it asks for one; write it as redis://:PASSWORD@HOST"
+        )
+    return f"refuses the user or password in {SETTING}; a password alone stands behind a colon: redis://:PASSWORD@HOST"

@@ -150,6 +150,7 @@ class Bucket:
             except ClientError as error:
                 if code(error) in _ABSENT_HEAD:
                     return None
+                self._client.get_object(Bucket=self.name, Key=key)["Body"].close()  # its answer says why
                 raise
             return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"))
 

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    EndpointConnectionError,
     LoginError,
     NoAuthTokenError,
     NoCredentialsError,
@@ -104,6 +105,8 @@ def fault(url: str, bucket: str) -> str:
 
 def explain(error: Exception, where: str, endpoint: str) -> NotReadyError:
     """What was raised as one line that begins with `where`; it may try the address again."""
+    asked = error.kwargs.get("endpoint_url") if isinstance(error, EndpointConnectionError) else None
+    endpoint = asked or endpoint  # with the bucket's name before the host, where that is the way
     port = 443 if endpoint.startswith("https:") else 80
     door = Door(endpoint, SETTING, ("http", "https"), port, "AWS_CA_BUNDLE=/PATH/ca.pem", "AWS_CA_BUNDLE")
     if isinstance(error, NoCredentialsError):
