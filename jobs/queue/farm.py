@@ -148,7 +148,7 @@ def _since(beat: str, now: float) -> float | None:
         age = now - float(beat)
     except ValueError:
         return None
-    return max(0.0, round(age, 1)) if -GONE < age < 1e9 else None
+    return max(0.0, round(age, 1)) if -GONE < age < 1e9 else None  # not of nan, either
 
 
 def _listed(names: str) -> tuple[str, ...]:
