@@ -240,7 +240,8 @@ class Kiln:
     def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
         key = admin_key(self.settings)
-        return [worker.name for worker in self.farm().workers if not obeys(worker.orders, key)]
+        there = [worker for worker in self.farm().workers if not worker.gone]
+        return [worker.name for worker in there if not obeys(worker.orders, key)]
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""

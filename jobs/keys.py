@@ -96,11 +96,17 @@ CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
 PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
 
+# What `kiln doctor` tries its rights on; gone when it is done
+TRIAL = Key("rq:trial:{}")
+TRIAL_OWN = Key("kiln:trial:{}")
+
 # Objects in the bucket
 PICTURE = Key("jobs/{}/{}/image.png")  # by client and job id
 SIDECAR = Key("jobs/{}/{}/sidecar.json")
 REFERENCE = Key("refs/{}/{}")  # by client and the content's sha256
 PROBE = Key("jobs/{}/none")  # nobody stores it; producers and workers alike may ask for it
+TRIED = Key("jobs/{}/trial-{}")  # by client and a word; doctor puts it there and deletes it
+TRIED_REFERENCE = Key("refs/{}/trial")  # by client; stays, since producers may not delete
 
 
 def lua() -> str:

@@ -106,13 +106,20 @@ def _totals(lanes: Sequence[LaneStatus]) -> Table:
 
 
 def _workers(title: str, workers: Iterable[WorkerStatus]) -> Table:
-    table = Table("worker", "does", "serves", title=title, title_justify="left")
+    table = Table("worker", "does", "seen", "serves", title=title, title_justify="left")
     for worker in workers:
-        table.add_row(worker.name, worker.state, ",".join(worker.serves))
+        table.add_row(worker.name, worker.state, _seen(worker), ",".join(worker.serves))
     return table
+
+
+def _seen(worker: WorkerStatus) -> str:
+    """How long ago it told that it lives; of an older worker, when, by its own clock."""
+    return f"{worker.age:.0f} s ago" if worker.age is not None else worker.seen[:19]
 
 
 def _does(worker: WorkerStatus) -> str:
     """A worker's state without what differs from one to the next: which job, or why it takes none."""
+    if worker.gone:
+        return "gone"
     words = worker.state.partition(":")[0]
     return "rendering" if words.startswith("rendering ") else words

@@ -207,7 +207,8 @@ def _beyond_all(farm: Farm, jobs: list[Submitted]) -> set[tuple[str, int, int]]:
     found = set()
     for job in jobs:
         kind = f"{job.spec.model}:{job.spec.quantization}"
-        sides = [worker.largest[kind] for worker in farm.workers if kind in worker.largest]
+        there = [worker for worker in farm.workers if not worker.gone]
+        sides = [worker.largest[kind] for worker in there if kind in worker.largest]
         pixels = job.spec.width * job.spec.height
         if sides and pixels > max(sides) ** 2 and not job.spec.keep_aspect:
             found.add((kind, max(sides), pixels))

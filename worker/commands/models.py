@@ -33,7 +33,7 @@ def models_list(as_json: JSON = False) -> None:
     """List the checkpoints on this machine."""
     from pixelkiln.worker.engines.checkpoints.installed import installed, left_out
 
-    models_dir = Settings.load().models_dir
+    models_dir = Settings.here().models_dir
     found = installed(models_dir)
     for why in left_out(models_dir).values():
         err.print(f"kiln: {why}", soft_wrap=True)
@@ -60,7 +60,7 @@ def models_pull(
     needs_worker()
     from pixelkiln.worker.engines.families import family_of
 
-    target = folder or Settings.load().models_dir / f"{model}-bf16"
+    target = folder or Settings.here().models_dir / f"{model}-bf16"
     with _engine_errors():
         made = family_of(model).pull(model, target, repo, revision)
     _told(made, target, as_json)
@@ -97,7 +97,7 @@ def models_bench(
     halves: engines.Halves | None = None
     with _engine_errors(), _telling() as told:
         if checkpoint is not None:
-            cache = Settings.load().cache_dir
+            cache = Settings.here().cache_dir
             found = engines.bench(checkpoint, sizes, steps, cache, told=told)
             if engines.device_facts().metal if compare is None else compare:
                 halves = engines.compare(checkpoint, sizes[0], steps, cache, told)

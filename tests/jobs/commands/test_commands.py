@@ -445,8 +445,8 @@ def test_redis_away_is_exit_3_and_one_line_without_the_password(
         for arguments in (["submit", "x"], ["status"], ["status", "a"], ["cancel", "a"], ["watch", "a"]):
             ran = run(*arguments)
             assert ran.code == 3, arguments
-            told = f"kiln: Redis at redis://{proxy.address}/0 is unreachable; start it"
-            assert ran.err == f"{told} (`kiln up` on this machine) or set KILN_REDIS_URL\n"
+            told = f"kiln: Redis at redis://{proxy.address}/0 is unreachable: it closes the connection"
+            assert ran.err == f"{told} without an answer; see its log, and what stands between\n"
 
 
 @pytest.mark.parametrize("synced", ["always", "everysec"])

@@ -6,17 +6,13 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import redis
 
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
-from pixelkiln.jobs.errors import KilnError
-from pixelkiln.jobs.queue.connection import check, connect, redis_url
-from pixelkiln.jobs.settings import Settings, without_password
-from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker.commands.doctor.finding import Finding
+from pixelkiln.worker.commands.doctor.queue import look_at_queue
+from pixelkiln.worker.commands.doctor.storage import look_at_bucket
 from pixelkiln.worker.engines.checkpoints.installed import Installed, installed, left_out
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.host import machine, programs
@@ -25,29 +21,15 @@ from pixelkiln.worker.render.budget import Budget
 GIB = 2**30
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    state: Literal["ok", "warning", "problem"]
-    what: str
-    found: str
-    mend: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return asdict(self)
-
-
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything a farm needs on this machine; nothing is changed."""
+    """Look at everything a farm needs on this machine; what is tried leaves nothing behind."""
     looks: list[Callable[[Settings], list[Finding]]] = [
         _versions,
         _machine,
         _mlx,
-        _redis,
+        look_at_queue,
         _orders,
-        _bucket,
+        look_at_bucket,
         _disk,
         _models,
         _sleep,
@@ -84,37 +66,6 @@ def _mlx(settings: Settings) -> list[Finding]:
     return [Finding("ok", "mlx", name)]
 
 
-def _redis(settings: Settings) -> list[Finding]:
-    try:
-        where = without_password(redis_url(settings))
-        connection = connect(settings, timeout=5.0)
-        check(settings, connection)
-    except KilnError as error:
-        return [Finding("problem", "redis", str(error), "kiln up   (or set KILN_REDIS_URL)")]
-    answers = f"{where} answers"
-    try:
-        config: Any = connection.config_get("append*", "maxmemory-policy")
-    except redis.RedisError:
-        return [
-            Finding("ok", "redis", answers),
-            Finding("warning", "redis", "does not tell whether it keeps what it accepts"),
-        ]
-    synced = config.get("appendfsync", "no") if config.get("appendonly") == "yes" else "no"
-    if synced != "no":
-        answers += f", appendfsync {synced}"
-    found = [Finding("ok", "redis", answers)]
-    if config.get("appendonly") != "yes":
-        mend = "redis-cli config set appendonly yes   (and appendfsync always)"
-        found.append(Finding("warning", "redis", "no append-only file: a crash there loses jobs", mend))
-    elif config.get("appendfsync") == "no":
-        mend = "redis-cli config set appendfsync everysec   (or always)"
-        found.append(Finding("warning", "redis", "appendfsync no: a power cut there loses jobs", mend))
-    if config.get("maxmemory-policy", "noeviction") != "noeviction":
-        mend = "redis-cli config set maxmemory-policy noeviction"
-        found.append(Finding("warning", "redis", "may evict jobs when its memory is full", mend))
-    return found
-
-
 def _orders(settings: Settings) -> list[Finding]:
     key = admin_key(settings)
     if key is None:
@@ -123,19 +74,6 @@ def _orders(settings: Settings) -> list[Finding]:
             Finding("warning", "orders", "no key: kiln pause, resume and drain are not obeyed here", mend)
         ]
     return [Finding("ok", "orders", f"obeyed where they are signed with the key {fingerprint(key)}")]
-
-
-def _bucket(settings: Settings) -> list[Finding]:
-    try:
-        bucket = Bucket.open(settings, attempts=1)
-        bucket.check()
-    except KilnError as error:
-        return [
-            Finding(
-                "problem", "bucket", str(error), "kiln up   (or set KILN_S3_ENDPOINT and AWS credentials)"
-            )
-        ]
-    return [Finding("ok", "bucket", f"{bucket.name} at {bucket.address} answers")]
 
 
 def _disk(settings: Settings) -> list[Finding]:
