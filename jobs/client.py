@@ -20,7 +20,7 @@ from pixelkiln.jobs.errors import (
     NotReadyError,
     UsageError,
 )
-from pixelkiln.jobs.fields import SpecFields, checked
+from pixelkiln.jobs.fields import Fault, SpecFields, checked
 from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
@@ -118,7 +118,7 @@ class Kiln:
         reported with `created` False and left as it was; another one is refused. `batch` names an RQ group
         that lists the new ones. Raises as `submit`.
         """
-        wanted = [checked(spec, self.settings.client, self.upload) for spec in specs]
+        wanted = [checked(spec, self.settings.client, self._upload) for spec in specs]
         if ids is not None and len(ids) != len(wanted):
             raise UsageError(f"ids: {len(ids)} for {len(wanted)} specs")
         if batch is not None:
@@ -137,6 +137,9 @@ class Kiln:
         picture that a worker would take.
         """
         return objects.put_reference(self.bucket, path, client or self.settings.client)
+
+    def _upload(self, path: Path, client: str, fault: Fault) -> str:
+        return objects.put_reference(self.bucket, path, client, fault)
 
     def status(self, job_id: str) -> JobStatus:
         """How one job fares: from Redis, or from its sidecar once Redis has forgotten it.
@@ -237,7 +240,8 @@ class Kiln:
     def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
         key = admin_key(self.settings)
-        return [worker.name for worker in self.farm().workers if not obeys(worker.orders, key)]
+        there = [worker for worker in self.farm().workers if not worker.gone]
+        return [worker.name for worker in there if not obeys(worker.orders, key)]
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""

@@ -7,6 +7,8 @@ from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from pixelkiln.jobs.spec import Box, Priority, Quantization, RenderSpec
 
+Fault = Callable[[tuple[int, int]], str]  # of a width and a height in pixels; '' for none
+
 
 class BoxFields(TypedDict):
     """A Box: edges as fractions of the picture's width (x) and height (y)."""
@@ -40,11 +42,12 @@ class SpecFields(TypedDict, total=False):
 
 
 def checked(
-    spec: RenderSpec | SpecFields | Mapping[str, Any], client: str, upload: Callable[[Path, str], str]
+    spec: RenderSpec | SpecFields | Mapping[str, Any], client: str, upload: Callable[[Path, str, Fault], str]
 ) -> RenderSpec:
     """The spec that is meant; of `client` where it names none. Raises SpecError.
 
-    `upload` stores a reference for a client and gives its name: called once all else is found good.
+    `upload` stores a reference for a client and gives its name: called once all else is found good, with what
+    tells whether a picture of that size can be one.
     """
     if isinstance(spec, RenderSpec):  # wire() omits a default client even when it was set explicitly
         named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
@@ -52,8 +55,8 @@ def checked(
     fields: dict[str, Any] = {"client": client, **spec}
     named = fields.get("references", ())
     if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
-        RenderSpec.parse({**fields, "references": ["0" * 64] * len(named)})
+        fault = RenderSpec.parse({**fields, "references": ["0" * 64] * len(named)}).reference_fault
         fields["references"] = [
-            upload(one, fields["client"]) if isinstance(one, Path) else one for one in named
+            upload(one, fields["client"], fault) if isinstance(one, Path) else one for one in named
         ]
     return RenderSpec.parse(fields)

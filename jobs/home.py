@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from pixelkiln.jobs.errors import NotReadyError
@@ -27,6 +30,44 @@ def distrust(path: Path, writers: int = 0o022) -> str:
     if target.st_mode & writers:
         return f"may be changed by others (mode {stat.S_IMODE(target.st_mode):04o}; mend: chmod go-w)"
     return ""
+
+
+INSTANCES = Path(
+    "~/.kiln/instances"
+)  # one file for each folder where `kiln up` runs, with its name; this user's
+
+
+@contextmanager
+def remembered(home: Path) -> Iterator[None]:
+    """While the block lasts, this user's commands in other folders find the servers of `home`."""
+    folder = INSTANCES.expanduser()
+    path = folder / sha256(str(home.absolute()).encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(str(home.absolute()))
+        part.replace(path)
+    except OSError:  # they work all the same
+        pass
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def elsewhere() -> list[Path]:
+    """The folders where this user's `kiln up` was running when that was noted; it may have died."""
+    folder, found = INSTANCES.expanduser(), []
+    with suppress(OSError, RuntimeError):
+        if not distrust(folder):
+            for path in sorted(folder.iterdir()):
+                with suppress(OSError, ValueError):
+                    if path.suffix != ".part" and not distrust(path):
+                        found.append(Path(path.read_text()))
+    return found
 
 
 def check_home(home: Path) -> None:

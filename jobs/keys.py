@@ -82,6 +82,7 @@ KINDS = "kiln:kinds"  # sorted set: kinds served, and kind>bytes of jobs left ->
 LEVEL = Key("kiln:level:{}:{}")  # sorted set client -> its first job's age, by kind and priority: least time
 AHEAD = Key("kiln:ahead:{}:{}")  # sorted set client -> clock, by kind and priority: those that had more
 DUE = "kiln:due"  # sorted set: lane of jobs left to larger workers -> when its first is looked at anew
+EARLY = Key("kiln:early:{}")  # sorted set: ids whose record is not there yet -> when that was seen, by lane
 LOOKED = "kiln:looked"  # expires: a worker has looked through the queues for what it was not told of
 LOOKED_WHOLE = "kiln:looked:whole"  # expires: and at those that it knows
 RECOVERED = "kiln:recovered"  # expires: a worker has looked for dependents left half-way
@@ -95,11 +96,17 @@ CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
 PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
 
+# What `kiln doctor` tries its rights on; gone when it is done
+TRIAL = Key("rq:trial:{}")
+TRIAL_OWN = Key("kiln:trial:{}")
+
 # Objects in the bucket
 PICTURE = Key("jobs/{}/{}/image.png")  # by client and job id
 SIDECAR = Key("jobs/{}/{}/sidecar.json")
 REFERENCE = Key("refs/{}/{}")  # by client and the content's sha256
 PROBE = Key("jobs/{}/none")  # nobody stores it; producers and workers alike may ask for it
+TRIED = Key("jobs/{}/trial-{}")  # by client and a word; doctor puts it there and deletes it
+TRIED_REFERENCE = Key("refs/{}/trial")  # by client; stays, since producers may not delete
 
 
 def lua() -> str:

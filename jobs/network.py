@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ _LOCAL = (".local", ".lan", ".home", ".internal", ".home.arpa")
 
 def no_route(error: BaseException) -> str | None:
     """What to do where a Mac keeps this program from the local network; None where it is something else."""
-    return MEND if sys.platform == "darwin" and any(map(_is_no_route, _chain(error))) else None
+    return MEND if sys.platform == "darwin" and any(map(_is_no_route, chain(error))) else None
 
 
 def loopback(url: str | None) -> bool:
@@ -31,6 +32,22 @@ def loopback(url: str | None) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine: only its own addresses can be bound."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM) if host else []
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as one:
+                one.bind(address)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def in_local_network(url: str | None) -> bool:
@@ -72,7 +89,7 @@ def _is_no_route(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno == NO_ROUTE
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and what caused it: libraries raise their own over the system's."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

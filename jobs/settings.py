@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from pixelkiln.jobs.errors import NotReadyError, UsageError
-from pixelkiln.jobs.home import check_home, distrust, serves
+from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
 from pixelkiln.jobs.spec import Name
 
 
@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None  # absent: the instance in `home`
     s3_endpoint: str | None = None  # absent: the instance in `home`, or AWS where redis_url is set
     s3_bucket: str = "pixelkiln"
+    s3_addressing: Literal["path", "virtual"] | None = (
+        None  # absent: as AWS's own configuration says, else path
+    )
     admin_key: AdminKey | None = None  # signs orders to workers; absent: the instance's in `home`, or none
     client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
     home: Folder = Path(".kiln")  # local state of the embedded servers
@@ -161,7 +164,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings in force. Raises UsageError naming the variable at fault."""
+        """The settings in force; of no instance here, that of another folder of this user's, if one runs.
+
+        Raises UsageError naming the variable at fault, NotReadyError where several run.
+        """
+        settings = cls.here()
+        if settings.redis_url is None and "home" not in settings.model_fields_set:
+            return settings.model_copy(update={"home": _nearest(settings.home)})
+        return settings
+
+    @classmethod
+    def here(cls) -> Self:
+        """The settings in force, for what starts an instance in this folder. Raises UsageError."""
         try:
             return cls()
         except ValidationError as error:
@@ -187,6 +201,25 @@ class _File(TomlConfigSettingsSource):
                 meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
                 raise UsageError(f"kiln.toml: no setting {key[:60]!r}{meant}")
         return super().__call__()
+
+
+def _nearest(home: Path) -> Path:
+    """`home` where an instance was started there, or none elsewhere; else the one where one runs."""
+    if (home / "instance.json").exists():
+        return home
+    running = []
+    for folder in elsewhere():
+        try:
+            Instance.running(folder, "valkey")
+        except NotReadyError:
+            continue
+        running.append(folder)
+    if len(running) > 1:
+        listed = ", ".join(map(str, running))
+        raise NotReadyError(
+            f"no servers run in {home.absolute()}, but in {listed}: set KILN_HOME to one of them"
+        )
+    return running[0] if running else home
 
 
 def without_password(url: str) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from pixelkiln.jobs import proportions
 from pixelkiln.jobs.catalogue import (
     CATALOGUE,
     COMMON_GRID,
@@ -25,7 +26,9 @@ from pixelkiln.jobs.catalogue import (
     Setting,
 )
 from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.hints import hint
 from pixelkiln.jobs.lanes import Lane
+from pixelkiln.jobs.visible import is_visible
 
 MAX_PROMPT = 4000  # characters
 MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
@@ -58,7 +61,17 @@ class Box(BaseModel):
     text: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
-class RenderSpec(BaseModel):
+class _InOneLine(type(BaseModel)):  # type: ignore[misc] # pydantic names its own elsewhere in each version
+    """A spec that a program makes by its class is refused as one that it submits."""
+
+    def __call__(cls, *given: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*given, **fields)
+        except ValidationError as error:
+            raise _readable(error) from None
+
+
+class RenderSpec(BaseModel, metaclass=_InOneLine):
     """One picture to render. Frozen; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="pixelkiln render spec")
@@ -107,6 +120,11 @@ class RenderSpec(BaseModel):
         """The lane this job waits in."""
         return Lane(self.model, self.quantization, self.priority, self.client)
 
+    def reference_fault(self, size: tuple[int, int]) -> str:
+        """Why a picture of `size` (width, height in pixels) cannot be a reference of this; '' if it can."""
+        target = (self.width, self.height)
+        return proportions.fault(target, len(self.references), bool(self.layout), self.keep_aspect, size)
+
     def with_seed(self, job_id: str | None = None) -> Self:
         """This spec with a seed: its own, else derived from `job_id`, else (no id given) drawn now."""
         if self.seed is not None:
@@ -133,7 +151,7 @@ class RenderSpec(BaseModel):
         if model is None:
             raise SpecError("model", f"no model {self.model[:60]!r}; there are {', '.join(CATALOGUE)}")
         _check_text("prompt", self.prompt)
-        if not self.prompt.strip():
+        if not is_visible(self.prompt):
             raise SpecError("prompt", "is empty")
         for name, value in self.labels.items():
             _check_text(f"labels.{name}", value)
@@ -162,6 +180,10 @@ class RenderSpec(BaseModel):
             raise SpecError("references", f"{model.name} takes {allowed} reference pictures")
         if self.keep_aspect and len(self.references) != 1:
             raise SpecError("keep_aspect", "needs exactly one reference picture")
+        target, count = (self.width, self.height), len(self.references)
+        if proportions.are_too_many(target, count, bool(self.layout), self.keep_aspect):
+            larger = f"{count} are too many for {self.width} x {self.height}; make that larger"
+            raise SpecError("references", larger)
         if len(self.layout) > len(self.references):
             raise SpecError(
                 "layout", f"{len(self.layout)} boxes for {len(self.references)} reference pictures"
@@ -244,7 +266,9 @@ def _readable(error: ValidationError) -> SpecError:
     message = first["msg"][:1].lower() + first["msg"][1:]
     message = message.replace("input should", "must", 1).replace("must have", "may have", 1)
     glimpse = _glimpse(value) if isinstance(value, str | int | float | bool | None) else ""
-    return SpecError(field, f"{message}, not {glimpse}" if 0 < len(glimpse) <= 60 else message)
+    if not 0 < len(glimpse) <= 60:
+        return SpecError(field, message)
+    return SpecError(field, f"{message}, not {glimpse}{hint(field, value)}")
 
 
 def _glimpse(value: object) -> str:

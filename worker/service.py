@@ -11,13 +11,14 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import FrameType
 
 import redis
 
 from pixelkiln.jobs.control.orders import admin_key
 from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
-from pixelkiln.jobs.queue.connection import check, connect, explained
+from pixelkiln.jobs.queue.connection import check, connect, explain, explained
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
@@ -46,6 +47,9 @@ LINGER = 60.0  # idle seconds after which the machine may sleep, where KILN_KEEP
 RETRY = 1.0  # seconds between tries while Redis is away
 ATTEMPTS = 20  # of a job whose references cannot be fetched, until it fails: others wait behind it
 BEAT_TIMEOUT = 3.0  # seconds the heartbeat's calls may take
+# Connections of each of two clients: one waits for jobs, or listens, one is for the other threads, one more
+# for settling, which may need two. So no thread waits for another for longer than a call takes.
+SHARED = 3
 
 
 class Service:
@@ -58,24 +62,28 @@ class Service:
         self._settings = settings
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
         self._served = chosen(settings, set(only))
-        self._redis = connect(settings)
-        check(settings, self._redis)
+        jobs = connect(settings, most=SHARED)  # takes, deliveries, previews
+        beats = connect(
+            settings, timeout=BEAT_TIMEOUT, most=SHARED
+        )  # the heartbeat, and orders, which listen
+        check(settings, jobs)
         bucket = Bucket.open(settings, attempts=1)
         bucket.check()
         self._spool = Spool(settings.spool_dir)
-        self._claims = self._own_claims(10.0)
+        self._claims = self._own_claims(jobs)
         watchdog = Watchdog(settings.stall_seconds)
         self._renderer = Renderer(self._served, settings, References(bucket), watchdog)
         machine = Machine.of(self.name)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
         about |= self._renderer.budget.about()
-        self._heartbeat = Heartbeat(self._own_claims(BEAT_TIMEOUT), about, watchdog)
-        listening = self._own_claims(BEAT_TIMEOUT)
+        self._heartbeat = Heartbeat(
+            self._own_claims(beats), about, watchdog, explain=partial(explain, settings)
+        )
         with explained(settings):
-            self._control = Control(listening, self.name, admin_key(settings), self._heartbeat)
+            self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
         renders = settings.renders_dir
         self._delivery = Delivery(
-            self._spool, self._own_claims(10.0), bucket, self._heartbeat, machine, renders
+            self._spool, self._own_claims(jobs), bucket, self._heartbeat, machine, renders
         )
         self._intake = Intake(
             settings,
@@ -87,7 +95,7 @@ class Service:
             self._spool,
             self._delivery,
         )
-        self._previews = Previews(connect(settings, timeout=BEAT_TIMEOUT)) if settings.previews else None
+        self._previews = Previews(jobs) if settings.previews else None
         self._keep_awake = KeepAwake(settings.keep_awake)
         self._asked_to_leave = 0  # how often; written by signal handlers only
 
@@ -288,6 +296,6 @@ class Service:
     def _leave(self, number: int, frame: FrameType | None) -> None:
         self._asked_to_leave += 1
 
-    def _own_claims(self, timeout: float) -> Claims:
-        """Claims on a connection of its own: threads do not wait for each other's calls."""
-        return Claims(connect(self._settings, timeout=timeout), self.name, days=self._settings.result_days)
+    def _own_claims(self, connection: redis.Redis) -> Claims:
+        """Claims for one thread: a look under way is its own, connections are shared."""
+        return Claims(connection, self.name, days=self._settings.result_days)

@@ -8,7 +8,7 @@ from typing import NamedTuple, get_args
 
 from rich.table import Table
 
-from pixelkiln.jobs.commands.output import out
+from pixelkiln.jobs.commands.output import out, print_table
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
 from pixelkiln.jobs.spec import Priority
@@ -42,25 +42,27 @@ def show(farm: Farm, whole: bool) -> None:
     if not farm.lanes:
         out.print("no jobs yet")
     elif whole or len(farm.lanes) <= MANY:
-        out.print(_lanes("lanes", farm.lanes))
+        print_table(_lanes("lanes", farm.lanes))
     else:
-        out.print(_totals(farm.lanes))
+        print_table(_totals(farm.lanes))
         busiest = sorted(farm.lanes, key=lambda lane: Counts.of([lane]).weight, reverse=True)[:FEW]
-        out.print(_lanes(f"{FEW} of {len(farm.lanes):,} lanes, the busiest; kiln status --all: all", busiest))
+        print_table(
+            _lanes(f"{FEW} of {len(farm.lanes):,} lanes, the busiest; kiln status --all: all", busiest)
+        )
     if paused := sorted(farm.paused):
         some = [*paused[:MANY], f"and {len(paused) - MANY:,} more"] if len(paused) > MANY else paused
         out.print(f"paused: {', '.join(some)}")
     if not farm.workers:
         out.print("no workers; start one with: kiln worker")
     elif whole or len(farm.workers) <= MANY:
-        out.print(_workers("workers", farm.workers))
+        print_table(_workers("workers", farm.workers))
     else:
         does = Counter(map(_does, farm.workers))
         listed = ", ".join(f"{number:,} {what}" for what, number in does.most_common(FEW))
         # What few do is what one looks for: who takes no jobs, among many that render.
         rare = sorted(farm.workers, key=lambda worker: does[_does(worker)])[:FEW]
         out.print(f"{len(farm.workers):,} workers: {listed}")
-        out.print(_workers(f"{FEW} of them; kiln status --all: all", rare))
+        print_table(_workers(f"{FEW} of them; kiln status --all: all", rare))
 
 
 def _lanes(title: str, lanes: Iterable[LaneStatus]) -> Table:
@@ -104,13 +106,20 @@ def _totals(lanes: Sequence[LaneStatus]) -> Table:
 
 
 def _workers(title: str, workers: Iterable[WorkerStatus]) -> Table:
-    table = Table("worker", "does", "serves", title=title, title_justify="left")
+    table = Table("worker", "does", "seen", "serves", title=title, title_justify="left")
     for worker in workers:
-        table.add_row(worker.name, worker.state, ",".join(worker.serves))
+        table.add_row(worker.name, worker.state, _seen(worker), ",".join(worker.serves))
     return table
+
+
+def _seen(worker: WorkerStatus) -> str:
+    """How long ago it told that it lives; of an older worker, when, by its own clock."""
+    return f"{worker.age:.0f} s ago" if worker.age is not None else worker.seen[:19]
 
 
 def _does(worker: WorkerStatus) -> str:
     """A worker's state without what differs from one to the next: which job, or why it takes none."""
+    if worker.gone:
+        return "gone"
     words = worker.state.partition(":")[0]
     return "rendering" if words.startswith("rendering ") else words

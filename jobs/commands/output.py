@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import escaped
@@ -25,6 +26,18 @@ SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 def print_json(value: Any) -> None:
     """Print a value as JSON, indented."""
     print(escaped(json.dumps(value, indent=1, ensure_ascii=False)))
+
+
+def print_table(table: Table) -> None:
+    """Print a table whose names are whole: folded on a narrow terminal, in a pipe as wide as they are."""
+    for column in table.columns:
+        column.overflow = "fold"
+    if out.is_terminal:
+        out.print(table)
+        return
+    needed = out.measure(table, options=out.options.update(max_width=100_000)).maximum
+    width = max(out.width, needed)
+    Console(file=out.file, width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def parse_size(text: str) -> tuple[int, int]:

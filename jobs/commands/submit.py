@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -16,9 +18,11 @@ from pixelkiln.jobs.commands.output import JSON, err, out, parse_size, print_jso
 from pixelkiln.jobs.commands.progress import follow, line, worst
 from pixelkiln.jobs.errors import NotReadyError, SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
+from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.queue import Submitted
 from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.visible import is_one_word
 
 
 @app.command()
@@ -52,6 +56,7 @@ def submit(
     folder: Annotated[
         Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take several one-word prompts as meant.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Enqueue one job per prompt and print its id."""
@@ -73,9 +78,13 @@ def submit(
     fields = {name: value for name, value in fields.items() if value is not None}
     if id is not None and len(prompts) > 1:
         raise UsageError("--id names one job; give one prompt with it")
+    if not yes:
+        _ask_about_words(prompts)
     kiln = Kiln()
     specs = [cast(SpecFields, {**fields, "prompt": prompt}) for prompt in prompts]  # checked there
     jobs = kiln.submit_many(specs, ids=[id] if id else None)
+    for path in ref or ():
+        _tell_of_first(path)
     _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
@@ -109,6 +118,33 @@ def batch(
     kiln = Kiln()
     jobs = kiln.submit_many(specs, batch=name)
     _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
+
+
+def _ask_about_words(prompts: list[str]) -> None:
+    """A prompt without its quotes comes as its words: ask who sits there, or refuse. Raises UsageError."""
+    words = sum(map(is_one_word, prompts))
+    if words < 2:
+        return
+    meant = shlex.quote(plain(" ".join(prompts)[:60]))
+    told = f"{len(prompts)} prompts, {words} of them one word; quotes make one of them: {meant}"
+    if not _at_a_terminal():
+        raise UsageError(f"{told}; --yes if they are {len(prompts)} jobs")
+    if not typer.confirm(f"kiln: {told}. Enqueue {len(prompts)} jobs?", err=True):
+        raise UsageError("nothing was enqueued")
+
+
+def _at_a_terminal() -> bool:
+    """Whether somebody sits there who can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _tell_of_first(path: Path) -> None:
+    """Of an animation, or of several pages, the first is taken."""
+    from pixelkiln.jobs.storage.pictures import look  # Pillow, which few commands need
+
+    with suppress(OSError, SpecError):  # it was uploaded, and may be gone or another by now
+        if notice := look(path.read_bytes()).notice:
+            err.print(f"kiln: {plain(str(path))} {notice}", soft_wrap=True)
 
 
 def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
@@ -171,7 +207,8 @@ def _beyond_all(farm: Farm, jobs: list[Submitted]) -> set[tuple[str, int, int]]:
     found = set()
     for job in jobs:
         kind = f"{job.spec.model}:{job.spec.quantization}"
-        sides = [worker.largest[kind] for worker in farm.workers if kind in worker.largest]
+        there = [worker for worker in farm.workers if not worker.gone]
+        sides = [worker.largest[kind] for worker in there if kind in worker.largest]
         pixels = job.spec.width * job.spec.height
         if sides and pixels > max(sides) ** 2 and not job.spec.keep_aspect:
             found.add((kind, max(sides), pixels))
@@ -207,11 +244,18 @@ def _line(entry: str, shared: dict[str, Any], number: int) -> RenderSpec:
         try:
             fields = json.loads(entry)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"line {number}: is not JSON: {error}") from None
+            raise UsageError(f"line {number}: is not JSON: {_fault(error)}") from None
     try:
         return RenderSpec.parse({**shared, **fields})
     except SpecError as error:
         raise UsageError(f"line {number}: {error}") from None
+
+
+def _fault(error: Exception) -> str:
+    """What json found, without its own line number: that is 1 in every line of a file."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return str(error)
 
 
 @app.command()

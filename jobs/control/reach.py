@@ -18,7 +18,7 @@ def reached(kiln: Kiln, orders: Sequence[Order]) -> dict[str, int]:
     Orders about a client or a model are for every worker.
     """
     try:
-        names = [worker.name for worker in kiln.farm().workers]
+        names = [worker.name for worker in kiln.farm().workers if not worker.gone]
     except NotReadyError:  # the orders are given
         return {}
     found = {}

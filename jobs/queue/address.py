@@ -14,6 +14,15 @@ from redis.retry import Retry
 SENTINEL_PORT = 26379
 SENTINEL_PATIENCE = 1.0  # seconds that one Sentinel may take: the next may know
 _SCHEMES = {"valkey": "redis", "valkeys": "rediss"}
+_KNOWN = {"redis", "rediss", "unix", *_SCHEMES}
+
+
+class AddressError(ValueError):
+    """An address cannot be meant as it stands; the message shows nothing of it."""
+
+
+class NoMasterError(redis.ConnectionError):
+    """No Sentinel names a master."""
 
 
 class Sentinels:
@@ -26,14 +35,15 @@ class Sentinels:
 
     def master(self) -> tuple[str, int]:
         """Host and port of the master. Raises redis.ConnectionError where no Sentinel names one."""
-        answered = False
+        answered, last = False, None
         for host in list(self._hosts):
             try:
                 with redis.Redis(*host, **self._options) as sentinel:
                     found: Any = sentinel.execute_command(
                         "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service
                     )
-            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError):
+            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+                last = error
                 continue
             answered = True
             if found:
@@ -41,7 +51,7 @@ class Sentinels:
                 self._hosts.insert(0, host)
                 return found[0].decode(), int(found[1])
         what = f"knows a master named {self._service!r}" if answered else "answers"
-        raise redis.ConnectionError(f"no Sentinel {what}")
+        raise NoMasterError(f"no Sentinel {what}") from (None if answered else last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +66,25 @@ class Address:
         """Of redis://, rediss:// or unix:// as redis-py has them, valkey:// or valkeys://, or of Sentinels.
 
         redis+sentinel://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/SERVICE[/DATABASE]: user and password
-        are the servers'; the Sentinels' own are ?sentinel_username=…&sentinel_password=…. Raises ValueError,
-        whose message may show secrets.
+        are the servers'; the Sentinels' own are ?sentinel_username=…&sentinel_password=…. Raises
+        AddressError, or ValueError, whose message may show secrets.
         """
+        if wrong := fault(url):
+            raise AddressError(wrong)
         scheme, _, rest = url.partition("://")
         scheme, _, by = scheme.partition("+")
         scheme = _SCHEMES.get(scheme, scheme)
         if not by:
             return cls(_parsed(f"{scheme}://{rest}"))
         if by != "sentinel" or scheme not in _SCHEMES.values():
-            raise ValueError("an unknown scheme")
+            raise AddressError("behind the + of its scheme only sentinel is known")
         parts = urlsplit(f"{scheme}://{rest}")
         who, at, names = parts.netloc.rpartition("@")
         service, _, database = parts.path.strip("/").partition("/")
         found = [urlsplit(f"//{name}") for name in names.split(",")]
         hosts = [(one.hostname, one.port or SENTINEL_PORT) for one in found if one.hostname]
         if not service or len(hosts) < len(found) or not (database or "0").isdecimal():
-            raise ValueError("no service, or a host that is none")
+            raise AddressError("it is redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0, without spaces")
         options = _parsed(f"{scheme}://{who}{at}sentinels/{database or 0}?{parts.query}")
         del options["host"]
         theirs = {name: options.pop(f"sentinel_{name}", None) for name in ("username", "password")}
@@ -92,6 +104,37 @@ class Address:
                 },
             ),
         )
+
+
+def fault(url: str) -> str:
+    """What of an address cannot be meant so, where redis-py might go elsewhere; '' for nothing."""
+    scheme, there, rest = url.partition("://")
+    base, _, by = scheme.partition("+")
+    if not there:
+        return "it has no scheme: write redis://HOST:PORT/0, or rediss:// for TLS"
+    if base in ("http", "https"):
+        return "http:// is for the web and S3: write redis://HOST:PORT/0, or rediss:// for TLS"
+    if base not in _KNOWN:
+        return "its scheme is not redis, rediss, unix, valkey, valkeys or redis+sentinel (without quotes)"
+    try:
+        parts = urlsplit(url)
+        if "@" in parts.path.partition("?")[0] + parts.query + parts.fragment and "@" not in parts.netloc:
+            return "its password holds a / ? or #: write these as %2F %3F %23 there (@ as %40, % as %25)"
+        if by or base == "unix":
+            return ""
+        if parts.port == 0:
+            return "its port is 0"
+    except ValueError as error:
+        if "port" not in str(error).lower():
+            return "it has a [ or ] that belongs to no IPv6 address: in a password write %5B and %5D"
+        return "its port is no number up to 65535 (in a password write : as %3A, / as %2F)"
+    if not parts.hostname or any(char.isspace() for char in rest):
+        return "it names no host, or has a space in it: redis://:PASSWORD@HOST:PORT/0"
+    if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
+        return "behind the host stands the number of a database, /0"
+    if "ssl_" in parts.query and _SCHEMES.get(base, base) != "rediss":
+        return "options ssl_… go with rediss:// alone"
+    return ""
 
 
 def _parsed(url: str) -> dict[str, Any]:

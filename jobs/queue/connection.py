@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -12,20 +14,14 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.network import no_route
-from pixelkiln.jobs.queue.address import Address, Sentinels
+from pixelkiln.jobs.queue.address import Address, AddressError, Sentinels
 from pixelkiln.jobs.queue.local import LocalConnection
+from pixelkiln.jobs.queue.refusals import CLUSTER, LEFT, OLDEST, TOO_OLD, NotServingError, words
 from pixelkiln.jobs.settings import Instance, Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
-# What a server says that is not, or not now, the one to work with; UNBLOCKED: it was until this call.
-_LEFT = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "UNBLOCKED")
 _LEFT_ERRORS = (redis.ReadOnlyError, redis.BusyLoadingError, redis.exceptions.ClusterDownError)
-
-
-class NotServingError(redis.ConnectionError):
-    """A server answered that it cannot serve: it became a replica, say. Its connections are dropped."""
 
 
 class _Never(Retry):
@@ -86,7 +82,7 @@ class _Following(AbstractConnection):
         try:
             return super().read_response(*arguments, **named)
         except (redis.ResponseError, redis.BusyLoadingError) as error:
-            if not (isinstance(error, _LEFT_ERRORS) or str(error).startswith(_LEFT)):
+            if not (isinstance(error, _LEFT_ERRORS) or str(error).startswith(LEFT)):
                 raise
             if self._joined == self._route.left:
                 self._route.left += 1
@@ -118,8 +114,10 @@ def redis_url(settings: Settings) -> str:
     return _url(settings, _instance(settings))
 
 
-def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
+def connect(settings: Settings, *, timeout: float = 10.0, most: int | None = None) -> redis.Redis:
     """A client whose calls end within `timeout` seconds. Connects on first use.
+
+    With `most`, threads that share it wait for each other's calls where so many are under way.
 
     It never repeats a call by itself: after a lost reply the call may have been carried out, and only the
     caller knows whether it may be made twice.
@@ -131,7 +129,10 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
         kind = _KINDS.get(options.pop("connection_class", None), _Plain)
         if instance is not None:
             kind, options["home"] = _OfInstance, settings.home.absolute()
-        pool = redis.ConnectionPool(
+        make: Any = redis.ConnectionPool
+        if most is not None:
+            make = partial(redis.BlockingConnectionPool, max_connections=most, timeout=timeout)
+        pool = make(
             connection_class=kind,
             **options,
             route=_Route(address.sentinels),
@@ -142,9 +143,11 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
             retry_on_error=[],
         )
         pool.connection_class(**pool.connection_kwargs)  # else an option it does not have shows on first use
+    except AddressError as error:
+        raise NotReadyError(f"KILN_REDIS_URL is not a Redis URL: {error}") from None
     except (ValueError, TypeError):  # its message shows what stands for the port, which may be a password
         raise NotReadyError(
-            "KILN_REDIS_URL is not a Redis URL, redis://:PASSWORD@HOST:PORT/0; in the password write / as %2F"
+            "KILN_REDIS_URL is not a Redis URL: an option behind its ? is none, or has no such value"
         ) from None
     client = redis.Redis(connection_pool=pool)
     client.auto_close_connection_pool = True
@@ -152,15 +155,23 @@ def connect(settings: Settings, *, timeout: float = 10.0) -> redis.Redis:
 
 
 def check(settings: Settings, connection: redis.Redis) -> None:
-    """Raise NotReadyError unless a server answers that can be a farm's queue: a single one, no cluster's."""
+    """Raise NotReadyError unless a server answers that can be a farm's queue: a single one, new enough."""
     with explained(settings):
-        connection.ping()
-        try:
-            about: Any = connection.info("server")
-        except redis.exceptions.NoPermissionError:
-            return
-    if "cluster" in (about.get("redis_mode"), about.get("server_mode")):  # Redis calls it so, or Valkey
-        raise NotReadyError(_cluster(settings))
+        with connection.pipeline(transaction=False) as pipe:
+            pipe.ping()
+            pipe.info("server")
+            pipe.execute_command("LMOVE")  # type: ignore[no-untyped-call]  # which fails; whether it is known
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+        if isinstance(answers[0], redis.RedisError):
+            raise answers[0]
+        about = answers[1] if isinstance(answers[1], dict) else {}  # not permitted, or renamed
+        if "cluster" in (about.get("redis_mode"), about.get("server_mode")):  # Redis calls it so, or Valkey
+            raise NotReadyError(f"{_where(settings)} {CLUSTER}")
+        version = str(about.get("redis_version", ""))
+        if (numbers := re.match(r"(\d+)\.(\d+)", version)) and tuple(map(int, numbers.groups())) < OLDEST:
+            raise NotReadyError(f"{_where(settings)} is Redis {version[:20]}, which is too old; {TOO_OLD}")
+        if "unknown command" in str(answers[2]):
+            raise answers[2]
 
 
 @contextmanager
@@ -168,22 +179,15 @@ def explained(settings: Settings) -> Iterator[None]:
     """Turn redis-py's errors into NotReadyError: the address, what is wrong, what to run."""
     try:
         yield
-    except redis.AuthenticationError:
-        raise NotReadyError(f"{_where(settings)} refuses the user or password in KILN_REDIS_URL") from None
-    except redis.exceptions.NoPermissionError as error:
-        raise NotReadyError(f"{_where(settings)} does not permit this user that: {error}") from None
-    except NotServingError as error:
-        raise NotReadyError(
-            f"{_where(settings)} does not serve now ({str(error)[:200]}); wait for its failover, or set "
-            "KILN_REDIS_URL to its master or its Sentinels"
-        ) from None
-    except (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError):
-        raise NotReadyError(_cluster(settings)) from None
-    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_REDIS_URL"
-        raise NotReadyError(f"{_where(settings)} is unreachable; {mend}") from None
-    except redis.ResponseError as error:
-        raise NotReadyError(f"{_where(settings)} answered: {str(error)[:200]}") from None
+    except (redis.WatchError, redis.DataError):
+        raise
+    except (redis.RedisError, OSError) as error:
+        raise NotReadyError(explain(settings, error)) from None
+
+
+def explain(settings: Settings, error: BaseException) -> str:
+    """What redis-py raised as one line; tries the address again where that alone can tell."""
+    return f"{_where(settings)} {words(error, redis_url(settings))}"
 
 
 def _where(settings: Settings) -> str:
@@ -198,10 +202,3 @@ def _url(settings: Settings, instance: Instance | None) -> str:
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
     return instance.redis_url.get_secret_value() if instance else DEFAULT_URL
-
-
-def _cluster(settings: Settings) -> str:
-    return (
-        f"{_where(settings)} is part of a cluster, where a farm's queue cannot live; set KILN_REDIS_URL to a "
-        "single server (it may have replicas and Sentinels)"
-    )

@@ -20,12 +20,14 @@ from pixelkiln.jobs.queue.scripts import HERE, Script
 PAGE = 1000  # names or ids in one reply: while it gathers them the server does nothing else
 LANES = 50  # whose pages come in one round trip
 LOOKED_AT = 100  # lanes or workers in one call
+GONE = 15.0  # seconds after a worker's last heartbeat: its leases have run out
 MAX_FIELD = 8 * 1024  # bytes of a worker's field; what is longer none of ours wrote
 _FIELDS = (
     "kiln_state",
     "queues",
     "hostname",
     "last_heartbeat",
+    "kiln_beat",
     "kiln_paused",
     "kiln_orders",
     "kiln_memory",
@@ -49,14 +51,20 @@ class WorkerStatus:
     """One worker, as it last told."""
 
     name: str
-    state: str = ""  # in words: idle, rendering a job, or why it takes none
+    state: str = ""  # in words: idle, rendering a job, or why it takes none; gone: and what it was doing
     serves: tuple[str, ...] = ()  # each `model:quantization`
     host: str = ""
     seen: str = ""  # its last heartbeat: UTC, ISO 8601
+    age: float | None = None  # seconds since then by Redis's clock; None of a worker that does not tell
     paused: tuple[str, ...] = ()  # what it was ordered to pause: farm, client:NAME, model:NAME, worker:NAME
     orders: str = ""  # fingerprint of the key whose orders it obeys; '' for none
     memory: int = 0  # bytes it may use
     largest: dict[str, int] = field(default_factory=dict)  # of each it serves, the largest square's side
+
+    @property
+    def gone(self) -> bool:
+        """Whether its heartbeats have stopped: it is dead, frozen, or cut off."""
+        return self.age is not None and self.age > GONE
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -72,8 +80,8 @@ class Farm:
 
     @property
     def served(self) -> set[str]:
-        """Each `model:quantization` that a worker serves."""
-        return {kind for worker in self.workers for kind in worker.serves}
+        """Each `model:quantization` that a worker serves which is not gone."""
+        return {kind for worker in self.workers if not worker.gone for kind in worker.serves}
 
     @property
     def paused(self) -> set[str]:
@@ -102,9 +110,11 @@ def read_farm(connection: redis.Redis) -> Farm:
         known = sum(lane for _, lane in some)
         answers += read(*(name for name, _ in some), lanes=known, fields=_FIELDS, longest=MAX_FIELD)
     workers = zip(records, answers[len(lanes) :], strict=True)
+    seconds, microseconds = connection.time()
+    now = seconds + microseconds / 1e6
     return Farm(
         tuple(LaneStatus(text(lane), *counts) for lane, counts in zip(lanes, answers, strict=False)),
-        tuple(_worker(key, fields) for key, fields in workers if any(fields)),
+        tuple(_worker(key, fields, now) for key, fields in workers if any(fields)),
     )
 
 
@@ -113,12 +123,15 @@ def _members(connection: redis.Redis, key: str) -> set[bytes]:
     return set(connection.sscan_iter(key, count=PAGE))
 
 
-def _worker(key: bytes, values: list[bytes]) -> WorkerStatus:
+def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
     fields = {name: text(value) for name, value in zip(_FIELDS, values, strict=True)}
     largest = mapping(values[_FIELDS.index("kiln_largest")])
+    age = _since(fields["kiln_beat"], now)
+    state = fields["kiln_state"]
     return WorkerStatus(
         name=text(key).removeprefix(keys.WORKER.prefix),
-        state=fields["kiln_state"],
+        state=f"gone; was {state or 'there'}" if age is not None and age > GONE else state,
+        age=age,
         serves=_listed(fields["queues"]),
         host=fields["hostname"],
         seen=fields["last_heartbeat"],
@@ -127,6 +140,15 @@ def _worker(key: bytes, values: list[bytes]) -> WorkerStatus:
         memory=count(fields["kiln_memory"]),
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},
     )
+
+
+def _since(beat: str, now: float) -> float | None:
+    """Seconds from a time to `now`; None for what is none, or lies ahead of it."""
+    try:
+        age = now - float(beat)
+    except ValueError:
+        return None
+    return max(0.0, round(age, 1)) if -GONE < age < 1e9 else None  # not of nan, either
 
 
 def _listed(names: str) -> tuple[str, ...]:

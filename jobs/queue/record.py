@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import redis
@@ -29,6 +29,10 @@ MAX_FOREIGN = 16 * 2**20  # bytes of another application's record, and of its ar
 MAX_FIELDS = 1000  # of such a record: the server counts the bytes of each
 
 MAX_DEPENDENCIES = 1000
+
+_BLANK = b"\xef\xbb\xbf \t\r\n"  # before JSON, a byte order mark among it
+_COLLECTIONS = ("labels", "references", "layout")
+_NAMES = ("model", "quantization", "priority", "client")
 
 _FOREIGN = (
     "success_callback_name",
@@ -178,7 +182,27 @@ def spec_in(data: bytes) -> RenderSpec:
         raise SpecError("function", f"is {str(function)[:80]!r}; the only one is {FUNCTION!r}")
     if instance is not None or named or len(arguments) != 1 or not isinstance(arguments[0], dict):
         raise SpecError("arguments", "must be one object, the spec")
-    return RenderSpec.parse(arguments[0])
+    return RenderSpec.parse(dict(_meant(arguments[0])))
+
+
+def _meant(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A spec's fields, where another language's JSON writes them otherwise and can mean one thing only.
+
+    96.0 is 96; PHP's empty map is [], Lua's empty list {}, Go's either null, which is a field not given; a
+    name has no spaces around it.
+    """
+    for name, value in fields.items():
+        if value is None and name in RenderSpec.model_fields:
+            continue
+        if name in _COLLECTIONS and value in ([], {}):
+            continue
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        elif name in _NAMES and isinstance(value, str):
+            value = value.strip()
+        elif name == "references" and isinstance(value, list):
+            value = [one.strip() if isinstance(one, str) else one for one in value]
+        yield name, value
 
 
 def _payload(plain: bytes) -> list[Any]:
@@ -197,10 +221,10 @@ def _inflate(data: bytes) -> bytes:
 
     What comes out begins with a bracket, so RQ, which inflates once more where it can, finds plain text.
     """
-    plain = data
-    if not data.startswith(b"["):
+    plain = data.lstrip(_BLANK)
+    if not plain.startswith(b"["):
         try:
-            plain = zlib.decompressobj().decompress(data, MAX_WIRE + 1)
+            plain = zlib.decompressobj().decompress(data, MAX_WIRE + 1).lstrip(_BLANK)
         except zlib.error:
             plain = b""
     if len(plain) > MAX_WIRE:

@@ -51,9 +51,7 @@ class RedisQueue:
 
         A round trip is made again once where its reply was lost: what is there already is left alone.
         """
-        if not self._checked:
-            check(self._settings, self.connection)
-            self._checked = True
+        self._check()
         created: list[bool] = []
         for chunk in _chunks(jobs):
             about: list[dict[str, Any]] = []
@@ -73,6 +71,7 @@ class RedisQueue:
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
         """What those that are there ask for; None where a record is of another's, or too long to be read."""
+        self._check()
         found: dict[str, RenderSpec | None] = {}
         for chunk in _chunks(job_ids):
             with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
@@ -95,11 +94,13 @@ class RedisQueue:
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How each fares, by RQ's records."""
+        self._check()
         with explained(self._settings):
             return read_statuses(self.connection, job_ids)
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs as cancelled; what each was."""
+        self._check()
         answers: dict[str, CancelOutcome] = {}
         for chunk in _chunks(job_ids):
             with explained(self._settings):
@@ -111,16 +112,19 @@ class RedisQueue:
 
     def open_jobs(self, target: Target, client: str) -> list[str]:
         """Jobs that wait for, or are held by, a target."""
+        self._check()
         with explained(self._settings):
             return read_open(self.connection, target, client)
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""
+        self._check()
         with explained(self._settings):
             return read_farm(self.connection)
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""
+        self._check()
         with explained(self._settings):
             return give(self.connection, order, key)
 
@@ -128,6 +132,12 @@ class RedisQueue:
         """Close the connections of the pool."""
         self.connection.close()
         self.connection.connection_pool.disconnect()
+
+    def _check(self) -> None:
+        """Before the first call: else each would say in a way of its own what is wrong with the server."""
+        if not self._checked:
+            check(self._settings, self.connection)
+            self._checked = True
 
     def _record(self, job_id: str, spec: RenderSpec, batch: str | None) -> list[Any]:
         """The names and values of RQ's hash for a new job."""

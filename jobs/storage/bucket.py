@@ -4,59 +4,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    RefreshWithMFAUnsupportedError,
-    SSOError,
-    TokenRetrievalError,
-)
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageAwayError, StorageRefusedError
-from pixelkiln.jobs.network import no_route, without_proxy
-from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.errors import CorruptObjectError, StorageRefusedError
+from pixelkiln.jobs.network import without_proxy
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.jobs.storage.clients import Clients, Place
+from pixelkiln.jobs.storage.refusals import code, explain, fault, unconditional
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
-_REFUSED = {
-    "403",
-    "AccessDenied",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "NoSuchBucket",
-    "AllAccessDisabled",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidToken",
-}
-_ELSEWHERE = {"301", "PermanentRedirect", "InvalidBucketName"}
-_NO_CREDENTIALS = (
-    CredentialRetrievalError,
-    LoginError,
-    NoAuthTokenError,
-    PartialCredentialsError,
-    RefreshWithMFAUnsupportedError,
-    SSOError,
-    TokenRetrievalError,
-)
+log = logging.getLogger("kiln.storage")
+
 _ABSENT = {"NoSuchKey", "NotFound"}
 _ABSENT_HEAD = {"404", *_ABSENT}  # an answer to HEAD has no body that says more
 _HELD = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
@@ -77,6 +46,7 @@ class Bucket:
         self._clients = clients
         self.name = name
         self._probe = probe
+        self.unconditional = False  # it answered that it knows no conditions
 
     @property
     def address(self) -> str:
@@ -96,7 +66,6 @@ class Bucket:
         instance = Instance.read(settings.home) if settings.redis_url is None else None
         config = Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=5,
@@ -107,10 +76,14 @@ class Bucket:
         place, name, home = Place(settings.s3_endpoint), settings.s3_bucket, None
         if settings.s3_endpoint is None and instance is not None:
             place, name, home = Place.of(instance), instance.bucket, settings.home.absolute()
+        if place.endpoint is not None and home is None and (wrong := fault(place.endpoint, name)):
+            raise StorageRefusedError(f"KILN_S3_ENDPOINT is not an S3 server's address: {wrong}")
         try:
-            clients = Clients(config, place, home)
+            clients = Clients(config, place, home, settings.s3_addressing if home is None else "path")
         except ValueError:  # its message shows the address, in which a password may stand
-            raise StorageRefusedError("KILN_S3_ENDPOINT is not an address, http://HOST:PORT") from None
+            raise StorageRefusedError(
+                "KILN_S3_ENDPOINT is not an S3 server's address: http://HOST:PORT"
+            ) from None
         except BotoCoreError as error:  # no such profile
             raise StorageRefusedError(f"{error}; check AWS_PROFILE") from None
         return cls(clients, name, keys.PROBE(settings.client))
@@ -136,8 +109,13 @@ class Bucket:
         """Store `body`; False where a condition kept it out.
 
         if_absent: only where nothing lies at `key`. replace: only where the object there has this etag.
-        Servers that know no conditions ignore both, so callers look first.
+        Of a server that knows no conditions the object is looked at just before; one may come in between.
         """
+        conditional = if_absent or replace is not None
+        if conditional and self.unconditional:
+            seen = self.head(key)
+            if (seen.etag if seen else None) != replace:
+                return False
         request: PutObjectRequestTypeDef = {
             "Bucket": self.name,
             "Key": key,
@@ -145,18 +123,24 @@ class Bucket:
             "ContentType": content_type,
             "ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
         }
-        if if_absent:
+        if if_absent and not self.unconditional:
             request["IfNoneMatch"] = "*"
-        if replace is not None:
+        if replace is not None and not self.unconditional:
             request["IfMatch"] = replace.strip('"')  # Ceph compares it as it stands, without the quotes
         with self._asking():
             try:
                 self._client.put_object(**request)
+                return True
             except ClientError as error:
-                if (if_absent or replace) and _code(error) in _HELD:
+                if conditional and code(error) in _HELD:
                     return False
-                raise
-        return True
+                if not conditional or self.unconditional or not unconditional(error):
+                    raise
+        self.unconditional = True
+        log.warning(
+            "%s knows no conditions on writes: what is stored is looked at before, not during", self._where
+        )
+        return self.put(key, body, content_type, if_absent=if_absent, replace=replace)
 
     def head(self, key: str) -> Stored | None:
         """What lies at `key`, if anything."""
@@ -164,8 +148,9 @@ class Bucket:
             try:
                 answer = self._client.head_object(Bucket=self.name, Key=key)
             except ClientError as error:
-                if _code(error) in _ABSENT_HEAD:
+                if code(error) in _ABSENT_HEAD:
                     return None
+                self._client.get_object(Bucket=self.name, Key=key)["Body"].close()  # its answer says why
                 raise
             return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"))
 
@@ -181,9 +166,9 @@ class Bucket:
             try:
                 self._client.delete_object(Bucket=self.name, Key=key, **condition)
             except ClientError as error:
-                if condition and _code(error) in _HELD:
+                if condition and code(error) in _HELD:
                     return False
-                if not condition or _code(error) != "NotImplemented":
+                if not condition or code(error) != "NotImplemented":
                     raise
                 self._client.delete_object(Bucket=self.name, Key=key)
         return True
@@ -194,7 +179,7 @@ class Bucket:
             try:
                 answer = self._client.get_object(Bucket=self.name, Key=key)
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if code(error) in _ABSENT:
                     return None
                 raise
             told = answer.get("ContentLength", -1)  # a server need not tell it
@@ -220,52 +205,10 @@ class Bucket:
         try:
             yield
         except Exception as error:
-            raise self._explain(error) from None
-
-    def _explain(self, error: Exception) -> NotReadyError:
-        """What was raised as one line with the address and what to do."""
-        where = self._where
-        if isinstance(error, NoCredentialsError):
-            return StorageRefusedError(
-                f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
-            )
-        if isinstance(error, _NO_CREDENTIALS):
-            return StorageRefusedError(
-                f"{where}: no credentials ({type(error).__name__}); renew what AWS_PROFILE names"
-            )
-        if isinstance(error, ParamValidationError):
-            return StorageRefusedError(f"{where} cannot be: no such name; set KILN_S3_BUCKET")
-        if isinstance(error, ClientError):
-            return _explain_code(_code(error), where)
-        if isinstance(error, BotoCoreError | HTTPError | OSError):
-            mend = no_route(error) or "start it (`kiln up` on this machine) or set KILN_S3_ENDPOINT"
-            return StorageAwayError(f"{where} is unreachable; {mend}")
-        return StorageAwayError(
-            f"{where} answers what S3 does not ({_stumbled(error)}); check KILN_S3_ENDPOINT, then its log"
-        )
-
-
-def _explain_code(code: str, where: str) -> NotReadyError:
-    """The same of an answer that is an error, by S3's word for it or, where there is none, the status."""
-    if code == "NoSuchBucket":
-        return StorageRefusedError(f"{where} does not exist; create it, or name another in KILN_S3_BUCKET")
-    if code == "404":
-        return StorageRefusedError(
-            f"{where} does not exist, or that is no S3 server (404); check KILN_S3_ENDPOINT, KILN_S3_BUCKET"
-        )
-    if code in _ELSEWHERE:
-        return StorageRefusedError(
-            f"{where} is not served there ({code}); check KILN_S3_BUCKET and AWS_DEFAULT_REGION"
-        )
-    if code in _REFUSED:
-        return StorageRefusedError(f"{where} refuses these credentials ({code}); check AWS_ACCESS_KEY_ID")
-    return StorageAwayError(f"{where} answered {code}; see the server's log, then `kiln doctor`")
-
-
-def _code(error: ClientError) -> str:
-    """S3's word for an error, one line; '?' for none, or for what the server put in its place."""
-    code = error.response.get("Error", {}).get("Code")
-    return plain(code[:80]) if isinstance(code, str) and code else "?"
+            told = explain(error, self._where, self._clients.endpoint)
+            if isinstance(told, StorageRefusedError) or isinstance(error, SSLError):
+                self._clients.renew()  # an operator may change its keys, or a file of CAs
+            raise told from None
 
 
 def _said(answer: Mapping[str, Any], name: str) -> Any:
@@ -274,10 +217,3 @@ def _said(answer: Mapping[str, Any], name: str) -> Any:
     if value is None or value == "":
         raise ValueError(f"no {name}")
     return value
-
-
-def _stumbled(error: Exception) -> str:
-    """What of an answer could not be understood, in few words."""
-    if isinstance(error, RecursionError):
-        return "redirects, or nesting, without end"
-    return plain(f"{type(error).__name__}: {error}"[:200])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import boto3
 from botocore.config import Config
@@ -37,8 +37,12 @@ class Clients:
     ValueError for an endpoint that is none, and what boto3 raises.
     """
 
-    def __init__(self, config: Config, place: Place, home: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, place: Place, home: Path | None = None, addressing: str | None = None
+    ) -> None:
         self._config = config
+        self._addressing = addressing  # path or virtual; None: as AWS's own configuration says, else path
+        self._stale = False
         self._home = home
         self._lock = threading.Lock()
         self._place = place
@@ -48,6 +52,15 @@ class Clients:
     def address(self) -> str:
         """Where the last one led, as it may be shown."""
         return without_password(self._place.endpoint) if self._place.endpoint else "AWS"
+
+    @property
+    def endpoint(self) -> str:
+        """Where the last one led."""
+        return self._client.meta.endpoint_url
+
+    def renew(self) -> None:
+        """Read keys, profile and CAs anew before the next request: one was refused, or did not arrive."""
+        self._stale = self._home is None
 
     def current(self) -> S3Client:
         """Raises EndpointConnectionError where the local server does not live."""
@@ -59,6 +72,12 @@ class Clients:
             with self._lock:
                 if place != self._place:  # the old one, which may be in use, ends with its last user
                     self._place, self._client = place, self._connected(place)
+        if self._stale:
+            with self._lock:
+                if self._stale:
+                    old, self._client = self._client, self._connected(self._place)
+                    self._stale = False
+                    old.close()  # requests that others have under way come to their end all the same
         return self._client
 
     def close(self) -> None:
@@ -68,11 +87,14 @@ class Clients:
     def _connected(self, place: Place) -> S3Client:
         session = boto3.session.Session()
         region = session.region_name or "us-east-1"  # only AWS looks at it, but signing needs one
+        own: Any = session._session.get_scoped_config().get("s3")
+        own = own.get("addressing_style") if isinstance(own, dict) else None
+        style: Any = {"addressing_style": self._addressing or own or "path"}
         return session.client(
             "s3",
             endpoint_url=place.endpoint,
             region_name=region,
-            config=self._config,
+            config=self._config.merge(Config(s3=style)),
             aws_access_key_id=place.access_key,
             aws_secret_access_key=place.secret_key,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
+from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.storage.files import own_path, read, write
@@ -40,10 +42,13 @@ class Objects(Protocol):
         ...
 
 
-def put_reference(objects: Objects, path: str | Path, client: str) -> str:
+def put_reference(
+    objects: Objects, path: str | Path, client: str, fault: Callable[[tuple[int, int]], str] | None = None
+) -> str:
     """Store a reference picture of a client's, once by content; its sha256, which specs name it by.
 
-    Raises SpecError where it is not a picture that a worker would take.
+    `fault` tells of its width and height what is wrong with them, if anything. Raises SpecError where it is
+    not a picture that a worker would take.
     """
     from pixelkiln.jobs.storage.pictures import read_picture  # Pillow, which few commands need
 
@@ -51,7 +56,10 @@ def put_reference(objects: Objects, path: str | Path, client: str) -> str:
         body = Path(path).read_bytes()
     except OSError as error:
         raise SpecError("references", f"{path}: {error.strerror}") from None
-    read_picture(body, f"references ({path})")
+    field = f"references ({plain(str(path))})"
+    size = read_picture(body, field).size
+    if fault is not None and (wrong := fault(size)):
+        raise SpecError(field, wrong)
     name = hashlib.sha256(body).hexdigest()
     key = keys.REFERENCE(client, name)
     if objects.head(key) is None:

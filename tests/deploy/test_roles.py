@@ -25,6 +25,8 @@ from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.errors import StorageRefusedError
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.jobs.storage.bucket import Bucket
+from pixelkiln.worker.commands.doctor.queue import look_at_queue
+from pixelkiln.worker.commands.doctor.storage import look_at_bucket
 from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.valkey import Valkey
 from tests.tiny import TINY_MODELS
@@ -291,8 +293,6 @@ def test_what_redis_forbids(farm: Farm, user: str, act: Act) -> None:
         "ZUNIONSTORE rq:x 1 rq:queues",
         "MEMORY STATS",
         "MEMORY DOCTOR",
-        "INFO clients",
-        "INFO all",
         "WAIT 1 0",
         "FLUSHDB",
         "SWAPDB 0 1",
@@ -309,6 +309,23 @@ def test_what_redis_forbids(farm: Farm, user: str, act: Act) -> None:
 def test_nobody_but_the_admin_may(farm: Farm, user: str, command: str) -> None:
     with connect(farm.settings(user)) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+def test_every_role_is_told_by_doctor_what_it_may_and_what_is_kept(farm: Farm, user: str) -> None:
+    """By INFO: the configuration is the admin's to read, so that how soon a write is synced stays unknown."""
+    client = "alice" if user == "producer" else "default"
+    found, *warnings = look_at_queue(farm.settings(user, client))
+    assert (found.state, warnings[0].what) == ("ok", "redis memory")
+    assert (
+        f", a {user}'s rights) answers, append-only file (how soon it is synced, an admin may" in found.found
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "worker" if user == "worker" else "producer-alice")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", password(os.environ["AWS_ACCESS_KEY_ID"]))
+        found, *warnings = look_at_bucket(farm.settings(user, client))
+    assert f"(a {user}'s rights)" in found.found
+    assert [one.state for one in warnings] == ["warning"] * (user == "producer")
 
 
 @pytest.mark.parametrize("command", ["BLPOP kiln:bell:demo 1", "SUBSCRIBE kiln:calls", "GET kiln:mail"])
@@ -439,3 +456,19 @@ def test_every_placeholder_is_one_to_be_replaced() -> None:
     for name in ("users.acl.example", "seaweedfs.json.example"):
         assert "CHANGE-ME" in (DEPLOY / name).read_text()
     assert "CLIENT/" in (DEPLOY / "s3-producer.json").read_text()
+
+
+def test_a_producer_without_the_package(farm: Farm, worker: subprocess.Popen[bytes]) -> None:
+    """Of docs/wire.md: its four commands are a producer's, and so is what a job ended with."""
+    lane, job_id = "kiln:demo:bf16:normal:alice", "by-hand"
+    spec = small(client="alice")
+    data = json.dumps(["pixelkiln.render", None, [spec], {}])
+    with connect(farm.settings("producer")) as client:
+        client.sadd("rq:queues", f"rq:queue:{lane}")
+        client.rpush(f"rq:queue:{lane}", job_id)
+        client.hset(f"rq:job:{job_id}", mapping={"data": data, "origin": lane, "status": "queued"})
+        client.lpush("kiln:mail", lane)
+        until(lambda: client.hget(f"rq:job:{job_id}", "status") == b"finished", "it is rendered")
+        result = json.loads(client.hget(f"rq:job:{job_id}", "kiln_result") or b"")
+    assert result["png"] == "jobs/alice/by-hand/image.png"
+    assert worker.poll() is None

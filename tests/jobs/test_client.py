@@ -187,8 +187,8 @@ def test_redis_away_is_one_line_without_the_password(settings: Settings, rewire:
             act(Kiln(settings))
         told = str(caught.value)
         assert told == (
-            f"Redis at redis://{proxy.address}/0 is unreachable; start it (`kiln up` on this machine)"
-            " or set KILN_REDIS_URL"
+            f"Redis at redis://{proxy.address}/0 is unreachable: it closes the connection without an answer;"
+            " see its log, and what stands between"
         )
         assert password not in told
 

@@ -42,14 +42,28 @@ def refusal(data: Any) -> SpecError:
         ({"width": 4128}, "width: must be less than or equal to 4096, not 4128"),
         ({"width": 32}, "width: must be greater than or equal to 64, not 32"),
         ({"width": -64}, "width: must be greater than or equal to 64, not -64"),
-        ({"width": "64"}, "width: must be a valid integer, not '64'"),
-        ({"width": 64.0}, "width: must be a valid integer, not 64.0"),
+        ({"width": "64"}, "width: must be a valid integer, not '64'; write 64 without quotes"),
+        ({"width": 64.0}, "width: must be a valid integer, not 64.0; write 64"),
         (
             {"width": 4096, "height": 1056},
             "width, height: 4096 x 1056 is 4,325,376 pixels; the limit is 4,194,304 (2048 x 2048)",
         ),
         ({"model": "dall-e"}, f"model: no model 'dall-e'; there are {MODELS}"),
-        ({"seed": -1}, "seed: must be greater than or equal to 0, not -1"),
+        ({"seed": -1}, "seed: must be greater than or equal to 0, not -1; leave it out, and one is drawn"),
+        ({"seed": "-1"}, "seed: must be a valid integer, not '-1'; leave it out, and one is drawn"),
+        ({"seed": "123"}, "seed: must be a valid integer, not '123'; write 123 without quotes"),
+        ({"seed": "random"}, "seed: must be a valid integer, not 'random'; leave it out, and one is drawn"),
+        ({"seed": ""}, "seed: must be a valid integer, not ''; leave it out, and one is drawn"),
+        ({"seed": 5.0}, "seed: must be a valid integer, not 5.0; write 5"),
+        ({"seed": -1.0}, "seed: must be a valid integer, not -1.0; leave it out, and one is drawn"),
+        ({"seed": [5]}, "seed: must be a valid integer"),
+        ({"steps": "20"}, "steps: must be a valid integer, not '20'; write 20 without quotes"),
+        ({"guidance": "2.5"}, "guidance: must be a valid number, not '2.5'; write 2.5 without quotes"),
+        (
+            {"keep_aspect": "True"},
+            "keep_aspect: must be a valid boolean, not 'True'; write true without quotes",
+        ),
+        ({"blend_seams": 2.0}, "blend_seams: must be a valid integer, not 2.0; write 2"),
         (
             {"seed": 2**53},
             "seed: must be less than or equal to 9007199254740991, not 9007199254740992",
@@ -97,6 +111,63 @@ def test_refusals_name_the_field_and_what_it_may_be(fields: dict[str, Any], line
     error = refusal({"prompt": "a fox", **fields})
     assert str(error) == line
     assert line.startswith(error.field)
+
+
+INVISIBLE = {
+    "zero width": "\u200b\u200c\u200d\u2060\ufeff",
+    "spaces": "\u00a0\u1680\u2000\u200a\u202f\u205f\u3000",
+    "lines": "\u2028\u2029\n\t",
+    "directions": "\u200e\u200f\u202a\u202e\u2066\u2069\u061c",
+    "an empty Braille cell": "\u2800",
+    "Hangul fillers": "\u3164\u115f\u1160\uffa0",
+    "variation selectors": "\ufe0f\ufe0e\u180b\U000e0100",
+    "tags": "\U000e0001\U000e0061\U000e007f",
+    "a joiner of graphemes": "\u034f",
+    "a soft hyphen": "\u00ad",
+    "Khmer's vowels of no shape": "\u17b4\u17b5",
+    "Mongolian's": "\u180e",
+    "marks on nothing": "\u0301\u20dd",
+    "reserved": "\u2065\ufff0",
+    "a musical one": "\U0001d159",
+}
+
+
+@pytest.mark.parametrize("name", INVISIBLE)
+def test_a_prompt_that_shows_nothing_is_empty(name: str) -> None:
+    for prompt in (INVISIBLE[name], f" {INVISIBLE[name]} ", "".join(INVISIBLE.values())):
+        assert str(refusal({"prompt": prompt})) == "prompt: is empty"
+    for seen in (
+        "a",
+        ".",
+        "\u2801",
+        "é",
+        "e\u0301",
+        "❤\ufe0f",
+        "1\ufe0f\u20e3",
+        "\uac00",
+        "狐",
+        "\uf8ff",
+        "\U0001fae9",
+        "🇩🇪",
+    ):
+        assert RenderSpec.parse({"prompt": INVISIBLE[name] + seen}).prompt.endswith(seen)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"seed": -1},
+        {"prompt": 5},
+        {"colour": "red"},
+        {"layout": [{"x1": 2}]},
+    ],
+)
+def test_a_spec_that_is_made_in_python_is_refused_in_the_same_line(fields: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as caught:
+        RenderSpec(**{"prompt": "a fox", **fields})
+    assert str(caught.value) == str(refusal({"prompt": "a fox", **fields}))
+    with pytest.raises(SpecError, match=r"^prompt: is missing$"):
+        RenderSpec()  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -18,6 +19,7 @@ from rich.table import Table
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out
 from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.home import remembered
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
 
@@ -30,7 +32,7 @@ def demo(as_json: JSON = False) -> None:
     from pixelkiln.worker.local.demo import PROMPTS, SEED, farm, rows, sheet
     from pixelkiln.worker.local.sheet import inline
 
-    settings = Settings.load()
+    settings = Settings.here()
     renders = settings.renders_dir or Path("renders")
     with _terminable(), farm(settings, models=["demo"]) as running:
         run = secrets.token_hex(2)  # short ids make short paths
@@ -66,11 +68,13 @@ def up(
     """Run Redis and S3 servers for this machine in the foreground, until Ctrl-C."""
     from pixelkiln.worker.local.demo import farm
 
-    settings = Settings.load()
+    settings = Settings.here()
     if settings.redis_url is not None:
         raise UsageError("KILN_REDIS_URL is set, so other terminals would not look here; unset it")
     ended = threading.Event()
-    with _terminable(), farm(settings, worker=worker) as running:
+    with _terminable(), farm(settings, worker=worker) as running, ExitStack() as stack:
+        if running.servers is not None:
+            stack.enter_context(remembered(settings.home))
         err.print(f"running in {settings.home.absolute()}; Ctrl-C ends it", markup=False)
         err.print("in another terminal:  kiln worker   kiln submit -m demo 'a prompt' --out .", markup=False)
         while not ended.wait(0.5):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,9 +31,12 @@ app.add_typer(models_app, name="models", no_args_is_help=True)
 @models_app.command(name="list")
 def models_list(as_json: JSON = False) -> None:
     """List the checkpoints on this machine."""
-    from pixelkiln.worker.engines.checkpoints.installed import installed
+    from pixelkiln.worker.engines.checkpoints.installed import installed, left_out
 
-    found = installed(Settings.load().models_dir)
+    models_dir = Settings.here().models_dir
+    found = installed(models_dir)
+    for why in left_out(models_dir).values():
+        err.print(f"kiln: {why}", soft_wrap=True)
     if as_json:
         records = [
             {"model": m.model, "quantization": m.quantization, "folder": str(m.folder)}
@@ -57,7 +60,7 @@ def models_pull(
     needs_worker()
     from pixelkiln.worker.engines.families import family_of
 
-    target = folder or Settings.load().models_dir / f"{model}-bf16"
+    target = folder or Settings.here().models_dir / f"{model}-bf16"
     with _engine_errors():
         made = family_of(model).pull(model, target, repo, revision)
     _told(made, target, as_json)
@@ -92,17 +95,17 @@ def models_bench(
     if not widths:
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
     halves: engines.Halves | None = None
-    with _engine_errors():
+    with _engine_errors(), _telling() as told:
         if checkpoint is not None:
-            cache = Settings.load().cache_dir
-            found = engines.bench(checkpoint, sizes, steps, cache)
+            cache = Settings.here().cache_dir
+            found = engines.bench(checkpoint, sizes, steps, cache, told=told)
             if engines.device_facts().metal if compare is None else compare:
-                halves = engines.compare(checkpoint, sizes[0], steps, cache)
+                halves = engines.compare(checkpoint, sizes[0], steps, cache, told)
         else:
             family = family_of(model)
             if config not in family.configs:
                 raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
-            found = family.bench_random(config, sizes, widths, steps)
+            found = family.bench_random(config, sizes, widths, steps, told)
     if as_json:
         print(json.dumps({**found.facts(), "halves": asdict(halves) if halves else None}, indent=1))
         return
@@ -184,13 +187,13 @@ def models_verify(
     """Replay recorded cases in float32 and compare: for after an MLX upgrade or a conversion."""
     needs_worker()
     from pixelkiln.worker import engines
-    from pixelkiln.worker.engines.checkpoints.manifest import NAME, check_digest
+    from pixelkiln.worker.engines.checkpoints.manifest import NAME
 
     if golden is None and not digest:
         raise UsageError("name a folder of recorded cases, or give --digest")
     if digest:
         with _engine_errors():
-            found = check_digest(checkpoint)
+            found = engines.check_digest(checkpoint)
         if not as_json:
             out.print(f"{checkpoint}: {found}, as {NAME} says", markup=False, soft_wrap=True)
         elif golden is None:
@@ -225,6 +228,13 @@ def _engine_errors() -> Iterator[None]:
         raise KilnError(str(error)) from None
     except OSError as error:
         raise KilnError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """Shows what is measured now: in place on a terminal, elsewhere a line each."""
+    with err.status("loading and measuring") as status:
+        yield status.update if err.is_terminal else err.print
 
 
 def _told(manifest: Manifest, folder: Path, as_json: bool) -> None:

@@ -50,7 +50,7 @@ def reap(as_json: JSON = False) -> None:
         while clock.step():
             sleep(GRACE)
         back = claims.reap(clock)
-        claims.recover_dependents()
+        claims.recover()
     if as_json:
         print(json.dumps({"queued": back}))
     else:

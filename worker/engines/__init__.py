@@ -10,9 +10,11 @@ from math import inf
 from pathlib import Path
 
 from pixelkiln.worker.engines.blas import use_openblas
-from pixelkiln.worker.engines.engine import Engine, Estimate, NonFiniteError
+from pixelkiln.worker.engines.checkpoints.digests import Signature, measured, signature
+from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
+from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
-from pixelkiln.worker.engines.family import Bench, Case, Size
+from pixelkiln.worker.engines.family import Bench, Case, Size, Told
 
 
 def device() -> str:
@@ -67,6 +69,34 @@ def load(
     return family_in(folder).load(folder, budget, arithmetic, calibrations)
 
 
+def weights_of(folder: Path) -> Signature:
+    """What tells whether the weights in a folder are still those that were loaded. Raises CheckpointError."""
+    return signature(folder, family_in(folder).weight_files(folder))
+
+
+def digest(folder: Path, cache: Path | None) -> str:
+    """The digest of the weights that `load` would load, whatever kiln.json says.
+
+    It is read of the files; with `cache`, once, and again where one has changed. Raises CheckpointError.
+    """
+    use_openblas()
+    return measured(folder, family_in(folder).weight_files(folder), cache)
+
+
+def check_digest(folder: Path) -> str:
+    """That digest, read now, if it is kiln.json's.
+
+    Raises CheckpointError where it is another: the weights were changed or damaged since.
+    """
+    said, found = Manifest.read(folder).digest, digest(folder, None)
+    if found != said:
+        raise CheckpointError(
+            f"{folder}: its weights have changed since {NAME} was written ({found}, expected {said}):"
+            " pull or convert them again"
+        )
+    return found
+
+
 def estimate(folder: Path, arithmetic: str | None = None, calibrations: Path | None = None) -> Estimate:
     """What renders with a checkpoint folder need, told without loading it; arguments as of `load`."""
     use_openblas()
@@ -92,10 +122,11 @@ def bench(
     steps: int,
     calibrations: Path | None,
     arithmetic: str | None = None,
+    told: Told | None = None,
 ) -> Bench:
     """See Family.bench."""
     use_openblas()
-    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic)
+    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told)
 
 
 HALVES = ("bfloat16", "float16")
@@ -117,7 +148,9 @@ class Halves:
         return f"{', '.join(told)}: {self.suits} suits this chip"
 
 
-def compare(folder: Path, size: Size, steps: int, calibrations: Path | None) -> Halves:
+def compare(
+    folder: Path, size: Size, steps: int, calibrations: Path | None, told: Told | None = None
+) -> Halves:
     """Time a checkpoint in each: bfloat16 is what models are made for, and emulated on M1 and M2.
 
     Raises CheckpointError.
@@ -125,7 +158,7 @@ def compare(folder: Path, size: Size, steps: int, calibrations: Path | None) -> 
     seconds: dict[str, float | None] = {}
     for arithmetic in HALVES:
         try:
-            seconds[arithmetic] = bench(folder, [size], steps, calibrations, arithmetic).rows[0].step
+            seconds[arithmetic] = bench(folder, [size], steps, calibrations, arithmetic, told).rows[0].step
         except NonFiniteError:
             seconds[arithmetic] = None
     usual, other = (seconds[one] or inf for one in HALVES)

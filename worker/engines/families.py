@@ -29,6 +29,9 @@ def family_in(folder: Path, model: str | None = None) -> Family:
 
     Raises CheckpointError where nothing tells.
     """
+    if not folder.is_dir():
+        what = "no folder" if folder.exists() else "not there"
+        raise CheckpointError(f"{folder} is {what}: name the folder that holds the weights")
     if (folder / NAME).exists():
         return family_of(Manifest.read(folder).model)
     if model is not None:

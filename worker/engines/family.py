@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]  # width, height in pixels
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
+Told = Callable[[str], None]  # what a bench does now, in words
 
 
 class GoldenError(EngineError):
@@ -114,6 +115,10 @@ class Family(Protocol):
         """Whether a folder without kiln.json is laid out as this family's release is."""
         ...
 
+    def weight_files(self, folder: Path) -> list[Path]:
+        """The files whose tensors are loaded, of all that may lie in a folder. Raises CheckpointError."""
+        ...
+
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
@@ -163,10 +168,18 @@ class Family(Protocol):
         steps: int,
         calibrations: Path | None,
         arithmetic: str | None = None,
+        told: Told | None = None,
     ) -> Bench:
         """Time `steps` steps of a checkpoint at each size. Raises CheckpointError."""
         ...
 
-    def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
+    def bench_random(
+        self,
+        name: str,
+        sizes: Sequence[Size],
+        bits: Sequence[int],
+        steps: int,
+        told: Told | None = None,
+    ) -> Bench:
         """The same of random weights, `name` one of `configs`, one width after another."""
         ...

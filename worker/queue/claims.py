@@ -23,6 +23,7 @@ from pixelkiln.jobs.queue.scripts import Script
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
+from pixelkiln.worker.queue.halves import Halves
 from pixelkiln.worker.queue.server_clock import STEP, ServerClock
 from pixelkiln.worker.queue.settlement import Settlement, crash_story, lapse_story, not_ours
 from pixelkiln.worker.queue.strays import Strays
@@ -38,8 +39,8 @@ REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
 
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
-    name: ("guards.lua", *(["index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
-    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders")
+    name: ("guards.lua", *(["early.lua", "index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
+    for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders", "halves")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
 
@@ -65,6 +66,7 @@ class Claims:
         }
         self.strays = Strays(connection, self._scripts["strays"])
         self._dependents = Dependents(connection)
+        self._halves = Halves(connection, self._scripts["halves"])
         self._settlement = Settlement(connection, worker, days, self._dependents)
         self._cursor, self._whole = "0", False  # of a look under way
         self._looked = float("-inf")  # monotonic
@@ -253,12 +255,13 @@ class Claims:
         """End the job as failed with one line that says why; see finish. None: what was charged stands."""
         return self._settlement.fail(claim, reason, seconds)
 
-    def recover_dependents(self, *, due: bool = True) -> None:
-        """Enqueue dependents left half-way by a worker that died between two writes.
+    def recover(self, *, due: bool = True) -> None:
+        """Enqueue what a worker or a producer that died between two writes left half-way.
 
-        One worker does it for all, about once a minute; `due`: this one, now.
+        One worker does it for all, about once a minute, of records some; `due`: this one, now, of all.
         """
-        self._dependents.recover(due=due)
+        if self._dependents.recover(due=due):
+            self._halves.find(whole=due)
 
     def _take(self, asked: dict[str, Any]) -> Any:
         for tries in range(CALLS):

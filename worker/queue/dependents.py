@@ -68,14 +68,14 @@ class Dependents:
             except Exception as error:
                 log.warning("queue %s: its ready jobs are not enqueued (%s)", name, type(error).__name__)
 
-    def recover(self, *, due: bool = True) -> None:
-        """Enqueue those left half-way by a worker that died between two writes.
+    def recover(self, *, due: bool = True) -> bool:
+        """Enqueue those left half-way by a worker that died between two writes; whether it was our turn.
 
         Unless it is `due` one worker does it for all: each that did would look at every lane.
         """
         mine = due or self.connection.set(keys.RECOVERED, "1", nx=True, ex=RECOVER)
         if not mine and self.connection.ttl(keys.RECOVERED) <= RECOVER:  # else its clock was set back since
-            return
+            return False
         found: Any = self.connection.srandmember(keys.QUEUES, MOST_LANES)
         names = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in found)
         lanes = [lane for name in names if (lane := Lane.parse(name))]
@@ -93,6 +93,7 @@ class Dependents:
                     self.connection.unlink(keys.READY(lane))
                 else:
                     self.enqueue({lane.name: [member.decode() for member in members if _readable(member)]})
+        return True
 
     def _queue(self, lane: str) -> Queue:
         return Queue(lane, connection=self.connection, job_class=Follower, serializer=JSONSerializer)

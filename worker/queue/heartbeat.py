@@ -42,10 +42,12 @@ class Heartbeat(threading.Thread):
         about: dict[str, str],
         watchdog: Watchdog,
         standstill: Standstill | None = None,
+        explain: Callable[[redis.RedisError], str] = str,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._claims = claims
         self._about = about
+        self._explain = explain  # why Redis does not answer, and what to do
         self._watchdog = watchdog
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Claim, Progress | None]] = {}
@@ -152,8 +154,8 @@ class Heartbeat(threading.Thread):
             act()
         except redis.RedisError as error:
             if self.away_since is None:
-                log.warning("Redis is away (%s); what is rendered stays spooled", type(error).__name__)
                 self.away_since = time.monotonic()
+                log.warning("Redis is away (%s); what is rendered stays spooled", self._explain(error))
         else:
             if self.away_since is not None:
                 log.info("Redis is back after %.0f s", time.monotonic() - self.away_since)
@@ -190,7 +192,7 @@ class Heartbeat(threading.Thread):
         for job_id in self._claims.reap(self._clock):
             log.warning("job %s: its worker is gone; it is queued again", job_id)
         if self._beats % 20 == 0:
-            self._claims.recover_dependents(due=False)
+            self._claims.recover(due=False)
 
     def _register(self) -> None:
         """RQ's own record of a worker, so that its tools list this one."""
@@ -201,6 +203,7 @@ class Heartbeat(threading.Thread):
                 "last_heartbeat": now,
                 "state": "busy" if self.held() else "idle",
                 "kiln_state": self._told(),
+                "kiln_beat": f"{self._clock.now():.3f}",  # by Redis's clock: machines' own differ
                 "pid": str(os.getpid()),
                 "hostname": platform.node(),
                 "python_version": platform.python_version(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rq.results import Result
 from rq.utils import utcformat
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.plain import MAX_TEXT, plain
 from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, RenderJob
 from pixelkiln.worker.queue.dependents import Dependents
 
@@ -113,7 +115,9 @@ class Settlement:
         owed: GPU seconds beyond those that were charged.
         """
         ended = datetime.now(UTC)
-        pipe.hset(job.key, mapping={"status": status.value, "ended_at": utcformat(ended)})
+        told, past = _outcome(result, reason)
+        pipe.hset(job.key, mapping={"status": status.value, "ended_at": utcformat(ended), **told})
+        pipe.hdel(job.key, past)
         for ends in (keys.FINISHED, keys.FAILED):  # those that Redis has forgotten are listed no more
             pipe.zremrangebyscore(ends(claim.lane), 0, ended.timestamp())
         ttl = self._tell(pipe, job, claim, status, result, reason)
@@ -176,6 +180,17 @@ class Settlement:
         job.origin = claim.lane.name
         job._status = status
         return job
+
+
+def _outcome(result: dict[str, str] | None, reason: str) -> tuple[dict[str, str], str]:
+    """A job's end as JSON in its record, for those who cannot read RQ's results; the field of another end.
+
+    Nothing of ours reads it: a producer may write it, too.
+    """
+    if result is not None:
+        return {"kiln_result": json.dumps(result)}, "kiln_error"
+    last = reason.strip().splitlines()[-1:]
+    return {"kiln_error": json.dumps({"error": plain(last[0])[:MAX_TEXT] if last else ""})}, "kiln_result"
 
 
 def not_ours(error: redis.ResponseError) -> bool:

@@ -9,14 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker import engines
+from pixelkiln.worker.engines.checkpoints.digests import Signature
 from pixelkiln.worker.engines.checkpoints.installed import Installed
-from pixelkiln.worker.engines.checkpoints.manifest import check_digest
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
@@ -52,6 +54,8 @@ class Renderer:
         self._health = Health()
         self._engine: Engine | None = None
         self._resident: Installed | None = None
+        self._digest = ""  # of its weights as they were read
+        self._weights: Signature = []
         self.loads = 0
         self.unwell: str | None = None  # why it should be given no more jobs
 
@@ -128,7 +132,7 @@ class Renderer:
             decode=last.decode_seconds,
             cost=self.meter.seconds,
             memory=memory,
-            facts=last.facts,
+            facts=replace(last.facts, digest=self._digest),
             events=events,
         )
 
@@ -159,17 +163,13 @@ class Renderer:
     def _engine_for(self, spec: RenderSpec) -> tuple[Engine, float]:
         """The engine that renders `spec`, and the seconds its loading took now; never two models at once."""
         wanted = self._served[f"{spec.model}:{spec.quantization}"]
-        if self._engine is not None and self._resident == wanted:
+        if self._engine is not None and self._resident == wanted and self._holds(wanted, spec):
             return self._engine, 0.0
         self.unload()
         log.info("loading %s from %s", wanted.kind, wanted.folder)
         started = time.perf_counter()
         try:
-            if self._settings.check_digest:
-                check_digest(wanted.folder)
-            self._engine = engines.load(
-                wanted.folder, self.budget.model, self._settings.arithmetic, self._settings.cache_dir
-            )
+            self._engine = self._loaded(wanted)
         except CheckpointError:
             raise
         except Exception as error:  # the device, the disk, the memory: no fault of the job's
@@ -181,6 +181,30 @@ class Renderer:
         self.budget.learned(wanted.kind)
         self.loads += 1
         return self._engine, time.perf_counter() - started
+
+    def _loaded(self, wanted: Installed) -> Engine:
+        """An engine whose weights have the digest that is recorded, whatever their kiln.json says."""
+        if self._settings.check_digest:
+            engines.check_digest(wanted.folder)
+        self._weights = engines.weights_of(wanted.folder)
+        self._digest = engines.digest(wanted.folder, self._settings.cache_dir)
+        if self._digest != (said := Manifest.read(wanted.folder).digest):
+            log.warning(
+                "%s: its weights are not those that kiln.json names (%s, not %s); pictures tell the first;"
+                " `kiln models convert` gives them a kiln.json of their own",
+                *(wanted.folder, self._digest, said),
+            )
+        engine = engines.load(
+            wanted.folder, self.budget.model, self._settings.arithmetic, self._settings.cache_dir
+        )
+        if engines.weights_of(wanted.folder) != self._weights:
+            engine.close()
+            raise CheckpointError(f"{wanted.folder}: its weights changed while they were loaded")
+        return engine
+
+    def _holds(self, resident: Installed, spec: RenderSpec) -> bool:
+        """Whether all that renders `spec` is as it was loaded: some weights are read for references only."""
+        return not spec.references or engines.weights_of(resident.folder) == self._weights
 
     def _ask_canary(self) -> None:
         """Several jobs failed in a row: is it them, or us? A small picture that must come out tells."""

@@ -4,53 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rq.job import Job
 from rq.registry import FinishedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
-from pixelkiln.worker.commands.app import main
+from pixelkiln.jobs.commands import submit
 from pixelkiln.worker.deliver.png import encode
+from tests.jobs.commands.running import Run
 from tests.wire import proxy_to, through
 from tests.worker.pictures import FACTS, noise, spec_of
 
 LANE = "kiln:demo:bf16:normal:default"
-
-
-class Ran:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(
-    environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Run:
-    """Run one command in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def act(*arguments: str | Path) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["kiln", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        return Ran(int(end.value.code or 0), *capsys.readouterr())
-
-    return act
 
 
 def end(kiln: Kiln, job_id: str, error: str = "") -> None:
@@ -118,7 +90,7 @@ def test_submit_json(run: Run) -> None:
         (["submit", "x" * 4001], "prompt: is 4,001 characters; the limit is 4,000"),
         (["submit", "x", "-s", "100x64"], "width: 100 is not a multiple of 32; the nearest are 96 and 128"),
         (["submit", "x", "-s", "big"], "--size: 'big' is not WIDTHxHEIGHT, for instance 1024x1024"),
-        (["submit", "x", "--seed", "-1"], "seed: must be greater than or equal to 0, not -1"),
+        (["submit", "x", "--seed", "-1"], "seed: must be greater than or equal to 0, not -1; leave it out"),
         (["submit", "x", "-m", "[red]y[/]"], "model: no model '[red]y[/]'; there are "),
         (["submit", "x", "--client", ":fire:"], "client: must be 1 to 48 of"),
         (["submit", "x", "-m", ":fire:"], "model: no model ':fire:'; there are "),
@@ -140,6 +112,85 @@ def test_wrong_use_is_one_line_and_exit_2_with_nothing_enqueued(
     assert kiln.redis.dbsize() == 0
 
 
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        ["a", "lighthouse", "at", "dusk"],
+        ["red", "fox"],
+        ["a", "red fox", "in", "snow"],
+        ["eine", "Füchsin"],
+        ["여우", "눈"],
+        ["fox.png", "snow.png"],
+    ],
+)
+def test_a_prompt_without_its_quotes_is_asked_about(
+    run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch, prompts: list[str]
+) -> None:
+    ran = run("submit", "-m", "demo", *prompts)
+    words = sum(" " not in one for one in prompts)
+    quoted = "'" + " ".join(prompts) + "'"
+    told = f"{len(prompts)} prompts, {words} of them one word; quotes make one of them: {quoted}"
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"kiln: {told}; --yes if they are {len(prompts)} jobs\n"
+    assert kiln.redis.dbsize() == 0
+
+    monkeypatch.setattr(submit, "_at_a_terminal", lambda: True)
+    for answer, code in ((False, 2), (True, 0)):
+        asked: list[str] = []
+        monkeypatch.setattr("typer.confirm", lambda text, err: asked.append(text) or answer)  # noqa: B023
+        assert run("submit", "-m", "demo", *prompts).code == code
+        assert asked == [f"kiln: {told}. Enqueue {len(prompts)} jobs?"]
+    assert len(run("submit", "-m", "demo", *prompts, "--yes").out.split()) == len(prompts)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [["fox"], ["a fox", "a hare"], ["a fox", "snow"], ["灯台と夕暮れ", "雪の中の狐"], ["สุนัข", "แมว"]],
+)
+def test_prompts_that_are_meant_are_not_asked_about(run: Run, prompts: list[str]) -> None:
+    ran = run("submit", "-m", "demo", *prompts)
+    assert (ran.code, len(ran.out.split())) == (0, len(prompts))
+
+
+def picture(path: Path, size: tuple[int, int], **options: Any) -> Path:
+    Image.new("RGB", size, "red").save(path, **options)
+    return path
+
+
+def test_a_reference_that_the_model_cannot_use_is_refused_before_it_is_sent(
+    run: Run, kiln: Kiln, tmp_path: Path
+) -> None:
+    refused = {
+        "4000 x 3 is too narrow": picture(tmp_path / "wide.png", (4000, 3)),
+        "3 x 1000 is too narrow": picture(tmp_path / "high.png", (3, 1000)),
+        "4000 x 20 is too narrow": picture(tmp_path / "bar.jpg", (4000, 20)),
+        "is HEIC": tmp_path / "photo.heic",
+        "the file is truncated": tmp_path / "cut.png",
+    }
+    refused["is HEIC"].write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    refused["the file is truncated"].write_bytes(picture(tmp_path / "whole.png", (64, 64)).read_bytes()[:-20])
+    for said, path in refused.items():
+        ran = run("submit", "-m", "hidream-o1-dev", "remove it", "--ref", path)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith(f"kiln: references ({path}): ")
+        assert said in ran.err
+        assert ran.err.count("\n") == 1
+    many = [f"--ref={picture(tmp_path / f'{at}.png', (64, 64))}" for at in range(5)]
+    ran = run("submit", "-m", "hidream-o1-dev", "all of them", "-s", "64x64", *many)
+    assert (ran.code, ran.err) == (2, "kiln: references: 5 are too many for 64 x 64; make that larger\n")
+    assert kiln.redis.dbsize() == 0
+
+
+def test_the_first_of_several_frames_is_told(run: Run, tmp_path: Path) -> None:
+    more = [Image.new("RGB", (64, 64), "blue")]
+    path = picture(tmp_path / "moves.gif", (64, 64), save_all=True, append_images=more)
+    ran = run("submit", "-m", "hidream-o1-dev", "remove it", "--ref", path)
+    assert ran.code == 0
+    assert f"kiln: {path} has more frames than one; the first is taken\n" in ran.err
+    still = run("submit", "-m", "hidream-o1-dev", "x", "--ref", picture(tmp_path / "a.png", (64, 64)))
+    assert "frames" not in still.err
+
+
 def test_unknown_options_are_wrong_use(run: Run) -> None:
     assert run("submit", "x", "--nonsense").code == 2
     assert run("nonsense").code == 2
@@ -151,6 +202,11 @@ def test_a_batch_is_all_or_nothing_and_names_the_line(run: Run, kiln: Kiln, tmp_
     file.write_text("\n".join([*lines, '{"prompt": "x", "width": 3}']))
     ran = run("batch", file, "-m", "demo", "-s", "64x64")
     assert (ran.code, ran.err) == (2, "kiln: line 5: width: must be greater than or equal to 64, not 3\n")
+    for bad in ("{", '{"prompt": "x" "seed": 1}', '{"prompt": "x",}', "{'prompt': 1}"):
+        file.write_text("\n".join([*lines, bad]))
+        ran = run("batch", file, "-m", "demo")
+        assert re.fullmatch(r"kiln: line 5: is not JSON: [^:]+ at character \d+\n", ran.err)
+        assert "line 1" not in ran.err
     for bad in ("{", '{"a":' * 30_000, '{"prompt": 7}'):
         file.write_text("\n".join([*lines, bad]))
         ran = run("batch", file, "-m", "demo")
@@ -181,65 +237,6 @@ def test_status_of_one_and_of_several(run: Run, kiln: Kiln) -> None:
     assert (missing.code, missing.out) == (1, "")
     assert missing.err.startswith("kiln: no job nothing in the queue")
     assert run("status", "no/id").code == 2
-
-
-def test_the_farm_is_shown_whatever_strangers_wrote(run: Run, kiln: Kiln) -> None:
-    assert "no jobs yet" in run("status").out
-    kiln.submit(prompt="x", model="demo")
-    kiln.redis.sadd("rq:queues", "rq:queue:kiln:demo:bf16:normal:[/x]")
-    kiln.redis.sadd("rq:workers", "rq:worker:[/y]")
-    kiln.redis.hset(
-        "rq:worker:[/y]", mapping={"kiln_state": "takes no jobs: [/z] :fire:", "queues": "[red]q[/]"}
-    )
-    shown = run("status")
-    assert shown.code == 0
-    for verbatim in (LANE, "kiln:demo:bf16:normal:[/x]", "[/y]", "takes no jobs: [/z] :fire:", "[red]q[/]"):
-        assert verbatim in shown.out
-    farm = run("status", "--json").json
-    assert set(farm) == {"lanes", "workers"}
-    lane = {"lane": LANE, "queued": 1, "started": 0, "finished": 0, "failed": 0}
-    assert lane in farm["lanes"]
-
-
-def test_of_many_lanes_and_workers_totals_and_the_busiest_are_shown(run: Run, kiln: Kiln) -> None:
-    for n in range(40):
-        kiln.submit_many([{"prompt": "x", "model": "demo", "client": f"c{n:02}"}] * (2 if n == 7 else 1))
-        kiln.redis.sadd("rq:workers", f"rq:worker:w{n:02}")
-        state = "takes no jobs: its disk is full" if n == 31 else f"rendering j{n}"
-        kiln.redis.hset(f"rq:worker:w{n:02}", mapping={"kiln_state": state, "queues": "demo:bf16"})
-    kiln.redis.sadd("rq:queues", "rq:queue:kiln:mistyped")
-    kiln.redis.rpush("rq:queue:kiln:mistyped", "x")
-    shown = run("status").out
-    assert len(shown.splitlines()) < 60
-    words = [line.replace("│", " ").split() for line in shown.splitlines()]
-    for row in (
-        "all 42 0 0 0",
-        "model demo:bf16 41 0 0 0",
-        "priority normal 41 0 0 0",
-        "client c07 2 0 0 0",
-        "client 30 others 30 0 0 0",
-        "no lanes 1 queues named kiln:… 1 0 0 0",
-        "kiln:demo:bf16:normal:c07 2 0 0 0",
-        "40 workers: 39 rendering, 1 takes no jobs",
-        "w31 takes no jobs: its disk is full demo:bf16",
-    ):
-        assert row.split() in words
-    lanes, workers = ({name.format(f"{n:02}") for n in range(40)} for name in (LANE[:-7] + "c{}", "w{}"))
-    assert lanes | workers <= set(run("status", "--all").out.replace("│", " ").split())
-    told = run("status", "--json").json
-    assert {lane["lane"] for lane in told["lanes"]} == {*lanes, "kiln:mistyped"}
-    assert {worker["name"] for worker in told["workers"]} == workers
-
-
-def test_json_of_what_strangers_wrote_only_prints(run: Run, kiln: Kiln) -> None:
-    kiln.redis.sadd("rq:workers", "rq:worker:w")
-    kiln.redis.hset("rq:worker:w", "kiln_largest", '{"a\\u202e\\u009b\\n": 64}')
-    ran = run("status", "--json")
-    assert ran.json["workers"][0]["largest"] == {"a\ufffd\ufffd\ufffd": 64}
-    prompt = "a \u202e fox \u2028 é"
-    ran = run("submit", "-m", "demo", prompt, "--json")
-    assert ran.json[0]["spec"]["prompt"] == prompt
-    assert "\\u202e fox \\u2028 é" in ran.out
 
 
 def test_watching_ends_as_the_jobs_ended(run: Run, kiln: Kiln) -> None:
@@ -337,8 +334,8 @@ def test_redis_away_is_exit_3_and_one_line_without_the_password(
         for arguments in (["submit", "x"], ["status"], ["status", "a"], ["cancel", "a"], ["watch", "a"]):
             ran = run(*arguments)
             assert ran.code == 3, arguments
-            told = f"kiln: Redis at redis://{proxy.address}/0 is unreachable; start it"
-            assert ran.err == f"{told} (`kiln up` on this machine) or set KILN_REDIS_URL\n"
+            told = f"kiln: Redis at redis://{proxy.address}/0 is unreachable: it closes the connection"
+            assert ran.err == f"{told} without an answer; see its log, and what stands between\n"
 
 
 @pytest.mark.parametrize("synced", ["always", "everysec"])

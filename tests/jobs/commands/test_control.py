@@ -6,9 +6,8 @@ import pytest
 
 from pixelkiln.jobs import Kiln, Settings
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
-from tests.jobs.commands.test_commands import Run, run
+from tests.jobs.commands.running import Run
 
-__all__ = ["run"]
 KEY = "the key of an admin"
 
 

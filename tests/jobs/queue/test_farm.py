@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pixelkiln.jobs import Kiln, keys
+from pixelkiln.jobs.commands.farm import show
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.queue import farm
 from pixelkiln.jobs.queue.farm import read_farm, read_open
@@ -85,3 +86,42 @@ def test_a_worker_that_lists_many_executions_is_read_in_parts(
         kiln.redis.hset(f"rq:job:j{n}", mapping={"status": "started", "worker_name": "w" if n else "v"})
     found = read_open(kiln.redis, Target.parse("worker:w"), "")
     assert sorted(found) == ["j1", "j2", "j3", "j4"]
+
+
+@pytest.mark.parametrize(
+    ("beat", "age", "state"),
+    [
+        (-2.0, 2.0, "rendering mine"),
+        (-5.0, 5.0, "rendering mine"),
+        (-16.0, 16.0, "gone; was rendering mine"),
+        (-50.0, 50.0, "gone; was rendering mine"),
+        (3.0, 0.0, "rendering mine"),  # read a little late
+        (3600.0, None, "rendering mine"),  # Redis's clock was set back since, or a forgery
+        ("nan", None, "rendering mine"),
+        ("", None, "rendering mine"),  # an older worker does not tell
+    ],
+)
+def test_a_worker_whose_heartbeats_stopped_is_shown_as_gone(
+    kiln: Kiln, capsys: pytest.CaptureFixture[str], beat: float | str, age: float | None, state: str
+) -> None:
+    seconds, microseconds = kiln.redis.time()  # type: ignore[misc]
+    told = beat if isinstance(beat, str) else f"{seconds + microseconds / 1e6 + beat:.3f}"
+    about = {
+        "queues": "demo:bf16",
+        "kiln_state": "rendering mine",
+        "kiln_orders": "another",
+        "last_heartbeat": "2026-11-26T06:00:00Z",
+    }
+    kiln.redis.hset("rq:worker:w", mapping=about | {"kiln_beat": told})
+    kiln.redis.sadd("rq:workers", "rq:worker:w")
+    found = kiln.farm()
+    (worker,) = found.workers
+    assert worker.state == state
+    assert (worker.age is None) == (age is None)
+    assert worker.age is None or age is None or worker.age >= age
+    gone = state.startswith("gone")
+    assert found.served == (set() if gone else {"demo:bf16"})
+    assert kiln.workers_ignoring_orders() == ([] if gone else ["w"])
+    show(found, whole=False)
+    shown = capsys.readouterr().out
+    assert ("2026-11-26T06:00:00" if age is None else " s ago") in shown

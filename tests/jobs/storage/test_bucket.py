@@ -228,9 +228,9 @@ def test_a_server_that_has_what_nobody_stores_is_refused(settings: Settings) -> 
         bucket.check()
 
 
-def test_an_address_botocore_refuses_late_shows_no_password(settings: Settings) -> None:
+def test_an_address_that_cannot_be_shows_no_password(settings: Settings) -> None:
     odd = settings.model_copy(update={"s3_endpoint": "http://a:hunter2@127.0.0.1:99999"})
-    with pytest.raises(StorageAwayError) as caught:
+    with pytest.raises(StorageRefusedError, match="its port is no number up to 65535") as caught:
         Bucket.open(odd, attempts=1).check()
     assert "hunter2" not in str(caught.value)
 
@@ -282,7 +282,7 @@ def test_away_is_told_as_such_and_over_when_it_is_back(rewire: Rewire, key: str)
     settings, proxy = rewire("s3")
     bucket = Bucket.open(settings, attempts=1)
     proxy.cut()
-    told = f"bucket '{settings.s3_bucket}' at http://{proxy.address} is unreachable; start it"
+    told = f"bucket '{settings.s3_bucket}' at http://{proxy.address} is unreachable: it closes the connection"
     for act in (
         bucket.check,
         lambda: bucket.get(key),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pixelkiln.worker.commands.app import main
+from pixelkiln.worker.engines.mlx import timing
 from tests.tiny import TINY
 
 
@@ -84,6 +85,48 @@ def test_models_are_listed(
 
 
 @pytest.mark.usefixtures("environment")
+def test_a_folder_that_is_not_served_is_named_with_the_command_that_makes_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "models" / "bare")
+    (folder / "kiln.json").unlink()
+    command = f"kiln models convert {folder} <new folder> --bits 16 --model NAME"
+    findings = json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])
+    assert [one["state"] for one in findings if command in one["found"]] == ["warning"]
+    monkeypatch.setattr(sys, "argv", ["kiln", "models", "list", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr()
+    assert command in told.err
+    assert [one["model"] for one in json.loads(told.out)] == ["demo"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_doctor_says_what_is_wrong_with_a_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(TINY, tmp_path / "models" / "twice")
+    shutil.copy(folder / "model.safetensors", folder / "old.safetensors")
+    (folder / "kiln.json").write_text(
+        json.dumps(json.loads((folder / "kiln.json").read_bytes()) | {"model": "hidream-o1-dev"})
+    )
+    found = [one["found"] for one in json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])]
+    assert any("is in model.safetensors and old.safetensors" in one for one in found)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("command", [("convert", "nowhere", "out", "--bits", "4"), ("bench", "nowhere")])
+def test_a_checkpoint_that_is_not_there_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kiln", "models", *command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert "nowhere is not there: name the folder that holds the weights" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize(
     ("name", "body"),
     [
@@ -117,3 +160,24 @@ def test_a_malformed_checkpoint_is_one_line(
         assert end.value.code == int(wrong), (command, told)
         assert len(told.err.strip().splitlines()) == int(wrong), (command, told)
     assert run(capsys, monkeypatch, "models", "list")[0] == 0
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_bench_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "CPU_SIDE", 32)
+    sizes = ("--size", "64x64", "--size", "96x64")
+    command = ["kiln", "models", "bench", str(TINY), *sizes, "--steps", "2", "--compare", "--json"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    assert end.value.code in (None, 0)
+    usual = json.loads(told.out)["arithmetic"]
+    steps = [f"step {n} of {timing.WARM_UP + 2}" for n in range(1, timing.WARM_UP + 3)]
+    runs = [(size, usual) for size in ("64x64", "96x64")]
+    runs += [("64x64", "bfloat16"), ("64x64", "float16")]
+    assert told.err.splitlines() == [
+        f"16 bits, {size}, {arithmetic}: {step}" for size, arithmetic in runs for step in steps
+    ]

@@ -6,20 +6,24 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pixelkiln.jobs import Settings
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker import engines
+from pixelkiln.worker.engines import check_digest
 from pixelkiln.worker.engines.checkpoints import calibrate
-from pixelkiln.worker.engines.checkpoints.manifest import check_digest
+from pixelkiln.worker.engines.checkpoints.installed import installed
 from pixelkiln.worker.engines.engine import CheckpointError, NonFiniteError
 from pixelkiln.worker.engines.family import Bench, Row
 from pixelkiln.worker.engines.mlx import timing
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
+from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.renderer import Renderer
 from tests.tiny import TINY
@@ -55,7 +59,7 @@ def test_the_arithmetic_that_suits_is_told(
 ) -> None:
     seconds = {"bfloat16": bfloat16, "float16": float16}
 
-    def bench(folder: Path, sizes: object, steps: int, cache: object, arithmetic: str) -> Bench:
+    def bench(folder: Path, sizes: object, steps: int, cache: object, arithmetic: str, told: object) -> Bench:
         taken = seconds[arithmetic]
         if taken is None:
             raise NonFiniteError(1)
@@ -125,11 +129,55 @@ def test_a_worker_that_is_told_to_looks_before_it_loads(
     spec = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
 
     def renderer(check: bool) -> Renderer:
-        from pixelkiln.worker.engines.checkpoints.installed import installed
-
         checking = settings.model_copy(update={"check_digest": check})
         return Renderer(installed(models), checking, References(bucket), Watchdog(900.0))
 
     renderer(False)._engine_for(spec)
     with pytest.raises(CheckpointError, match="its weights have changed"):
         renderer(True)._engine_for(spec)
+
+
+def test_pictures_tell_the_weights_that_made_them(
+    swapped: Path, settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    (settings.models_dir / "demo").unlink()
+    folder = swapped.rename(settings.models_dir / "demo")
+    renderer = Renderer(installed(settings.models_dir), settings, References(bucket), Watchdog(900.0))
+    spec = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
+    claim = Claim("job-1", "e1", Lane("demo", "bf16", "normal", "default"))
+    said = json.loads((folder / "kiln.json").read_bytes())["digest"]
+    made = renderer.render(claim, spec, 0.0, lambda step: True)
+    assert made.facts.digest == engines.digest(folder, None) != said
+    assert "its weights are not those that kiln.json names" in caplog.text
+
+    # The tower's weights are read with each reference: by then they may be others.
+    edit = RenderSpec.parse({**spec.wire(), "model": "hidream-o1-dev", "references": ["0" * 64]})
+    resident = renderer._resident
+    assert resident is not None
+    assert renderer._holds(resident, edit)
+    shutil.copy(TINY / "model.safetensors", folder)
+    assert not renderer._holds(resident, edit)
+    assert renderer._holds(resident, spec)
+    renderer.unload()
+    assert renderer.render(claim, spec, 0.0, lambda step: True).facts.digest == said
+    renderer.unload()
+
+
+def test_weights_that_change_while_they_are_loaded_are_not_used(
+    swapped: Path, settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.models_dir / "demo").unlink()
+    folder = swapped.rename(settings.models_dir / "demo")
+    real = engines.load
+
+    def slow(*given: Any) -> Any:
+        engine = real(*given)
+        (folder / "model.safetensors").touch()
+        return engine
+
+    monkeypatch.setattr(engines, "load", slow)
+    renderer = Renderer(installed(settings.models_dir), settings, References(bucket), Watchdog(900.0))
+    spec = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
+    with pytest.raises(CheckpointError, match="its weights changed while they were loaded"):
+        renderer._engine_for(spec)
+    assert renderer.resident == ""

@@ -103,9 +103,34 @@ def clocks(kiln: Kiln) -> None:
     kiln.redis.lpush(keys.MOVED, *(f"c{n}" for n in range(300)))
 
 
+def records_that_never_come(kiln: Kiln) -> None:
+    """In each of many lanes many ids without records, told of again and again."""
+    for n in range(200):
+        lane = f"kiln:{KIND}:normal:c{n}"
+        kiln.redis.zadd(keys.EARLY(lane), {f"set-aside-{i}": time.time() for i in range(100)})
+        kiln.redis.rpush(keys.QUEUE(lane), *(f"gone{n}-{i}" for i in range(300)))
+        kiln.redis.sadd(keys.QUEUES, keys.QUEUE(lane))
+        kiln.redis.lpush(keys.MAIL, lane)
+
+
+def records_that_came(kiln: Kiln) -> None:
+    """Records for all that was set aside."""
+    with kiln.redis.pipeline(transaction=False) as pipe:
+        for n in range(200):
+            lane = f"kiln:{KIND}:low:c{n}"
+            for i in range(100):
+                pipe.hset(keys.JOB(f"j{n}-{i}"), mapping={"data": "[", "enqueued_at": stamp()})
+            pipe.zadd(keys.EARLY(lane), {f"j{n}-{i}": time.time() for i in range(100)})
+            pipe.sadd(keys.QUEUES, keys.QUEUE(lane))
+            pipe.lpush(keys.MAIL, lane)
+        pipe.execute()
+
+
 @pytest.mark.parametrize(
     "write",
     [
+        records_that_never_come,
+        records_that_came,
         needs_in_plain_lanes,
         needs_in_lanes_of_a_size,
         needs_in_lanes_of_a_known_size,

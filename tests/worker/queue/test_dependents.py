@@ -121,7 +121,7 @@ def test_dependents_left_halfway_are_enqueued_later(claims: Claims, submit: Subm
         patch.setattr(Dependents, "enqueue", lambda *_: None)
         claims.finish(claim, RESULT, 1.0)
     assert claims.take(DEMO) is None
-    claims.recover_dependents()
+    claims.recover()
     assert taken(claims) == child.id
 
 
@@ -130,13 +130,13 @@ def test_one_worker_looks_for_dependents_for_all(make_claims: Make, kiln: Kiln) 
     one, other = make_claims("worker-1"), make_claims("worker-2")
     kiln.redis.sadd("rq:queues", f"rq:queue:{LANE}")
     kiln.redis.set(keys.READY(LANE), "text")
-    one.recover_dependents(due=False)
+    one.recover(due=False)
     assert not kiln.redis.exists(keys.READY(LANE))
     kiln.redis.set(keys.READY(LANE), "text")
-    other.recover_dependents(due=False)
+    other.recover(due=False)
     assert kiln.redis.exists(keys.READY(LANE))
     kiln.redis.expire(keys.RECOVERED, 6 * 3600)  # as when the server's clock is set back
-    other.recover_dependents(due=False)
+    other.recover(due=False)
     assert not kiln.redis.exists(keys.READY(LANE))
 
 
@@ -151,7 +151,7 @@ def test_recovering_dependents_survives_what_strangers_wrote(claims: Claims, kil
     kiln.redis.zadd(f"rq:ready:{LANE}", {"bad": 1, b"\xff": 2})
     kiln.redis.hset("rq:job:bad", mapping={"status": "ready_to_enqueue", "data": "x", "created_at": "never"})
     kiln.redis.set("rq:ready:kiln:demo:bf16:normal:a", "text")
-    claims.recover_dependents()
+    claims.recover()
     assert kiln.redis.zscore(f"rq:ready:{LANE}", b"\xff") is None
     assert not kiln.redis.exists("rq:ready:kiln:demo:bf16:normal:a")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +80,56 @@ def test_failing_is_rqs_own_bookkeeping(claims: Claims, submit: Submit, kiln: Ki
     assert kiln.status(job_id).state == "queued"
     again = took(claims)
     assert (again.job_id, again.attempt) == (job_id, 2)
+
+
+def told(kiln: Kiln, job_id: str) -> dict[str, Any]:
+    """What a job's record tells of its end to those who cannot read RQ's results."""
+    record = kiln.redis.hgetall(keys.JOB(job_id))
+    names = ("kiln_result", "kiln_error")
+    return {name: json.loads(record[name.encode()]) for name in names if name.encode() in record}
+
+
+def test_an_end_is_in_the_record_as_json(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    finished, failed = submit(), submit()
+    assert claims.finish(took(claims), RESULT, 1.0)
+    assert claims.fail(took(claims), "it broke")
+    assert told(kiln, finished) == {"kiln_result": RESULT}
+    assert told(kiln, failed) == {"kiln_error": {"error": "it broke"}}
+    Job.fetch(failed, connection=kiln.redis, serializer=JSONSerializer).requeue()
+    assert claims.finish(took(claims), RESULT, 1.0)
+    assert told(kiln, failed) == {"kiln_result": RESULT}
+
+
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("", ""),
+        ("\n", ""),
+        ("Traceback\nwhy: Füchse", "why: Füchse"),
+        ('a "quote"', 'a "quote"'),
+        ("a\x1b[31m\u202eb", "a\ufffd[31m\ufffdb"),
+        ("x" * 5000, "x" * 500),
+    ],
+)
+def test_an_error_in_the_record_is_the_line_that_status_shows(
+    claims: Claims, submit: Submit, kiln: Kiln, reason: str, line: str
+) -> None:
+    job_id = submit()
+    assert claims.fail(took(claims), reason)
+    assert told(kiln, job_id) == {"kiln_error": {"error": line}}
+    assert kiln.status(job_id).error == line
+
+
+def test_what_a_producer_writes_there_is_read_by_nobody(claims: Claims, submit: Submit, kiln: Kiln) -> None:
+    job_id = submit()
+    forged = {"kiln_result": json.dumps({**RESULT, "png": "forged"}), "kiln_error": "x" * 100_000}
+    kiln.redis.hset(keys.JOB(job_id), mapping=forged)
+    assert claims.finish(took(claims), RESULT, 1.0)
+    assert told(kiln, job_id) == {"kiln_result": RESULT}
+    kiln.redis.hset(keys.JOB(job_id), mapping=forged)
+    found = kiln.status(job_id)
+    assert found.result is not None
+    assert (found.result.png, found.error) == ("p", "")
 
 
 def test_settling_again_says_the_same(claims: Claims, submit: Submit, kiln: Kiln) -> None:

@@ -171,7 +171,7 @@ def test_jobs_of_forged_lanes_fail_and_the_others_go_on(
         assert claims.fail(claim, "reason")
     assert not left
     assert claims.take(DEMO) is None
-    claims.recover_dependents()
+    claims.recover()
     claims.reap()
 
 
@@ -187,7 +187,7 @@ def test_lanes_of_nothing_hide_no_job_and_are_struck_off(claims: Claims, submit:
     kiln.redis.sadd(
         "rq:queues", "rq:queue:other", *(f"rq:queue:kiln:demo:bf16:low:{n}" for n in range(25_000))
     )
-    claims.recover_dependents()
+    claims.recover()
     assert taken(claims) == sound
     kiln.redis.zadd(f"rq:finished:{LANE}", {sound: 1})
     for _ in range(9):

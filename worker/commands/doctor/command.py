@@ -16,7 +16,7 @@ from pixelkiln.worker.commands.packages import needs_worker
 from pixelkiln.worker.host import programs
 
 if TYPE_CHECKING:
-    from pixelkiln.worker.commands.doctor.looks import Finding
+    from pixelkiln.worker.commands.doctor.finding import Finding
 
 SOAK = 300.0  # seconds
 

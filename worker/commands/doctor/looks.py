@@ -6,47 +6,30 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import redis
 
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
-from pixelkiln.jobs.errors import KilnError
-from pixelkiln.jobs.queue.connection import check, connect, redis_url
-from pixelkiln.jobs.settings import Settings, without_password
-from pixelkiln.jobs.storage.bucket import Bucket
-from pixelkiln.worker.engines.checkpoints.installed import installed
+from pixelkiln.jobs.settings import Settings
+from pixelkiln.worker.commands.doctor.finding import Finding
+from pixelkiln.worker.commands.doctor.queue import look_at_queue
+from pixelkiln.worker.commands.doctor.storage import look_at_bucket
+from pixelkiln.worker.engines.checkpoints.installed import Installed, installed, left_out
+from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.host import machine, programs
 from pixelkiln.worker.render.budget import Budget
 
 GIB = 2**30
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
-
-    state: Literal["ok", "warning", "problem"]
-    what: str
-    found: str
-    mend: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return asdict(self)
-
-
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything a farm needs on this machine; nothing is changed."""
+    """Look at everything a farm needs on this machine; what is tried leaves nothing behind."""
     looks: list[Callable[[Settings], list[Finding]]] = [
         _versions,
         _machine,
         _mlx,
-        _redis,
+        look_at_queue,
         _orders,
-        _bucket,
+        look_at_bucket,
         _disk,
         _models,
         _sleep,
@@ -83,37 +66,6 @@ def _mlx(settings: Settings) -> list[Finding]:
     return [Finding("ok", "mlx", name)]
 
 
-def _redis(settings: Settings) -> list[Finding]:
-    try:
-        where = without_password(redis_url(settings))
-        connection = connect(settings, timeout=5.0)
-        check(settings, connection)
-    except KilnError as error:
-        return [Finding("problem", "redis", str(error), "kiln up   (or set KILN_REDIS_URL)")]
-    answers = f"{where} answers"
-    try:
-        config: Any = connection.config_get("append*", "maxmemory-policy")
-    except redis.RedisError:
-        return [
-            Finding("ok", "redis", answers),
-            Finding("warning", "redis", "does not tell whether it keeps what it accepts"),
-        ]
-    synced = config.get("appendfsync", "no") if config.get("appendonly") == "yes" else "no"
-    if synced != "no":
-        answers += f", appendfsync {synced}"
-    found = [Finding("ok", "redis", answers)]
-    if config.get("appendonly") != "yes":
-        mend = "redis-cli config set appendonly yes   (and appendfsync always)"
-        found.append(Finding("warning", "redis", "no append-only file: a crash there loses jobs", mend))
-    elif config.get("appendfsync") == "no":
-        mend = "redis-cli config set appendfsync everysec   (or always)"
-        found.append(Finding("warning", "redis", "appendfsync no: a power cut there loses jobs", mend))
-    if config.get("maxmemory-policy", "noeviction") != "noeviction":
-        mend = "redis-cli config set maxmemory-policy noeviction"
-        found.append(Finding("warning", "redis", "may evict jobs when its memory is full", mend))
-    return found
-
-
 def _orders(settings: Settings) -> list[Finding]:
     key = admin_key(settings)
     if key is None:
@@ -122,19 +74,6 @@ def _orders(settings: Settings) -> list[Finding]:
             Finding("warning", "orders", "no key: kiln pause, resume and drain are not obeyed here", mend)
         ]
     return [Finding("ok", "orders", f"obeyed where they are signed with the key {fingerprint(key)}")]
-
-
-def _bucket(settings: Settings) -> list[Finding]:
-    try:
-        bucket = Bucket.open(settings, attempts=1)
-        bucket.check()
-    except KilnError as error:
-        return [
-            Finding(
-                "problem", "bucket", str(error), "kiln up   (or set KILN_S3_ENDPOINT and AWS credentials)"
-            )
-        ]
-    return [Finding("ok", "bucket", f"{bucket.name} at {bucket.address} answers")]
 
 
 def _disk(settings: Settings) -> list[Finding]:
@@ -149,19 +88,40 @@ def _disk(settings: Settings) -> list[Finding]:
 
 
 def _models(settings: Settings) -> list[Finding]:
-    largest = Budget(installed(settings.models_dir), settings).largest()
+    return [
+        *_served(settings),
+        *(Finding("warning", "models", why) for why in left_out(settings.models_dir).values()),
+    ]
+
+
+def _served(settings: Settings) -> list[Finding]:
+    found = installed(settings.models_dir)
+    largest = Budget(found, settings).largest()
     names = ", ".join(
         f"{kind} (up to {side} x {side})" if side else f"{kind} (not one picture)"
         for kind, side in sorted(largest.items())
     )
     if not all(largest.values()):
         mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
-        return [Finding("problem", "models", names, mend)]
+        faults = [_fault(found[kind], settings) for kind, side in sorted(largest.items()) if not side]
+        return [Finding("problem", "models", told, mend) for told in (names, *filter(None, faults))]
     if set(largest) == {"demo:bf16"}:
-        return [
-            Finding("warning", "models", f"only the demo's, {names}", f"kiln models pull {DEFAULT_MODEL}")
-        ]
+        folder = settings.models_dir
+        gone = "" if folder.is_dir() else f"; {folder} is not there (KILN_MODELS_DIR)"
+        mend = f"kiln models pull {DEFAULT_MODEL}"
+        return [Finding("warning", "models", f"only the demo's, {names}{gone}", mend)]
     return [Finding("ok", "models", names)]
+
+
+def _fault(one: Installed, settings: Settings) -> str:
+    """What is wrong with a checkpoint beside its size, if anything."""
+    from pixelkiln.worker import engines
+
+    try:
+        engines.estimate(one.folder, settings.arithmetic, settings.cache_dir)
+    except CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def _sleep(settings: Settings) -> list[Finding]:

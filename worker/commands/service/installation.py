@@ -122,7 +122,7 @@ def plan(
         text, changed = env_file.merged(before if before is not None else env_file.HEAD, caught, environment)
         variables = env_file.parse(text, environment)
         with _as_the_service(folder, variables, account):
-            settings = Settings.load()
+            settings = Settings.here()
     if "up" in names and settings.redis_url is not None:
         raise UsageError(
             f"--up brings its own servers; take KILN_REDIS_URL, which names others, out of {environment} "

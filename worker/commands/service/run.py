@@ -74,7 +74,7 @@ def _up(models: Sequence[str]) -> None:
     from pixelkiln.worker.commands.local import up
     from pixelkiln.worker.local.instance import running
 
-    home = Settings.load().home.absolute()
+    home = Settings.here().home.absolute()
     if running(home) is not None:
         raise NotReadyError(f"servers already run in {home}; end that `kiln up`, and these take over")
     up(worker=False)

@@ -179,7 +179,8 @@ def _copy_beside(
     """Copy the small files of one of a checkpoint's folders, none that leads out of the checkpoint."""
     source, folder = checkpoint / name, target / name
     for path in sorted({path for pattern in BESIDE for path in source.glob(pattern)}):
-        if path.name not in (NAME, "config.json") and not path.name.endswith(".safetensors.index.json"):
+        foreign = path.name.startswith(".") or path.name.endswith(".safetensors.index.json")
+        if path.name not in (NAME, "config.json") and not foreign:
             _check_inside(checkpoint, path)
             durable.write(folder / path.name, read_file(path))
     if (source / "config.json").exists():

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pixelkiln.worker.engines.checkpoints.files import read_json
-from pixelkiln.worker.engines.checkpoints.stored import INDEX, weight_files
 from pixelkiln.worker.engines.engine import CheckpointError
 
 NAME = "kiln.json"
@@ -46,30 +45,6 @@ class Manifest(BaseModel):
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "it"
             raise CheckpointError(f"{path}: {field}: {first['msg']}") from error
-
-
-def check_digest(folder: Path) -> str:
-    """The digest of the weight files in a checkpoint folder and below, which is its kiln.json's.
-
-    Reads all of them. Raises CheckpointError where it is another: the weights were changed or damaged since.
-    """
-    said, found = Manifest.read(folder).digest, digest(folder, _weights(folder))
-    if found != said:
-        raise CheckpointError(
-            f"{folder}: its weights have changed since {NAME} was written ({found}, expected {said}):"
-            " pull or convert them again"
-        )
-    return found
-
-
-def _weights(folder: Path) -> list[Path]:
-    """The weight files that each folder's index names, or all of a folder without one."""
-    found: list[Path] = []
-    for each in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if any(each.glob("*.safetensors")):
-            index = next((path.name for path in sorted(each.glob("*.safetensors.index.json"))), INDEX)
-            found += weight_files(each, index)
-    return found
 
 
 def digest(folder: Path, files: Iterable[Path]) -> str:

@@ -14,6 +14,7 @@ from pixelkiln.worker.engines.engine import CheckpointError
 
 INDEX = "model.safetensors.index.json"
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
+_READ = {*FLOATS, "U32", "I64"}  # what is quantised; positions that some releases keep and nothing reads
 MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
 MAX_FILE = 2**50  # bytes
 MAX_SHAPE = 8  # dimensions
@@ -35,7 +36,7 @@ class Stored:
 
 
 def weight_files(folder: Path, index: str = INDEX) -> list[Path]:
-    """The safetensors files of one folder, sorted: those that `index` there names, else all.
+    """The safetensors files of one folder, sorted: those that `index` there names, else all that show.
 
     Raises CheckpointError where one is missing or there is none.
     """
@@ -49,7 +50,8 @@ def weight_files(folder: Path, index: str = INDEX) -> list[Path]:
                 raise CheckpointError(f"{path} names {shown(name)}, which is no weight file of this folder")
         files = [folder / name for name in sorted(set(weight_map.values()))]
     else:
-        files = sorted(folder.glob("*.safetensors"))
+        # What macOS keeps beside a file on a foreign disk is called as that file, behind ._
+        files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
     if not files:
         raise CheckpointError(f"{folder} has no *.safetensors file")
     for file in files:
@@ -63,7 +65,10 @@ def read_header(file: Path) -> list[Stored]:
     try:
         with file.open("rb") as stream:
             size = file.stat().st_size
-            length = int.from_bytes(stream.read(8), "little")
+            begin = stream.read(8)
+            if begin == b"version ":
+                raise ValueError("it is a pointer of Git LFS, `git lfs pull` brings the file itself")
+            length = int.from_bytes(begin, "little")
             if length > size:
                 raise ValueError("its header is longer than the file")
             if length > MAX_HEADER:
@@ -90,7 +95,7 @@ def _stored(file: Path, data: int, name: str, entry: dict[str, Any]) -> Stored:
     if not (name.isprintable() and name.isascii()):
         raise ValueError(f"a tensor is called {shown(name)}")
     if entry["dtype"] not in _BYTES:
-        raise ValueError(f"tensor {name} is {shown(entry['dtype'])}")
+        raise ValueError(f"tensor {name} is {shown(entry['dtype'])}, a type that is not read")
     if len(entry["shape"]) > MAX_SHAPE:
         raise ValueError(f"tensor {name} has {len(entry['shape'])} dimensions")
     shape = tuple(whole({"shape": side}, "shape", 2**31 - 1, 0) for side in entry["shape"])
@@ -101,5 +106,21 @@ def _stored(file: Path, data: int, name: str, entry: dict[str, Any]) -> Stored:
 
 
 def tensors(files: Iterable[Path], named: Callable[[str], str] = str) -> dict[str, Stored]:
-    """What the files hold, by the names that `named` gives to those written in them."""
-    return {named(stored.name): stored for file in files for stored in read_header(file)}
+    """What the files hold, by the names that `named` gives to those written in them.
+
+    Raises CheckpointError for a tensor that is there twice, and for one of a type that nothing here computes.
+    """
+    found: dict[str, Stored] = {}
+    for stored in (stored for file in files for stored in read_header(file)):
+        other = found.setdefault(named(stored.name), stored)
+        if other is not stored:
+            raise CheckpointError(
+                f"{stored.file.parent}: tensor {stored.name} is in {other.file.name} and {stored.file.name}:"
+                " move the file that does not belong there out of the folder"
+            )
+        if stored.dtype not in _READ:
+            raise CheckpointError(
+                f"{stored.file}: tensor {stored.name} is {stored.dtype}, expected a float of 16 or 32 bits:"
+                " pull the 16-bit release, and convert that to fewer bits"
+            )
+    return found

@@ -12,7 +12,7 @@ from pixelkiln.worker.engines.checkpoints.calibrate import Calibration, Probe, m
 from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.checkpoints.quantize import Widths
 from pixelkiln.worker.engines.checkpoints.random_weights import RandomWeights
-from pixelkiln.worker.engines.family import Bench, Row, Size
+from pixelkiln.worker.engines.family import Bench, Row, Size, Told
 from pixelkiln.worker.engines.hidream.calibrate import choose, run
 from pixelkiln.worker.engines.hidream.checkpoint import weights
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
@@ -41,6 +41,7 @@ def bench(
     dtype: mx.Dtype | None = None,
     steps: int = STEPS,
     side: int | None = None,
+    told: Told | None = None,
 ) -> Bench:
     """Measure a checkpoint folder with its kiln.json; `calibrations` as for the engine.
 
@@ -51,7 +52,7 @@ def bench(
     top = ceiling(dtype, side)
     choice, said = choose(calibrations, folder, config, dtype, manifest.digest)
     model = Model(folder, config, dtype, weights(folder, dtype, choice))
-    rows = [measure(model, config.text, manifest.bits, said, size, top, steps) for size in sizes]
+    rows = [measure(model, config.text, manifest.bits, said, size, top, steps, told) for size in sizes]
     return benched(dtype, top, rows)
 
 
@@ -63,6 +64,7 @@ def bench_random(
     dtype: mx.Dtype | None = None,
     steps: int = STEPS,
     side: int | None = None,
+    told: Told | None = None,
 ) -> Bench:
     """Measure random weights of a config in CONFIGS, one width after another."""
     config = CONFIGS[name]
@@ -74,7 +76,7 @@ def bench_random(
         choice = None if width == 16 else calibrate_random(config, rule, dtype)
         model = random_model(config, rule, dtype, choice.dequantize_from if choice else 0)
         said = choice.said if choice else "dense"
-        rows += [measure(model, config, width, said, size, top, steps) for size in sizes]
+        rows += [measure(model, config, width, said, size, top, steps, told) for size in sizes]
         del model
         mx.clear_cache()
     return benched(dtype, top, rows)
@@ -97,7 +99,14 @@ def calibrate_random(config: TextConfig, rule: Widths, dtype: mx.Dtype) -> Calib
 
 
 def measure(
-    model: Model, config: TextConfig, bits: int, linears: str, size: Size, top: float, steps: int = STEPS
+    model: Model,
+    config: TextConfig,
+    bits: int,
+    linears: str,
+    size: Size,
+    top: float,
+    steps: int = STEPS,
+    told: Told | None = None,
 ) -> Row:
     """Time `steps` steps of the dev recipe at `size` behind a prompt of PROMPT tokens."""
     mx.clear_cache()
@@ -105,7 +114,9 @@ def measure(
     mx.reset_peak_memory()
     plan = _plan(model, config, size)
     states = denoise(model, plan, seeded(0, (plan.patches, PATCH_VALUES)))
-    taken = timed(((state.z, state.clean) for state in states), steps)
+    about = f"{bits} bits, {size[0]}x{size[1]}, {str(model.dtype).removeprefix('mlx.core.')}"
+    heard = told and (lambda step: told(f"{about}: {step}"))
+    taken = timed(((state.z, state.clean) for state in states), steps, heard)
     peak = mx.get_peak_memory()
     flops = step_flops(config, PROMPT, plan.patches)
     return Row(bits, linears, size, PROMPT, taken, flops, top, held, peak)

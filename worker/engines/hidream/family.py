@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelkiln.worker.engines.engine import Engine, Estimate
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Size
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told
 from pixelkiln.worker.engines.hidream.configs import CONFIGS
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ class HiDream:
     def recognises(self, folder: Path) -> bool:
         """See Family.recognises."""
         return (folder / "config.json").exists()
+
+    def weight_files(self, folder: Path) -> list[Path]:
+        """See Family.weight_files."""
+        from pixelkiln.worker.engines.hidream.checkpoint import weight_files
+
+        return weight_files(folder)
 
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
@@ -76,15 +82,25 @@ class HiDream:
         steps: int,
         calibrations: Path | None,
         arithmetic: str | None = None,
+        told: Told | None = None,
     ) -> Bench:
         """See Family.bench: steps of the dev recipe, text to image."""
         from pixelkiln.worker.engines.hidream.bench import bench
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
 
-        return bench(folder, sizes, calibrations=calibrations, dtype=dtype(arithmetic), steps=steps)
+        return bench(
+            folder, sizes, calibrations=calibrations, dtype=dtype(arithmetic), steps=steps, told=told
+        )
 
-    def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
+    def bench_random(
+        self,
+        name: str,
+        sizes: Sequence[Size],
+        bits: Sequence[int],
+        steps: int,
+        told: Told | None = None,
+    ) -> Bench:
         """See Family.bench_random."""
         from pixelkiln.worker.engines.hidream.bench import bench_random
 
-        return bench_random(name, sizes, bits, steps=steps)
+        return bench_random(name, sizes, bits, steps=steps, told=told)

@@ -5,21 +5,23 @@ Everything here is Pillow and integers, as the model's authors resize: no arrays
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from pixelkiln.jobs.errors import SpecError
+from pixelkiln.jobs.proportions import (
+    KEPT_BUDGET,
+    Size,
+    budget,
+    fitted,
+    vision_budget,
+    vision_size,
+)
 from pixelkiln.worker.engines.hidream.config import PATCH
 from pixelkiln.worker.engines.hidream.layout import Box, bordered, drawn
 
-KEPT_BUDGET = 2048  # pixels: the budget that a kept aspect is resized to
-
 FEWEST_PADS = 80  # tokens: what the smallest area the tower takes becomes, its sides rounded up
-
-Size = tuple[int, int]  # width, height in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,43 +30,6 @@ class Arranged:
 
     pictures: tuple[Image.Image, ...]  # sides are multiples of 32
     size: Size
-
-
-def budget(longest: int, count: int) -> int:
-    """The side of the square a reference may fill, for so many pictures (a layout's included)."""
-    if count == 1:
-        return longest
-    if count == 2:
-        return longest * 3 // 4
-    if count <= 4:
-        return longest // 2
-    return longest * 3 // 8 if count <= 8 else longest // 4
-
-
-def vision_budget(count: int) -> int:
-    """The side of the square whose area the vision tower's copy of a reference has."""
-    if count <= 4:
-        return 384
-    return 288 if count <= 8 else 192
-
-
-def fitted(size: Size, side: int) -> Size:
-    """The largest size in multiples of 32 within side², near the picture's own shape. Raises SpecError."""
-    width, height = size
-    scale = math.sqrt(side * side / (width * height))
-    options = [
-        (across(width * scale) // PATCH * PATCH, down(height * scale) // PATCH * PATCH)
-        for across in (round, math.floor)
-        for down in (round, math.floor)
-    ]
-    options.sort(key=lambda option: option[0] * option[1], reverse=True)
-    found = next((option for option in options if option[0] * option[1] <= side * side), options[-1])
-    if 0 in found:
-        raise SpecError(
-            "references",
-            f"a picture of {width}×{height} is too narrow, or the target too small for so many pictures",
-        )
-    return found
 
 
 def resized(picture: Image.Image, side: int) -> Image.Image:
@@ -80,16 +45,6 @@ def resized(picture: Image.Image, side: int) -> Image.Image:
     left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
     picture = picture.resize(whole, Image.Resampling.BICUBIC)
     return picture.crop((left, top, left + width, top + height))
-
-
-def vision_size(size: Size, side: int) -> Size:
-    """The size of the vision tower's copy: side² in area, sides floored to 32. Raises SpecError."""
-    ratio = size[0] / size[1]
-    width = math.sqrt(side * side * ratio)
-    found = int(width / PATCH) * PATCH, int(width / ratio / PATCH) * PATCH
-    if 0 in found:
-        raise SpecError("references", f"a picture of {size[0]}×{size[1]} is too narrow to use")
-    return found
 
 
 def vision_copies(pictures: Sequence[Image.Image]) -> list[Image.Image]:

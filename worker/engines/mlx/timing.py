@@ -9,7 +9,7 @@ from importlib.metadata import version
 import mlx.core as mx
 
 from pixelkiln.worker.engines.engine import NonFiniteError
-from pixelkiln.worker.engines.family import Bench, Row
+from pixelkiln.worker.engines.family import Bench, Row, Told
 
 CEILING_SIDE = 8192  # of the matrices multiplied to find a GPU's own limit
 CPU_SIDE = 1024  # the same on a CPU, which larger ones would take minutes
@@ -17,7 +17,7 @@ WARM_UP = 2  # steps that are not counted
 STEPS = 8
 
 
-def timed(states: Iterator[Sequence[mx.array]], steps: int) -> tuple[float, ...]:
+def timed(states: Iterator[Sequence[mx.array]], steps: int, told: Told | None = None) -> tuple[float, ...]:
     """Seconds of each of `steps` steps behind WARM_UP others.
 
     `states` yields what a step makes, unevaluated; it is evaluated and checked as in a render. Raises
@@ -25,6 +25,8 @@ def timed(states: Iterator[Sequence[mx.array]], steps: int) -> tuple[float, ...]
     """
     taken = []
     for index in range(1, WARM_UP + steps + 1):
+        if told is not None:
+            told(f"step {index} of {WARM_UP + steps}")
         started = time.perf_counter()
         made = next(states)
         finite = mx.stack([mx.isfinite(one).all() for one in made]).all()

@@ -133,6 +133,7 @@ local function first(lane)
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
     local away = waits and strayed(job, lane)
     if waits and sound and not away then return job end
+    if waits == nil and sound then early.keep(lane, job) end
     redis.call('LTRIM', queue, 1, -1) -- LPOP would answer with the id once more, however long it is
     if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
       redis.call('HSET', key.JOB(job), 'status', 'failed')
@@ -216,6 +217,7 @@ function index.see(lane, known_too)
   end
   local known = on('ZSCORE', key.LEVEL(group, priority), member) or on('ZSCORE', key.AHEAD(group, priority), member)
   if known and not known_too then return false end
+  index.looks = index.looks - early.arrived(lane, index.looks)
   if not known and redis.call('EXISTS', key.QUEUE(lane)) == 0 then return false end
   return index.put(group, priority, member) ~= nil and not known
 end

@@ -15,7 +15,8 @@ local function empty(queue)
   local names = { queue }
   local name = #queue <= 1024 and string.match(queue, '^rq:queue:(.*)$')
   if name then
-    for _, registry in ipairs({ 'STARTED', 'FINISHED', 'FAILED', 'DEFERRED', 'SCHEDULED', 'CANCELED', 'READY' }) do
+    local registries = { 'STARTED', 'FINISHED', 'FAILED', 'DEFERRED', 'SCHEDULED', 'CANCELED', 'READY', 'EARLY' }
+    for _, registry in ipairs(registries) do
       names[#names + 1] = key[registry](name)
     end
   end

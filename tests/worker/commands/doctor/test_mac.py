@@ -14,7 +14,8 @@ from pydantic import ByteSize, SecretStr
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor import mac
-from pixelkiln.worker.commands.doctor.looks import Finding, examine
+from pixelkiln.worker.commands.doctor.finding import Finding
+from pixelkiln.worker.commands.doctor.looks import examine
 from pixelkiln.worker.commands.doctor.mac import places
 from pixelkiln.worker.engines import DeviceFacts
 from pixelkiln.worker.host import programs

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from pixelkiln.jobs import proportions
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.worker.engines.hidream.references import (
     arrange,
@@ -40,6 +43,28 @@ def test_budgets_by_count() -> None:
 def test_a_picture_too_narrow_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(SpecError, match="too narrow"):
         resized(picture(*size), 512)
+
+
+def test_what_is_refused_at_submit_is_what_cannot_be_used() -> None:
+    draw, found = random.Random(1), Counter[bool]()
+    for _ in range(150):
+        size = (draw.choice([2, 5, 20, 33, 64, 300]), draw.choice([64, 100, 700, 3000]))
+        size = size if draw.random() < 0.5 else (size[1], size[0])
+        count, target = draw.choice([1, 1, 2, 4, 8, 10]), (draw.choice([64, 256, 1024]), 64)
+        boxes = [(0.1, 0.5, 0.1, 0.5)] if draw.random() < 0.3 else []
+        keep = count == 1 and draw.random() < 0.3
+        if proportions.are_too_many(target, count, bool(boxes), keep):
+            size = (500, 500)  # as good as any
+        try:
+            vision_copies(arrange([picture(*size)] * count, target, boxes, keep).pictures)
+            used = True
+        except SpecError:
+            used = False
+        told = proportions.fault(target, count, bool(boxes), keep, size)
+        assert (told == "") == used, (target, count, boxes, keep, size)
+        assert used <= (not proportions.are_too_many(target, count, bool(boxes), keep))
+        found[used] += 1
+    assert min(found.values()) > 30
 
 
 def test_the_crop_keeps_the_middle() -> None:

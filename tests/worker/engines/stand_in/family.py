@@ -19,7 +19,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.files import write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, Facts, Pixels, Step
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Size
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Size, Told
 
 MODEL = Model(
     "stand-in",
@@ -107,6 +107,9 @@ class StandIn:
     def recognises(self, folder: Path) -> bool:
         return (folder / "blocks.json").exists()
 
+    def weight_files(self, folder: Path) -> list[Path]:
+        return []
+
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
@@ -153,10 +156,18 @@ class StandIn:
         steps: int,
         calibrations: Path | None,
         arithmetic: str | None = None,
+        told: Told | None = None,
     ) -> Bench:
         return self._bench(Manifest.read(folder).bits, sizes, steps)
 
-    def bench_random(self, name: str, sizes: Sequence[Size], bits: Sequence[int], steps: int) -> Bench:
+    def bench_random(
+        self,
+        name: str,
+        sizes: Sequence[Size],
+        bits: Sequence[int],
+        steps: int,
+        told: Told | None = None,
+    ) -> Bench:
         return self._bench(bits[0], sizes, steps)
 
     def _bench(self, bits: int, sizes: Sequence[Size], steps: int) -> Bench:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.mac import boot, chip, network, places, power
 from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 from pixelkiln.worker.host.programs import Ask, ask

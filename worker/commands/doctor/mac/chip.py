@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.mac.looks import GIB, Look, Mac
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.mac.chip import wired_limit

@@ -11,7 +11,7 @@ from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.settings import Instance, Settings
 from pixelkiln.worker import engines
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.host.mac.chip import Chip, read_chip, system_version
 from pixelkiln.worker.host.mac.power import Power, read_power
 from pixelkiln.worker.host.mac.proxies import Proxies, read_proxies

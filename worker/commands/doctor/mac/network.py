@@ -6,7 +6,7 @@ import platform
 from urllib.parse import urlsplit
 
 from pixelkiln.jobs import network
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 from pixelkiln.worker.host.mac import boot
 from pixelkiln.worker.host.mac.names import as_sold, from_dhcp, local_host_name

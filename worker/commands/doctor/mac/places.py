@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.mac.looks import GIB, Look, Mac
 from pixelkiln.worker.host.folders import protected
 from pixelkiln.worker.host.mac.disk import container_free

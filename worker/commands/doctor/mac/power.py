@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelkiln.worker.commands.doctor.looks import Finding
+from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.mac.looks import Look, Mac
 
 

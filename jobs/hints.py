@@ -1,0 +1,28 @@
+"""What to write in place of a value that is refused."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(r"-?\d{1,16}(\.\d{1,16})?")
+
+
+def hint(field: str, value: object) -> str:
+    """The end of a refusal that begins with what the field may be; '' where nothing plain is meant."""
+    number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
+    if field == "seed" and _is_drawn(value, number):
+        return "; leave it out, and one is drawn"
+    if number:
+        return f"; write {number[0]} without quotes"
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return f"; write {value.lower()} without quotes"
+    if isinstance(value, float) and value.is_integer():
+        return f"; write {value:.0f}"
+    return ""
+
+
+def _is_drawn(value: object, number: re.Match[str] | None) -> bool:
+    """Whether other programs take such a seed to mean any: -1, or a word."""
+    if isinstance(value, str):
+        return number is None or number[0].startswith("-")
+    return isinstance(value, int | float) and value < 0
