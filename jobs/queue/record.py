@@ -188,20 +188,17 @@ def spec_in(data: bytes) -> RenderSpec:
 def _meant(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """A spec's fields, where another language's JSON writes them otherwise and can mean one thing only.
 
-    96.0 is 96; PHP's empty map is [], Lua's empty list {}, Go's either null, which is a field not given; a
-    name has no spaces around it.
+    96.0 is 96; PHP's empty map is [], Lua's empty list {}, Go's either null; a name has no spaces around it.
     """
     for name, value in fields.items():
-        if value is None and name in RenderSpec.model_fields:
-            continue
-        if name in _COLLECTIONS and value in ([], {}):
+        if name in _COLLECTIONS and value in ([], {}, None):
             continue
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         elif name in _NAMES and isinstance(value, str):
-            value = value.strip()
+            value = value.strip(" ")
         elif name == "references" and isinstance(value, list):
-            value = [one.strip() if isinstance(one, str) else one for one in value]
+            value = [one.strip(" ") if isinstance(one, str) else one for one in value]
         yield name, value
 
 

@@ -180,7 +180,7 @@ SPECS: dict[str, dict[str, Form]] = {
         "invalid UTF-8": data(payload().replace(b"fox", b"\xff\xfe"), NOT_JSON),
         "overlong UTF-8": data(payload().replace(b"fox", b"\xc0\xaf"), NOT_JSON),
         "UTF-16": data(payload().decode().encode("utf-16")),
-        "a byte order mark": data(b"\xef\xbb\xbf" + payload()),
+        "a byte order mark": data(b"\xef\xbb\xbf" + payload(), FINISHED),
         "right to left, joiners, no characters": wants(
             FINISHED, prompt="a \u202efox\u202c \u200d\ufeff\ufffe\U000e0001 \U0010ffff e" + "\u0301" * 50
         ),
@@ -194,7 +194,7 @@ SPECS: dict[str, dict[str, Form]] = {
             payload().replace(b'"width": 64', b'"width": 64, "width": 100'), BAD_LINE
         ),
         "the payload's tail": data(payload() + b"[]", NOT_JSON),
-        "white space before it": data(b"  " + payload()),
+        "white space before it": data(b"  " + payload(), FINISHED),
         "single quotes": data(payload().replace(b'"', b"'"), NOT_JSON),
         "a prototype": wants("__proto__: no such field", __proto__={"admin": True}),
     },

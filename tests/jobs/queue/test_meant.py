@@ -40,16 +40,15 @@ TAKEN: list[tuple[dict[str, Any], dict[str, Any], RenderSpec]] = [
     (SPEC, {"labels": {}}, changed(SPEC)),
     (SPEC, {"references": {}, "layout": {}}, changed(SPEC)),
     (SPEC, {"references": None, "layout": None, "labels": None}, changed(SPEC)),
-    # null: a field not given
+    # null where a field may hold it
     (SPEC, {"seed": None, "steps": None, "guidance": None}, changed(SPEC)),
-    (SPEC, {"width": None, "client": None, "priority": None, "keep_aspect": None}, changed(SPEC)),
     # names
     (
         SPEC,
-        {"model": " demo\n", "client": "\tshop ", "priority": " high"},
+        {"model": " demo ", "client": "  shop ", "priority": " high"},
         changed(SPEC, client="shop", priority="high"),
     ),
-    (FULL, {"references": [f"{SHA}\n"]}, changed(FULL, references=[SHA])),
+    (FULL, {"references": [f" {SHA}"]}, changed(FULL, references=[SHA])),
 ]
 
 
@@ -79,7 +78,12 @@ def test_what_can_mean_one_thing_is_taken(
         ({"labels": {" a": "x"}}, None),
         ({"references": {"0": SHA}}, "references: must be a list"),
         ({"references": [None]}, "references.0: must be text"),
-        ({"prompt": None}, "prompt: is missing"),
+        ({"prompt": None}, "prompt: must be text"),
+        ({"width": None}, "width: must be a valid integer, not None"),
+        ({"blend_seams": None}, "blend_seams: must be a valid integer, not None"),
+        ({"client": None}, "client: must be text"),
+        ({"client": "default\n"}, None),
+        ({"model": "\tdemo"}, None),
         ({"prompt": []}, "prompt: must be text"),
         ({"prompt": 5.0}, "prompt: must be text"),
         ({"client": "a b"}, None),
