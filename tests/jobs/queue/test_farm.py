@@ -106,7 +106,12 @@ def test_a_worker_whose_heartbeats_stopped_is_shown_as_gone(
 ) -> None:
     seconds, microseconds = kiln.redis.time()  # type: ignore[misc]
     told = beat if isinstance(beat, str) else f"{seconds + microseconds / 1e6 + beat:.3f}"
-    about = {"queues": "demo:bf16", "kiln_state": "rendering mine", "kiln_orders": "another", "last_heartbeat": "2026-11-26T06:00:00Z"}
+    about = {
+        "queues": "demo:bf16",
+        "kiln_state": "rendering mine",
+        "kiln_orders": "another",
+        "last_heartbeat": "2026-11-26T06:00:00Z",
+    }
     kiln.redis.hset("rq:worker:w", mapping=about | {"kiln_beat": told})
     kiln.redis.sadd("rq:workers", "rq:worker:w")
     found = kiln.farm()
