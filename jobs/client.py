@@ -32,6 +32,7 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
 from pixelkiln.jobs.storage import objects
+from pixelkiln.jobs.storage.address import check_endpoint
 from pixelkiln.jobs.storage.objects import Objects
 
 
@@ -118,6 +119,7 @@ class Kiln:
         reported with `created` False and left as it was; another one is refused. `batch` names an RQ group
         that lists the new ones. Raises as `submit`.
         """
+        check_endpoint(self.settings)  # the bucket is not asked yet: who could not fetch shall know now
         wanted = [checked(spec, self.settings.client, self._upload) for spec in specs]
         if ids is not None and len(ids) != len(wanted):
             raise UsageError(f"ids: {len(ids)} for {len(wanted)} specs")

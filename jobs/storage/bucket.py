@@ -14,11 +14,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import CorruptObjectError, StorageRefusedError
+from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageRefusedError
 from pixelkiln.jobs.network import without_proxy
 from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.storage.address import check_endpoint
 from pixelkiln.jobs.storage.clients import Clients, Place
-from pixelkiln.jobs.storage.refusals import code, explain, fault, unconditional
+from pixelkiln.jobs.storage.refusals import code, explain, unconditional
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -63,6 +64,7 @@ class Bucket:
 
         `attempts` counts the tries botocore makes of one request before it gives up.
         """
+        check_endpoint(settings)
         instance = Instance.read(settings.home) if settings.redis_url is None else None
         config = Config(
             signature_version="s3v4",
@@ -76,8 +78,6 @@ class Bucket:
         place, name, home = Place(settings.s3_endpoint), settings.s3_bucket, None
         if settings.s3_endpoint is None and instance is not None:
             place, name, home = Place.of(instance), instance.bucket, settings.home.absolute()
-        if place.endpoint is not None and home is None and (wrong := fault(place.endpoint, name)):
-            raise StorageRefusedError(f"KILN_S3_ENDPOINT is not an S3 server's address: {wrong}")
         try:
             clients = Clients(config, place, home, settings.s3_addressing if home is None else "path")
         except ValueError:  # its message shows the address, in which a password may stand
@@ -205,10 +205,14 @@ class Bucket:
         try:
             yield
         except Exception as error:
-            told = explain(error, self._where, self._clients.endpoint)
-            if isinstance(told, StorageRefusedError) or isinstance(error, SSLError):
-                self._clients.renew()  # an operator may change its keys, or a file of CAs
-            raise told from None
+            raise self._told(error) from None
+
+    def _told(self, error: Exception) -> NotReadyError:
+        """What was raised in our words, made in a frame of its own: in that one it would keep sockets."""
+        told = explain(error, self._where, self._clients.endpoint)
+        if isinstance(told, StorageRefusedError) or isinstance(error, SSLError):
+            self._clients.renew()  # an operator may change its keys, or a file of CAs
+        return told
 
 
 def _said(answer: Mapping[str, Any], name: str) -> Any:

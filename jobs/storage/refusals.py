@@ -6,7 +6,6 @@ import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -71,36 +70,6 @@ _OF_CREDENTIALS = {  # the same -> why they are refused, and what to do
     _SKEWED: "",
 }
 _FULL = re.compile("507|.*(Quota|StorageFull|InsufficientStorage|OutOfCapacity).*")
-
-
-def fault(url: str, bucket: str) -> str:
-    """What of an endpoint cannot be meant so, without showing it; '' for nothing."""
-    scheme, there, _ = url.partition("://")
-    if not there:
-        return "it has no scheme: write http://HOST:PORT or https://HOST"
-    if scheme not in ("http", "https"):
-        return "it begins with http:// or https://"
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "its port is no number up to 65535, or a [ or ] belongs to no IPv6 address"
-    if not parts.hostname or port == 0 or any(char.isspace() for char in url):
-        return "it names no host, or port 0, or has a space in it: http://HOST:PORT"
-    if parts.query or parts.fragment:
-        return "it ends with its port, or a path, without ? and #"
-    *before, last = parts.path.rstrip("/").split("/")
-    if last and (last == bucket or len(before) == 1):
-        return "a bucket's name stands at its end; that goes into KILN_S3_BUCKET, and out of the address"
-    host = (
-        re.escape(bucket)
-        + r"\.(s3[.-].*|.*\.(cloudflarestorage|digitaloceanspaces|aliyuncs|googleapis)\.com)"
-    )
-    if re.fullmatch(host, parts.hostname):
-        return (
-            "the bucket's name stands before the host; take it out (KILN_S3_ADDRESSING=virtual puts it there)"
-        )
-    return ""
 
 
 def explain(error: Exception, where: str, endpoint: str) -> NotReadyError:

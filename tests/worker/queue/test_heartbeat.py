@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from rq.worker import Worker
 
 from pixelkiln.jobs import Kiln, Settings, keys
+from pixelkiln.jobs.queue.connection import explain
 from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue import heartbeat as module
@@ -193,3 +195,21 @@ def test_workers_that_wake_together_leave_each_other_their_jobs(
     heartbeat._reap_from = 0.0  # the grace is over, and worker-1 did not wake
     heartbeat._beat(full=True)
     assert kiln.status(claim.job_id).state == "queued"
+
+
+def test_why_redis_is_away_is_logged_with_its_mend(
+    make_claims: Make, rewire: Rewire, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A password that was changed, say: the worker goes on, and its log tells what to do."""
+    settings, proxy = rewire("redis")
+    heartbeat = Heartbeat(
+        make_claims("worker-1", where=settings), {}, Watchdog(900.0), explain=partial(explain, settings)
+    )
+    proxy.cut()
+    heartbeat.start()
+    until(lambda: heartbeat.away_since is not None, "it knows that Redis is away")
+    until(lambda: [one for one in caplog.messages if "Redis is away" in one], "it says so")
+    proxy.mend()
+    heartbeat.stop()
+    (told,) = [one for one in caplog.messages if "Redis is away" in one]
+    assert "is unreachable: it closes the connection without an answer; see its log" in told
