@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -33,11 +33,13 @@ class Facts:
     steps: int
     guidance: float  # above 1 a second, unconditional branch ran
     scheduler: str
+    # What else a family says, by name: a part that was not kept in memory, a prompt that was cut.
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, str]:
         """As PNG and sidecar hold it: flat, and text throughout."""
-        names = [one.name for one in fields(self) if one.name != "versions"]
-        return {**{name: str(getattr(self, name)) for name in names}, **self.versions}
+        names = [one.name for one in fields(self) if one.name not in ("versions", "told")]
+        return {**{name: str(getattr(self, name)) for name in names}, **self.told, **self.versions}
 
 
 @dataclass(frozen=True, slots=True)
