@@ -32,9 +32,14 @@ class PrefixCache:
         prefix = make()
         if size_of(prefix) <= self.max_bytes:
             self._kept[key] = prefix
-            while sum(map(size_of, self._kept.values())) > self.max_bytes:
+            while self.held > self.max_bytes:
                 self._kept.popitem(last=False)
         return prefix
+
+    @property
+    def held(self) -> int:
+        """Bytes that the kept ones hold."""
+        return sum(map(size_of, self._kept.values()))
 
     def clear(self) -> None:
         """Forget all."""
