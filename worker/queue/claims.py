@@ -89,8 +89,8 @@ class Claims:
         another has waited too long. Clients `without` are passed over, and jobs that were left to workers
         with more than `memory` bytes. Its client is charged `estimate` GPU seconds until it is known better.
         `handed`: the jobs that this worker has rendered and holds; with this call, at the latest, they are
-        paid for, and blamed for nothing that comes. Repeating a call with the same `execution` gives the same job. Raises
-        NewOrdersError where `serial` is given and not that of the orders in force.
+        paid for, and blamed for nothing that comes. Repeating a call with the same `execution` gives the same
+        job. Raises NewOrdersError where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         if looked := time.monotonic() - self._looked >= LOOK:
