@@ -28,6 +28,11 @@ class Recent(Generic[T]):
         self.runs = 0
         self._kept: OrderedDict[Hashable, T] = OrderedDict()
 
+    @property
+    def held(self) -> int:
+        """Bytes of those that are kept."""
+        return sum(map(size_of, self._kept.values()))
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value of `key`, made if it is not kept."""
         if key in self._kept:
@@ -37,7 +42,7 @@ class Recent(Generic[T]):
         value = make()
         if size_of(value) <= self.max_bytes:
             self._kept[key] = value
-            while sum(map(size_of, self._kept.values())) > self.max_bytes:
+            while self.held > self.max_bytes:
                 self._kept.popitem(last=False)
         return value
 
