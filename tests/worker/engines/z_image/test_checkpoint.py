@@ -80,7 +80,7 @@ def test_one_tensor_in_two_files_is_refused_and_foreign_files_harm_nothing(copie
     (copied / "notes.safetensors").write_bytes(b"beside the parts")
     engines.load(copied).close()
     shutil.copy(copied / "vae" / "diffusion_pytorch_model.safetensors", copied / "vae" / "copy.safetensors")
-    with pytest.raises(CheckpointError, match="is in copy.safetensors and diffusion_pytorch_model"):
+    with pytest.raises(CheckpointError, match=r"is in copy\.safetensors and diffusion_pytorch_model"):
         engines.load(copied)
 
 

@@ -100,8 +100,8 @@ def test_a_picture_gives_the_beginning_and_strength_says_how_much_of_it(engine: 
 
 def test_a_picture_of_another_size_is_cut_not_stretched() -> None:
     wide = Image.new("RGB", (400, 100), "red")
-    wide.paste("blue", (150, 0, 250, 100))
-    assert set(fitted(wide, (64, 64)).getdata()) == {(0, 0, 255)}
+    wide.paste("blue", (120, 0, 280, 100))
+    assert not np.asarray(fitted(wide, (64, 64)))[..., 0].any()  # its red sides are cut away
     assert fitted(wide, (400, 100)) is wide
 
 

@@ -29,8 +29,8 @@ def test_our_own_conversion_to_16_bits_agrees_as_the_release_does(
     assert replay(tmp_path / "bf16", golden) == replay(tiny, golden)
 
 
-# The first prediction's largest error over all cases, measured; the reference gives no number for this model.
-@pytest.mark.parametrize(("bits", "measured"), [(8, 0.0), (6, 0.0), (4, 0.0)])
+# The first prediction's largest error, where it spreads by 1.0: measured, the reference gives no number.
+@pytest.mark.parametrize(("bits", "measured"), [(8, 0.0304), (6, 0.138), (4, 0.569)])
 def test_fewer_bits_cost_what_they_cost(
     tiny: Path, golden: Path, tmp_path: Path, bits: int, measured: float
 ) -> None:

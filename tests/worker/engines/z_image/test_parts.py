@@ -55,7 +55,7 @@ def test_places_and_patches() -> None:
 )
 def test_a_step_costs_what_was_reckoned(size: tuple[int, int], text: int, tera: float) -> None:
     patches = size[0] * size[1] // 256
-    assert step_flops(CONFIGS["release"].transformer, text, patches) / 1e12 == pytest.approx(tera, rel=2e-3)
+    assert step_flops(CONFIGS["release"].transformer, text, patches) / 1e12 == pytest.approx(tera, rel=5e-3)
 
 
 def test_random_weights_are_measured() -> None:
