@@ -70,12 +70,15 @@ def spec(bits: str, words: int, side: int, seed: int) -> RenderSpec:
 
 def switch(settings: Settings, jobs: int, seed: int = 1) -> Switched:
     """Render jobs of four kinds, with sizes and prompts at random; beside a large one few models fit."""
-    renderer = Renderer(
-        installed(settings.models_dir), settings, References(Bucket.open(settings)), Watchdog(900.0)
-    )
+    served = installed(settings.models_dir)
+    renderer = Renderer(served, settings, References(Bucket.open(settings)), Watchdog(900.0))
     budget, rng, found = renderer.budget, random.Random(seed), Switched(mx.get_active_memory())
-    large = spec(BITS[0], max(WORDS), max(SIDES), 0)
-    budget.total += budget.rendering(large) + ROOM - budget.share(large)
+    needed = []
+    for bits in BITS:
+        large = spec(bits, max(WORDS), max(SIDES), 0)
+        needed.append(renderer.residents.get(served[f"demo:{bits}"], large)[0].engine.bytes_needed(large))
+    renderer.unload()
+    budget.total += max(needed) + ROOM - budget.share(large)
     for n in range(jobs):
         bits, words, side = BITS[n % 4] if n < 8 else rng.choice(BITS), rng.choice(WORDS), rng.choice(SIDES)
         claim = Claim(f"job-{n}", "e1", Lane("demo", bits, "normal", "default"))
@@ -85,7 +88,7 @@ def switch(settings: Settings, jobs: int, seed: int = 1) -> Switched:
         held = renderer.residents.beside(None)
         found.unknown.append(mx.get_active_memory() - found.before - held)
         found.resident.append(machine.resident_bytes())
-    found.loads = renderer.residents.loads
+    found.loads = renderer.residents.loads - len(BITS)
     renderer.unload()
     found.after = mx.get_active_memory()
     return found
