@@ -19,7 +19,7 @@ from pixelkiln.jobs.commands.told import tell, tell_of_first
 from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.plain import plain
-from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.schema import schema_of
 from pixelkiln.jobs.visible import is_one_word
 
 
@@ -222,6 +222,12 @@ def _fault(error: Exception) -> str:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="What this one accepts; absent: any.")
+    ] = None,
+) -> None:
     """Print the JSON Schema of a job's spec."""
-    print_json(RenderSpec.model_json_schema())
+    if model is not None and model not in CATALOGUE:
+        raise UsageError(f"--model: no model {model[:60]!r}; there are {', '.join(CATALOGUE)}")
+    print_json(schema_of(model))
