@@ -13,17 +13,12 @@ import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.convolution import Conv
-from pixelkiln.worker.engines.mlx.elementwise import fused
+from pixelkiln.worker.engines.qwen_image.activations import silu
 from pixelkiln.worker.engines.qwen_image.config import VaeConfig
 
-SAME, DOWN = (1, 1), (0, 1)  # rows and columns of zeros before and after
+DOWN = (0, 1)  # rows and columns of zeros before and after what halves a map
 EPS = 1e-12
 CHUNK_BYTES = 256 * 2**20  # of the attention's scores that exist at once
-
-
-@fused
-def _silu(x: mx.array) -> mx.array:
-    return x * mx.sigmoid(x)
 
 
 class Norm:
@@ -39,28 +34,12 @@ class Norm:
 
     def active(self, x: mx.array) -> mx.array:
         """With SiLU behind it."""
-        return _silu(self(x))
+        return silu(self(x))
 
 
-def _conv(
-    weights: Weights, name: str, inputs: int, outputs: int, side: int, padding: tuple[int, int] = (0, 0)
-) -> Conv:
+def _conv(weights: Weights, name: str, inputs: int, outputs: int, side: int = 3) -> Conv:
     """A causal convolution as a single picture sees it."""
-    kernel = weights.tensor(f"{name}.weight", (outputs, inputs, side, side, side))[:, :, -1]
-    return Conv(_last(kernel), weights.tensor(f"{name}.bias", (outputs,)), padding=padding)
-
-
-def _flat(
-    weights: Weights, name: str, inputs: int, outputs: int, side: int, stride: int, padding: tuple[int, int]
-) -> Conv:
-    """A convolution without time."""
-    kernel = weights.tensor(f"{name}.weight", (outputs, inputs, side, side))
-    return Conv(_last(kernel), weights.tensor(f"{name}.bias", (outputs,)), stride, padding)
-
-
-def _last(kernel: mx.array) -> mx.array:
-    """(outputs, inputs, side, side) with inputs last, its own memory: the rest of a kernel in time is freed."""
-    return mx.contiguous(kernel.transpose(0, 2, 3, 1))
+    return weights.conv(name, inputs, outputs, side, frames=side)
 
 
 class Residual:
@@ -68,10 +47,12 @@ class Residual:
 
     def __init__(self, weights: Weights, name: str, inputs: int, outputs: int) -> None:
         self.norm1 = Norm(weights, f"{name}.norm1", inputs)
-        self.conv1 = _conv(weights, f"{name}.conv1", inputs, outputs, 3, SAME)
+        self.conv1 = _conv(weights, f"{name}.conv1", inputs, outputs)
         self.norm2 = Norm(weights, f"{name}.norm2", outputs)
-        self.conv2 = _conv(weights, f"{name}.conv2", outputs, outputs, 3, SAME)
-        self.shortcut = _conv(weights, f"{name}.conv_shortcut", inputs, outputs, 1) if inputs != outputs else None
+        self.conv2 = _conv(weights, f"{name}.conv2", outputs, outputs)
+        self.shortcut = (
+            _conv(weights, f"{name}.conv_shortcut", inputs, outputs, 1) if inputs != outputs else None
+        )
 
     def __call__(self, x: mx.array) -> mx.array:
         """(rows, columns, inputs) to (rows, columns, outputs), evaluated."""
@@ -91,8 +72,8 @@ class Attention:
 
     def __init__(self, weights: Weights, name: str, channels: int) -> None:
         self.norm = Norm(weights, f"{name}.norm", channels, 2)
-        self.to_qkv = _flat(weights, f"{name}.to_qkv", channels, 3 * channels, 1, 1, (0, 0))
-        self.proj = _flat(weights, f"{name}.proj", channels, channels, 1, 1, (0, 0))
+        self.to_qkv = weights.conv(f"{name}.to_qkv", channels, 3 * channels, side=1)
+        self.proj = weights.conv(f"{name}.proj", channels, channels, side=1)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(rows, columns, channels) to the same, evaluated."""
@@ -128,7 +109,7 @@ class Encoder:
 
     def __init__(self, weights: Weights, config: VaeConfig) -> None:
         widths = [config.base * one for one in (1, *config.multiples)]
-        self.first = _conv(weights, "encoder.conv_in", 3, widths[0], 3, SAME)
+        self.first = _conv(weights, "encoder.conv_in", 3, widths[0])
         self.stages: list[Residual | Conv] = []
         for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
             for block in range(config.blocks):
@@ -136,11 +117,11 @@ class Encoder:
                 self.stages.append(Residual(weights, name, outputs if block else inputs, outputs))
             if stage < len(config.multiples) - 1:
                 name = f"encoder.down_blocks.{len(self.stages)}.resample.1"
-                self.stages.append(_flat(weights, name, outputs, outputs, 3, 2, DOWN))
+                self.stages.append(weights.conv(name, outputs, outputs, stride=2, padding=DOWN))
         self.middle = Middle(weights, "encoder.mid_block", widths[-1])
         self.norm = Norm(weights, "encoder.norm_out", widths[-1])
         both = 2 * config.channels
-        self.last = _conv(weights, "encoder.conv_out", widths[-1], both, 3, SAME)
+        self.last = _conv(weights, "encoder.conv_out", widths[-1], both)
         self.quantised = _conv(weights, "quant_conv", both, both, 1)
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -158,7 +139,7 @@ class Decoder:
     def __init__(self, weights: Weights, config: VaeConfig) -> None:
         widths = [config.base * one for one in (config.multiples[-1], *reversed(config.multiples))]
         self.quantised = _conv(weights, "post_quant_conv", config.channels, config.channels, 1)
-        self.first = _conv(weights, "decoder.conv_in", config.channels, widths[0], 3, SAME)
+        self.first = _conv(weights, "decoder.conv_in", config.channels, widths[0])
         self.middle = Middle(weights, "decoder.mid_block", widths[0])
         self.stages: list[tuple[list[Residual], Conv | None]] = []
         for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
@@ -170,9 +151,9 @@ class Decoder:
             ]
             last = stage == len(config.multiples) - 1
             grow = f"{name}.upsamplers.0.resample.1"
-            self.stages.append((blocks, None if last else _flat(weights, grow, outputs, outputs // 2, 3, 1, SAME)))
+            self.stages.append((blocks, None if last else weights.conv(grow, outputs, outputs // 2)))
         self.norm = Norm(weights, "decoder.norm_out", widths[-1])
-        self.last = _conv(weights, "decoder.conv_out", widths[-1], 3, 3, SAME)
+        self.last = _conv(weights, "decoder.conv_out", widths[-1], 3)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(rows, columns, channels) to (8 · rows, 8 · columns, 3)."""

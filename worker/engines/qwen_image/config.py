@@ -240,7 +240,9 @@ def _vae(data: Mapping[str, Any]) -> VaeConfig:
     if 2 ** (len(multiples) - 1) != LATENT:
         raise ValueError(f"dim_mult has {len(multiples)} stages, expected 4")
     if len(timed) != len(multiples) - 1 or not all(type(one) is bool for one in timed):
-        raise ValueError(f"temperal_downsample is {shown(list(timed))}, expected {len(multiples) - 1} of them")
+        raise ValueError(
+            f"temperal_downsample is {shown(list(timed))}, expected {len(multiples) - 1} of them"
+        )
     mean = tuple(float(one) for one in data["latents_mean"])
     std = tuple(real({"latents_std": one}, "latents_std", 1e6) for one in data["latents_std"])
     if not len(mean) == len(std) == channels or not all(abs(one) < 1e6 for one in mean):

@@ -54,7 +54,8 @@ class Layer:
         """(tokens, hidden) to the same."""
         n = self.norm(x)
         q, k, v = (
-            one.reshape(1, len(x), -1, self.head_dim).swapaxes(1, 2) for one in (self.q(n), self.k(n), self.v(n))
+            one.reshape(1, len(x), -1, self.head_dim).swapaxes(1, 2)
+            for one in (self.q(n), self.k(n), self.v(n))
         )
         out = mx.fast.scaled_dot_product_attention(
             turn(q), turn(k), v, scale=self.head_dim**-0.5, mask="causal"

@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from pixelkiln.jobs.errors import SpecError
-from pixelkiln.jobs.references import Fitted, fit
+from pixelkiln.jobs.references import Fitted
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.engine import EngineError
 from pixelkiln.worker.engines.family import Case
@@ -44,9 +44,6 @@ from pixelkiln.worker.engines.qwen_image.transformer import Transformer
 
 # Largest absolute errors that pass; image in levels.
 BOUNDS = {"features": 5e-5, "references": 1e-4, "prediction": 1e-4, "latents": 1e-4, "image": 1.0}
-# The same where the vision tower's copy is resized twice: the reference's bicubic filter rounds otherwise than
-# Pillow's in a few pixels, by up to 2 of 255.
-RESIZED = BOUNDS | {"features": 1e-2, "prediction": 1e-3, "latents": 5e-3}
 
 
 def replay(folder: Path, golden: Path, names: Sequence[str] | None = None) -> list[Case]:
@@ -121,9 +118,7 @@ class _Bench:
             table(opened, config.transformer, levels[:-1]),
         )
         errors |= self._run(model, plan, record)
-        twice = any(references.seen(one.size) != fit(areas.vision_area, one.size) for one in pictures)
-        bounds = RESIZED if twice else BOUNDS
-        return judged(case["name"], errors, {name: bounds[name] for name in errors})
+        return judged(case["name"], errors, {name: BOUNDS[name] for name in errors})
 
     def _opened(self, config: Config, lora: str | None) -> Opened:
         stored = checkpoint.tensors(self.folder, checkpoint.TRANSFORMER)

@@ -54,8 +54,13 @@ class Lora:
         for name in wanted:
             rank = _rank(path, found, name)
             outputs, inputs = stored[f"{name}.weight"].shape
-            down, up = weights.tensor(f"{name}{DOWN}", (rank, inputs)), weights.tensor(f"{name}{UP}", (outputs, rank))
-            alpha = weights.tensor(f"{name}{ALPHA}", ()) if f"{name}{ALPHA}" in found else mx.array(float(rank))
+            down, up = (
+                weights.tensor(f"{name}{DOWN}", (rank, inputs)),
+                weights.tensor(f"{name}{UP}", (outputs, rank)),
+            )
+            alpha = (
+                weights.tensor(f"{name}{ALPHA}", ()) if f"{name}{ALPHA}" in found else mx.array(float(rank))
+            )
             deltas[f"{name}.weight"] = Delta(down, up * (alpha / rank))
         weights.finish(())
         mx.eval([one.up for one in deltas.values()])

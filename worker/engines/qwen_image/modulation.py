@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.timesteps import FREQUENCIES, sinusoid
+from pixelkiln.worker.engines.qwen_image.activations import silu
 from pixelkiln.worker.engines.qwen_image.config import TransformerConfig
 from pixelkiln.worker.engines.qwen_image.transformer import StepVectors
 
@@ -56,11 +57,14 @@ def table(opened: Opened, config: TransformerConfig, sigmas: Sequence[float]) ->
     first = weights.linear(f"{TIME}.linear_1", 2 * FREQUENCIES, width, bias=True)
     second = weights.linear(f"{TIME}.linear_2", width, width, bias=True)
     times = mx.array([TRAIN_STEPS * one for one in (*sigmas, *([0.0] if still else []))], mx.float32)
-    said = _silu(second(_silu(first(sinusoid(times).astype(weights.dtype)))))
+    said = silu(second(silu(first(sinusoid(times).astype(weights.dtype)))))
     mx.eval(said)
     weights.finish(ignore=("",))
     made = [
-        [_vectors(opened, f"transformer_blocks.{i}.{one}_mod.1", width, VECTORS, said) for one in ("img", "txt")]
+        [
+            _vectors(opened, f"transformer_blocks.{i}.{one}_mod.1", width, VECTORS, said)
+            for one in ("img", "txt")
+        ]
         for i in range(config.layers)
     ]
     out = _vectors(opened, OUT, width, 2, said)
@@ -84,7 +88,3 @@ def check(weights: Weights, config: TransformerConfig) -> None:
     for i in range(config.layers):
         for one in ("img", "txt"):
             weights.linear(f"transformer_blocks.{i}.{one}_mod.1", width, VECTORS * width, bias=True)
-
-
-def _silu(x: mx.array) -> mx.array:
-    return x * mx.sigmoid(x)

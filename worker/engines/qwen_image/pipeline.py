@@ -60,9 +60,7 @@ def prepare(
     `features` are of the prompt, and of the negative one for a second branch; `references` packed latents.
     """
     grids = [grid, *(one for _, one in references)]
-    branches = tuple(
-        Branch(model.context(one), rotation(model.config, len(one), grids)) for one in features
-    )
+    branches = tuple(Branch(model.context(one), rotation(model.config, len(one), grids)) for one in features)
     tokens = mx.concatenate([model.tokens(latents) for latents, _ in references]) if references else None
     return Plan(grid, sigmas, guidance, branches, tokens, table)
 

@@ -19,7 +19,9 @@ TEXT_LINEAR = re.compile(
 )
 
 
-def widths(linear: re.Pattern[str], bits: int, layers: int, group_size: int = 64, mixed: bool = False) -> Widths:
+def widths(
+    linear: re.Pattern[str], bits: int, layers: int, group_size: int = 64, mixed: bool = False
+) -> Widths:
     """The rule for a part of so many blocks or layers: `mixed` widens the first and the last.
 
     Raises CheckpointError, see Widths.

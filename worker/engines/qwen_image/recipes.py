@@ -38,7 +38,9 @@ class Recipe:
         """The recipe with what a job chooses instead. Raises SpecError for what has no part in it."""
         guidance = self.guidance if spec.guidance is None else spec.guidance
         if self.lightning and guidance > 1:
-            raise SpecError("guidance", f"{guidance:g}: Lightning's weights are made to run without; leave it out")
+            raise SpecError(
+                "guidance", f"{guidance:g}: Lightning's weights are made to run without; leave it out"
+            )
         if spec.negative_prompt is not None and guidance <= 1:
             raise SpecError("negative_prompt", f"has no part at guidance {guidance:g}; leave it out")
         return Recipe(self.steps if spec.steps is None else spec.steps, guidance, self.lightning)

@@ -1,4 +1,4 @@
-"""Reference pictures as the two models take them: Pillow and integers, as the model's authors resize."""
+"""Reference pictures as the two models take them, resized as the model's authors do."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pixelkiln.jobs.proportions import Size
 from pixelkiln.jobs.references import Fitted, fit
 from pixelkiln.worker.engines.checkpoints.files import read_json, real, shown, whole
 from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.qwen_image.bicubic import resized
 from pixelkiln.worker.engines.qwen_image.config import VisionConfig
 from pixelkiln.worker.engines.qwen_image.packing import Grid
 
@@ -88,7 +89,9 @@ class References:
 
     def seen(self, size: Size) -> Size:
         """The size of the vision tower's copy."""
-        return self.preprocessing.size(fit(self.areas.vision_area, size), self.vision.patch * self.vision.merge)
+        return self.preprocessing.size(
+            fit(self.areas.vision_area, size), self.vision.patch * self.vision.merge
+        )
 
     def tokens(self, size: Size) -> Grid:
         """Rows and columns of the tokens that a picture of this size becomes in the prompt."""
@@ -104,11 +107,9 @@ class References:
         """The vision tower's copy in patches, (patches, 3, patch, patch), merge × merge squares together."""
         copy = picture.resize(fit(self.areas.vision_area, picture.size), Image.Resampling.LANCZOS)
         size = self.seen(picture.size)
-        if size != copy.size:
-            copy = copy.resize(size, Image.Resampling.BICUBIC)
         p, m = self.vision.patch, self.vision.merge
         rows, columns = size[1] // p, size[0] // p
-        split = np.asarray(copy).reshape(rows // m, m, p, columns // m, m, p, 3)
+        split = resized(np.asarray(copy), size).reshape(rows // m, m, p, columns // m, m, p, 3)
         return split.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, p, p)
 
     def patches(self, pictures: Sequence[Image.Image]) -> mx.array:

@@ -79,7 +79,9 @@ class Prompts:
         """The id that stands for one token of a picture."""
         return self._image[1]
 
-    def encode(self, prompt: str, edits: bool, pictures: Sequence[Grid] = (), field: str = "prompt") -> Encoded:
+    def encode(
+        self, prompt: str, edits: bool, pictures: Sequence[Grid] = (), field: str = "prompt"
+    ) -> Encoded:
         """A prompt in the template for editing, or for drawing, with rows and columns of each picture's tokens.
 
         Raises SpecError, naming `field`, for a prompt that spells a control token.

@@ -12,6 +12,7 @@ from pixelkiln.worker.engines.mlx.elementwise import fused
 from pixelkiln.worker.engines.mlx.layers import RMSNorm
 from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.rotary import Pairs
+from pixelkiln.worker.engines.qwen_image.activations import gelu_tanh
 from pixelkiln.worker.engines.qwen_image.config import TransformerConfig
 
 EPS = 1e-6
@@ -49,12 +50,6 @@ def _added(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
 @fused
 def _added_each(x: mx.array, y: mx.array, target: mx.array, gate: mx.array, gate0: mx.array) -> mx.array:
     return x + mx.where(target, gate, gate0) * y
-
-
-@fused
-def _gelu(x: mx.array) -> mx.array:
-    y = x.astype(mx.float32)
-    return (y * (1 + mx.tanh(0.7978845608028654 * (y + 0.044715 * y * y * y))) / 2).astype(x.dtype)
 
 
 def _normed(x: mx.array) -> mx.array:
@@ -102,11 +97,15 @@ class Stream:
 
     def heads(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         """Queries, keys and values, each (1, heads, tokens, head_dim), not yet rotated."""
-        return self._split(self.q(x), self.norm_q), self._split(self.k(x), self.norm_k), self._split(self.v(x))
+        return (
+            self._split(self.q(x), self.norm_q),
+            self._split(self.k(x), self.norm_k),
+            self._split(self.v(x)),
+        )
 
     def mlp(self, x: mx.array) -> mx.array:
         """(tokens, width) to the same."""
-        return self.narrow(_gelu(self.wide(x)))
+        return self.narrow(gelu_tanh(self.wide(x)))
 
     def _split(self, x: mx.array, norm: RMSNorm | None = None) -> mx.array:
         x = x.reshape(1, len(x), -1, self.head_dim)
@@ -126,9 +125,12 @@ class Block:
         self.scale = config.head_dim**-0.5
 
     def __call__(
-        self, image: mx.array, text: mx.array, by: tuple[Modulation, Modulation], rotation: Pairs
+        self, image: mx.array, text: mx.array, by: tuple[Modulation, Modulation], rotation: Pairs, pace: Pace
     ) -> tuple[mx.array, mx.array]:
-        """(tokens, width) of each stream to the same; `rotation` is of the text's tokens, then the image's."""
+        """(tokens, width) of each stream to the same; `rotation` is of the text's tokens, then the image's.
+
+        Half a block is submitted at a time: its weights may be dequantised, and a GPU has a time limit.
+        """
         on_image, on_text = by
         parts = zip(
             self.text.heads(on_text.before(text, 0)), self.image.heads(on_image.before(image, 0)), strict=True
@@ -138,8 +140,10 @@ class Block:
         out = out[0].swapaxes(0, 1).flatten(1)
         image = on_image.after(image, self.image.out(out[len(text) :]), 0)
         text = on_text.after(text, self.text.out(out[: len(text)]), 0)
+        pace(image, text)
         image = on_image.after(image, self.image.mlp(on_image.before(image, 3)), 3)
         text = on_text.after(text, self.text.mlp(on_text.before(text, 3)), 3)
+        pace(image, text)
         return image, text
 
 
@@ -181,8 +185,7 @@ class Transformer:
         pace = Pace()
         for i, block in enumerate(self.blocks):
             by = Modulation(vectors.image[i], first), Modulation(vectors.text[i], None)
-            image, text = block(image, text, by, rotation)
-            pace(image, text)
+            image, text = block(image, text, by, rotation, pace)
         scale, shift = vectors.out
         kept = _normed(image[: rows or len(target)])
         return self.out(_shifted(kept, shift, scale)).astype(mx.float32)

@@ -12,6 +12,7 @@ from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.qwen3 import swiglu
 from pixelkiln.worker.engines.mlx.rotary import Halves, halves
+from pixelkiln.worker.engines.qwen_image.activations import gelu
 from pixelkiln.worker.engines.qwen_image.config import VisionConfig
 from pixelkiln.worker.engines.qwen_image.packing import Grid
 
@@ -74,7 +75,7 @@ class VisionTower:
             x = block(x, [int(one) * square for one in cuts], turn)
             pace(x)
         merged = self.merge(self.norm(x).reshape(len(x) // square, -1))
-        return self.out(_gelu(merged))[mx.array(back)]
+        return self.out(gelu(merged))[mx.array(back)]
 
     def _rotation(self, grids: Sequence[Grid], order: NDArray[np.int64]) -> Halves:
         """A quarter of a head's values turns by the row, as many by the column, in `order` of patches."""
@@ -88,10 +89,6 @@ class VisionTower:
                 places.append(split.reshape(-1))
         row, column = np.concatenate(places[0::2])[order], np.concatenate(places[1::2])[order]
         return halves(np.concatenate([np.outer(row, frequencies), np.outer(column, frequencies)], axis=1))
-
-
-def _gelu(x: mx.array) -> mx.array:
-    return x * (1 + mx.erf(x / 2**0.5)) / 2
 
 
 def _windows(grids: Sequence[Grid], reach: int) -> tuple[NDArray[np.int64], list[int]]:
