@@ -37,7 +37,7 @@ class Conditioner:
     def __init__(
         self,
         prompts: Prompts,
-        references: References,
+        references: References | None,
         encoder: TextEncoder,
         autoencoder: Autoencoder,
         feature_bytes: int = FEATURE_BYTES,
@@ -53,6 +53,11 @@ class Conditioner:
         """How often the language model ran since loading."""
         return self._features.runs
 
+    @property
+    def held(self) -> int:
+        """Bytes of what is kept, the text encoder's weights included."""
+        return self._features.held + self._pictures.held + self.encoder.held
+
     def clear(self) -> None:
         """Forget all."""
         self._features.clear()
@@ -60,14 +65,16 @@ class Conditioner:
 
     def see(self, pictures: Sequence[Image.Image]) -> Seen:
         """What RGB pictures give, evaluated."""
+        references = self.references
+        assert references is not None  # of a model that edits
         key = _digest(pictures)
-        tokens = tuple(self.references.tokens(one.size) for one in pictures)
-        grids = [grid(*self.references.encoded(one.size)) for one in pictures]
+        tokens = tuple(references.tokens(one.size) for one in pictures)
+        grids = [grid(*references.encoded(one.size)) for one in pictures]
 
         def run() -> tuple[mx.array, list[mx.array]]:
-            latents = [pack(self._autoencoder.encode(self.references.pixels(one))) for one in pictures]
+            latents = [pack(self._autoencoder.encode(references.pixels(one))) for one in pictures]
             mx.eval(latents)
-            return self.encoder.look(self.references.patches(pictures), tokens), latents
+            return self.encoder.look(references.patches(pictures), tokens), latents
 
         embeds, latents = self._pictures.get(key, run)
         return Seen(key, tokens, embeds, tuple(zip(latents, grids, strict=True)))

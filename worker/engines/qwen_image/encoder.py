@@ -113,6 +113,11 @@ class TextEncoder:
                 staged.free()
 
     @property
+    def held(self) -> int:
+        """Bytes of the weights that are in memory."""
+        return self._tower_bytes * self._tower.kept + self._layer_bytes * self._layers.kept
+
+    @property
     def told(self) -> str:
         """As a sidecar says it."""
         return self._layers.told
