@@ -7,7 +7,7 @@ name after that: whatever ends a conversion, what carries the target's name is w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -119,9 +119,7 @@ def _order(name: str) -> tuple[str, int]:
     return (stem, kinds.index(kind)) if kind in kinds else (name, len(kinds))
 
 
-def _group(
-    stored: Stored, widths: Widths | None, quantised: frozenset[int], delta: Delta | None
-) -> Group:
+def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int], delta: Delta | None) -> Group:
     bits = None if widths is None else widths.of(stored.name)
     if stored.dtype not in _NUMPY:
         if not quantised or stored.dtype != "U32":
@@ -131,17 +129,18 @@ def _group(
         written = partial(_rounded, stored) if delta is None else partial(_added, stored, delta)
         return Group((Piece(stored.name, "BF16", stored.shape),), written)
     rows, columns = stored.shape
-    if columns % widths.group_size:
+    group_size = widths.group(columns)
+    if group_size is None:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name} has {columns} columns, no multiple of {widths.group_size}"
         )
-    stem, groups = stored.name.removesuffix(".weight"), columns // widths.group_size
+    stem, groups = stored.name.removesuffix(".weight"), columns // group_size
     pieces = (
         Piece(stored.name, "U32", (rows, columns * bits // 32)),
         Piece(f"{stem}.scales", "BF16", (rows, groups)),
         Piece(f"{stem}.biases", "BF16", (rows, groups)),
     )
-    return Group(pieces, partial(_quantized, stored, widths.group_size, bits, delta))
+    return Group(pieces, partial(_quantized, stored, group_size, bits, delta))
 
 
 def _raw(stored: Stored) -> Iterator[memoryview]:
@@ -199,7 +198,7 @@ def _bytes(array: mx.array) -> memoryview:
 
 
 def _copy_beside(
-    checkpoint: Path, target: Path, name: str, widths: Widths | None, names: Iterable[str]
+    checkpoint: Path, target: Path, name: str, widths: Widths | None, stored: Mapping[str, Stored]
 ) -> None:
     """Copy the small files of one of a checkpoint's folders, none that leads out of the checkpoint."""
     source, folder = checkpoint / name, target / name
@@ -212,7 +211,7 @@ def _copy_beside(
         _check_inside(checkpoint, source / "config.json")
         config = read_json(source / "config.json")
         if widths is not None and widths.bits != 16:
-            config["quantization"] = widths.described(names)
+            config["quantization"] = widths.described(stored)
         write_json(folder / "config.json", config)
 
 

@@ -13,6 +13,7 @@ from pixelkiln.worker.engines.checkpoints.rows import rows
 from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.layers import RMSNorm
+from pixelkiln.worker.engines.mlx.memory import weight_bytes
 from pixelkiln.worker.engines.mlx.qwen3 import swiglu
 from pixelkiln.worker.engines.mlx.rotary import Halves, halves
 from pixelkiln.worker.engines.mlx.staged import Staged
@@ -82,6 +83,7 @@ class TextEncoder:
         dequantize_from: int = 0,
     ) -> None:
         self._config, self._dtype = config, dtype
+        self._bytes = [weight_bytes(part, dtype.size) for part in parts(stored)]
         self._table = stored[TABLE]
 
         def opened() -> Weights:
@@ -115,7 +117,8 @@ class TextEncoder:
     @property
     def held(self) -> int:
         """Bytes of the weights that are in memory."""
-        return self._tower_bytes * self._tower.kept + self._layer_bytes * self._layers.kept
+        tower, layers = self._bytes
+        return tower * self._tower.kept + layers * self._layers.kept // self._config.text.layers
 
     @property
     def told(self) -> str:
@@ -148,6 +151,12 @@ class TextEncoder:
         if pictures is not None:
             x[mx.array(np.flatnonzero(np.array(prompt.ids) == pad))] = pictures.astype(self._dtype)
         return x
+
+
+def parts(stored: Mapping[str, Stored]) -> tuple[list[Stored], list[Stored]]:
+    """What the vision tower has of a folder's tensors, and what the layers have together."""
+    tower = [one for name, one in stored.items() if name.startswith("visual.")]
+    return tower, [one for name, one in stored.items() if name.startswith("model.layers.")]
 
 
 def final_norm(weights: Weights, config: TextConfig) -> RMSNorm:

@@ -65,7 +65,9 @@ class QwenImageEngine:
             folder, checkpoint.tensors(folder, checkpoint.ENCODER), config, dtype, False, dequantize_from
         )
         prompts = Prompts(folder, config)
-        references = References(config.vision, Preprocessing.read(folder, config.vision)) if config.edits else None
+        references = (
+            References(config.vision, Preprocessing.read(folder, config.vision)) if config.edits else None
+        )
         self._conditioner = Conditioner(prompts, references, encoder, self._vae, feature_bytes, picture_bytes)
         self._table: tuple[tuple[float, ...], Table] | None = None  # of the last schedule
 

@@ -19,7 +19,7 @@ from pixelkiln.worker.engines.qwen_image import checkpoint
 from pixelkiln.worker.engines.qwen_image.calibrate import known
 from pixelkiln.worker.engines.qwen_image.conditions import FEATURE_BYTES, PICTURE_BYTES
 from pixelkiln.worker.engines.qwen_image.config import Config
-from pixelkiln.worker.engines.qwen_image.encoder import TABLE
+from pixelkiln.worker.engines.qwen_image.encoder import parts
 from pixelkiln.worker.engines.qwen_image.memory import (
     SLACK,
     Load,
@@ -67,9 +67,8 @@ class Estimate:
         used = [one for name, one in stored[checkpoint.VAE].items() if ".time_conv." not in name]
         vae = sum(_last_slice(one) for one in used) * itemsize
         self.weights = weight_bytes(blocks, itemsize) + vae  # bytes that stay
-        self.tower, self.layer, self.encoder = _encoder_bytes(
-            stored[checkpoint.ENCODER], itemsize, self.config.text.layers
-        )
+        self.tower, layers = (weight_bytes(part, itemsize) for part in parts(stored[checkpoint.ENCODER]))
+        self.layer, self.encoder = layers // self.config.text.layers, self.tower + layers
         self._dequantized = 0
         choice = known(calibrations, stored[checkpoint.TRANSFORMER], self.dtype, self.manifest.digest)
         if choice is not None:
@@ -89,7 +88,9 @@ class Estimate:
         count, recipe = len(spec.references), self.recipe(spec)
         pads = (PADS,) * count
         short = (SCAFFOLD + sum(pads),) * (2 if recipe.guided else 1)
-        load = Load((spec.width, spec.height), tuple(prompts) or short, pads, (PICTURE,) * count, recipe.steps)
+        load = Load(
+            (spec.width, spec.height), tuple(prompts) or short, pads, (PICTURE,) * count, recipe.steps
+        )
         itemsize, backend, config = self.dtype.size, Backend.current(), self.config
         table = table_bytes(config.transformer, recipe.steps, itemsize)
         staged = 0 if kept else self.layer
@@ -114,15 +115,3 @@ class Estimate:
 def _last_slice(one: Stored) -> int:
     """Values of a tensor that are kept: of a kernel in time only its last."""
     return prod(one.shape) // (one.shape[2] if len(one.shape) == 5 else 1)
-
-
-def _encoder_bytes(stored: dict[str, Stored], itemsize: int, layers: int) -> tuple[int, int, int]:
-    """Of the vision tower, of the language model's largest layer, and of all that can be kept."""
-
-    def of(prefix: str) -> int:
-        return weight_bytes([one for name, one in stored.items() if name.startswith(prefix)], itemsize)
-
-    tower = of("visual.")
-    each = [of(f"model.layers.{i}.") for i in range(layers)]
-    assert TABLE in stored
-    return tower, max(each), tower + sum(each)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 
 INDEX = "model_index.json"
-CLASSES = ("QwenImageEditPlusPipeline", "QwenImagePipeline", "QwenImageEditPipeline")  # the last to be refused
+CLASSES = (
+    "QwenImageEditPlusPipeline",
+    "QwenImagePipeline",
+    "QwenImageEditPipeline",
+)  # the last to be refused
 
 
 class QwenImage:

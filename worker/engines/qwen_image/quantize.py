@@ -31,4 +31,6 @@ def widths(
         found = linear.fullmatch(name)
         return found is not None and int(found[1]) in (0, layers - 1)
 
-    return Widths(bits, lambda name: linear.fullmatch(name) is not None, sensitive, group_size, mixed)
+    return Widths(
+        bits, lambda name: linear.fullmatch(name) is not None, sensitive, group_size, mixed, narrower=True
+    )
