@@ -1,13 +1,14 @@
 """The autoencoder for single pictures: pixels to latents and back.
 
-Its 3 × 3 × 3 convolutions look back in time; a lone picture has two frames of zeros before it, so that only
-the last slice of a kernel counts, and what resamples time is skipped. Norms see one place at a time, hence all
-but the middle's attention goes through in strips of rows, exactly.
+Its 3 × 3 × 3 convolutions look back in time; a lone picture has two frames of zeros before it, so that the
+last slice of a kernel alone counts, and what resamples time is skipped. Norms see one place at a time, hence
+all but the middle's attention goes through in strips of rows, exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import mlx.core as mx
 
@@ -57,6 +58,7 @@ class Residual:
     def __call__(self, x: mx.array) -> mx.array:
         """(rows, columns, inputs) to (rows, columns, outputs), evaluated."""
         inner = self.conv1(x, before=self.norm1.active)
+        mx.eval(inner)  # or a CPU unfolds for both convolutions at once
 
         def beside(first: int, last: int) -> mx.array:
             rows = x[first:last]
@@ -86,6 +88,7 @@ class Attention:
             some = q[:, :, first : first + step]
             parts.append(mx.fast.scaled_dot_product_attention(some, k, v, scale=channels**-0.5))
             mx.eval(parts[-1])
+        del q, k, v, qkv, some
         y = x + self.proj(mx.concatenate(parts, axis=2).reshape(x.shape))
         mx.eval(y)
         return y
@@ -111,7 +114,7 @@ class Encoder:
         widths = [config.base * one for one in (1, *config.multiples)]
         self.first = _conv(weights, "encoder.conv_in", 3, widths[0])
         self.stages: list[Residual | Conv] = []
-        for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (inputs, outputs) in enumerate(pairwise(widths)):
             for block in range(config.blocks):
                 name = f"encoder.down_blocks.{len(self.stages)}"
                 self.stages.append(Residual(weights, name, outputs if block else inputs, outputs))
@@ -142,7 +145,7 @@ class Decoder:
         self.first = _conv(weights, "decoder.conv_in", config.channels, widths[0])
         self.middle = Middle(weights, "decoder.mid_block", widths[0])
         self.stages: list[tuple[list[Residual], Conv | None]] = []
-        for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (inputs, outputs) in enumerate(pairwise(widths)):
             name = f"decoder.up_blocks.{stage}"
             entry = inputs // 2 if stage else inputs  # growing a map halves its channels
             blocks = [

@@ -1,7 +1,7 @@
 """The bicubic filter that the vision tower's pictures were prepared with: torchvision's, for 8-bit pixels.
 
-Pillow's differs in a few pixels by up to 2 of 255, which moves features by a tenth. Taps are whole numbers of 16
-bits, and each direction rounds to 8 (ATen's `upsample_avx_bilinear_bicubic_uint8`).
+Pillow's differs in a few pixels by up to 2 of 255, which moves features by a tenth. Taps are whole numbers of
+16 bits, and each direction rounds to 8 (ATen's `upsample_avx_bilinear_bicubic_uint8`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def _along(pixels: NDArray[np.uint8], outputs: int) -> NDArray[np.uint8]:
     taps, bits = _taps(len(pixels), outputs)
     # Whole numbers far below 2^53: as floats the product is exact, and fast.
     sums = np.tensordot(taps, pixels.astype(np.float64), 1).astype(np.int64)
-    return np.clip((sums + (1 << (bits - 1))) >> bits, 0, 255).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.clip((sums + (1 << (bits - 1))) >> bits, 0, 255).astype(np.uint8)
+    return levels
 
 
 def _taps(inputs: int, outputs: int) -> tuple[NDArray[np.float64], int]:

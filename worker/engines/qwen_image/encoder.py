@@ -69,8 +69,8 @@ class Layer:
 class TextEncoder:
     """The language model without its head, and the vision tower, of a checkpoint folder.
 
-    Their parts are Staged: kept, or read for each prompt. Of the token table only the rows that a prompt names
-    are read, from its file. Raises CheckpointError.
+    Their parts are Staged: kept, or read for each prompt. Of the token table only the rows that a
+    prompt names are read, from its file. Raises CheckpointError.
     """
 
     def __init__(

@@ -26,9 +26,9 @@ from pixelkiln.worker.engines.qwen_image.conditions import (
     PICTURE_BYTES,
     Conditioner,
 )
-from pixelkiln.worker.engines.qwen_image.encoder import TextEncoder
 from pixelkiln.worker.engines.qwen_image.config import PATCH
-from pixelkiln.worker.engines.qwen_image.estimate import PADS, Estimate
+from pixelkiln.worker.engines.qwen_image.encoder import TextEncoder
+from pixelkiln.worker.engines.qwen_image.estimate import Estimate
 from pixelkiln.worker.engines.qwen_image.modulation import Table, table
 from pixelkiln.worker.engines.qwen_image.packing import Grid, grid, pack, unpack
 from pixelkiln.worker.engines.qwen_image.pipeline import Plan, denoise, prepare
@@ -65,9 +65,10 @@ class QwenImageEngine:
             folder, checkpoint.tensors(folder, checkpoint.ENCODER), config, dtype, False, dequantize_from
         )
         prompts = Prompts(folder, config)
-        references = (
-            References(config.vision, Preprocessing.read(folder, config.vision)) if config.edits else None
-        )
+        references = None
+        if config.edits:
+            seen = Preprocessing.read(folder, config.vision)
+            references = References(config.vision, seen, self._estimate.areas)
         self._conditioner = Conditioner(prompts, references, encoder, self._vae, feature_bytes, picture_bytes)
         self._table: tuple[tuple[float, ...], Table] | None = None  # of the last schedule
 
@@ -199,7 +200,7 @@ class QwenImageEngine:
 
     def _tokens(self, spec: RenderSpec) -> list[int]:
         """Each branch's tokens, at most."""
-        pads = [(1, PADS)] * len(spec.references)
+        pads = [(1, self._estimate.pads)] * len(spec.references)
         prompts = self._conditioner.prompts
         return [len(prompts.encode(text, bool(pads), pads, field).ids) for field, text in self._texts(spec)]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
 import mlx.core as mx
 
+from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.references import Fitted, fit
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, Choice
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
@@ -35,9 +38,6 @@ from pixelkiln.worker.engines.qwen_image.memory import (
 from pixelkiln.worker.engines.qwen_image.modulation import is_modulation
 from pixelkiln.worker.engines.qwen_image.recipes import RECIPES, Recipe
 
-# What a picture of unknown shape becomes at most: its area is set, its sides are rounded.
-PICTURE = (1056, 1056)  # of the autoencoder's copy, pixels
-PADS = 220  # of the vision tower's
 SCAFFOLD = 80  # tokens of the template and a short prompt
 
 
@@ -60,6 +60,12 @@ class Estimate:
         self.config = Config.read(folder)
         checkpoint.check_traits(folder, self.config, self.manifest.model)
         self.dtype = dtype or default_dtype()
+        rule = CATALOGUE[self.manifest.model].references
+        self.areas = rule if isinstance(rule, Fitted) else Fitted()
+        # What a picture of unknown shape becomes at most: its area is set, its sides are rounded.
+        side, vision = fit(self.areas.area, (1, 1))[0] + 32, self.config.vision
+        self._picture = (side, side)  # pixels of the autoencoder's copy
+        self.pads = int((math.sqrt(self.areas.vision_area) / (vision.patch * vision.merge) + 1.1) ** 2)
         self._kept = feature_bytes + picture_bytes
         itemsize = self.dtype.size
         stored = {part: checkpoint.tensors(folder, part) for part in checkpoint.PARTS}
@@ -86,10 +92,10 @@ class Estimate:
         Counts caches that are full; with `kept` the text encoder too, all of it.
         """
         count, recipe = len(spec.references), self.recipe(spec)
-        pads = (PADS,) * count
+        pads = (self.pads,) * count
         short = (SCAFFOLD + sum(pads),) * (2 if recipe.guided else 1)
         load = Load(
-            (spec.width, spec.height), tuple(prompts) or short, pads, (PICTURE,) * count, recipe.steps
+            (spec.width, spec.height), tuple(prompts) or short, pads, (self._picture,) * count, recipe.steps
         )
         itemsize, backend, config = self.dtype.size, Backend.current(), self.config
         table = table_bytes(config.transformer, recipe.steps, itemsize)
@@ -103,7 +109,7 @@ class Estimate:
         if count:
             tower = 0 if kept else self.tower
             phases.append(tower + vision_bytes(config.vision, load, itemsize, backend))
-            phases.append(encoding_bytes(config.vae, PICTURE, itemsize))
+            phases.append(encoding_bytes(config.vae, self._picture, itemsize))
         held = self.weights + self._kept + (self.encoder if kept else 0)
         return held + int(max(phases) * SLACK)
 

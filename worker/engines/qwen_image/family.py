@@ -43,15 +43,15 @@ class QwenImage:
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
         """See Family.load."""
-        from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
+        from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
 
         return QwenImageEngine.load(folder, budget, dtype(arithmetic), calibrations=calibrations)
 
     def estimate(self, folder: Path, arithmetic: str | None, calibrations: Path | None) -> Estimate:
         """See Family.estimate."""
-        from pixelkiln.worker.engines.qwen_image import estimate
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
+        from pixelkiln.worker.engines.qwen_image import estimate
 
         return estimate.Estimate(folder, dtype(arithmetic), calibrations=calibrations)
 
@@ -104,6 +104,7 @@ class QwenImage:
     ) -> Bench:
         """See Family.bench: steps of text to image."""
         from pixelkiln.worker.engines.qwen_image.bench import bench
+
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
 
         return bench(

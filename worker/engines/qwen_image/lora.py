@@ -40,9 +40,13 @@ class Lora:
 
     @classmethod
     def read(cls, path: Path, stored: Mapping[str, Stored]) -> Lora:
-        """Raises CheckpointError for a file that is not of this model: every linear of every block, no other."""
+        """Raises CheckpointError for a file that is not of this model: its blocks' linears and no other."""
         if not path.is_file():
             raise CheckpointError(f"{path} is {'no file' if path.exists() else 'missing'}")
+        if any(one.dtype not in FLOATS for one in stored.values()):
+            raise CheckpointError(
+                f"{path} belongs into weights that are not quantised: take the 16-bit release"
+            )
         found = tensors([path])
         wanted = [name.removesuffix(".weight") for name in stored if LINEAR.fullmatch(name)]
         wanted = [name for name in wanted if "_mod.1" not in name]

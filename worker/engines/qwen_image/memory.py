@@ -15,7 +15,6 @@ from pixelkiln.worker.engines.qwen_image.autoencoder import CHUNK_BYTES
 from pixelkiln.worker.engines.qwen_image.config import (
     LATENT,
     PATCH,
-    Config,
     TextConfig,
     TransformerConfig,
     VaeConfig,
@@ -81,7 +80,7 @@ def step_bytes(config: TransformerConfig, load: Load, itemsize: int, backend: Ba
     # The streams; queries, keys and values of each, joined, and two of them turned.
     attention = 8 * stream
     if not backend.fused:
-        attention += 2 * config.heads * both**2 * itemsize
+        attention += (config.heads + 1) * both**2 * itemsize
     mlp = (3 + 2 * RATIO) * image * width * itemsize
     waiting = backend.waiting * stream // 4
     return constants + turns + states + 2 * stream + max(attention, mlp) + waiting
@@ -90,7 +89,7 @@ def step_bytes(config: TransformerConfig, load: Load, itemsize: int, backend: Ba
 def text_bytes(config: TextConfig, load: Load, itemsize: int, backend: Backend) -> int:
     """The most a layer of the language model holds beside its weights."""
     tokens, longest = sum(load.prompts), max(load.prompts)
-    scores = 0 if backend.fused else 2 * config.heads * longest**2 * itemsize
+    scores = 0 if backend.fused else (config.heads + 1) * longest**2 * itemsize
     attention = 7 * longest * config.hidden * itemsize + scores
     return 3 * tokens * config.hidden * itemsize + max(attention, 4 * longest * config.inner * itemsize)
 
@@ -102,7 +101,9 @@ def vision_bytes(config: VisionConfig, load: Load, itemsize: int, backend: Backe
     pixels = patches * 3 * config.frames * config.patch**2 * (4 + 2 * itemsize)
     largest = 0 if backend.fused else max(load.pads) * square
     inner = patches * max(4 * config.hidden, 4 * config.inner) * itemsize
-    return pixels + 6 * patches * config.hidden * itemsize + inner + 2 * config.heads * largest**2 * itemsize
+    return (
+        pixels + 6 * patches * config.hidden * itemsize + inner + (config.heads + 1) * largest**2 * itemsize
+    )
 
 
 def decoding_bytes(config: VaeConfig, size: Size, itemsize: int) -> int:
@@ -118,12 +119,19 @@ def encoding_bytes(config: VaeConfig, size: Size, itemsize: int) -> int:
 
 
 def _maps(config: VaeConfig, widths: list[int], size: Size, itemsize: int, halvings: range) -> int:
-    """Maps of the widest stage, halved so often, with a strip being convolved; and the middle's attention."""
+    """Maps of the widest stage, halved so often, with a strip being convolved; and the middle's attention.
+
+    A convolution behind a norm unfolds it, with as much again around that; one that grows a map unfolds more
+    channels. Measured where MLX unfolds all that it convolves, on a CPU.
+    """
     worst, middle = 0, widths[-1] if halvings.step > 0 else widths[0]
     for (inputs, outputs), times in zip(pairwise(widths), halvings, strict=True):
         places = (size[0] >> times) * (size[1] >> times)
-        unfolded = min(9 * places * outputs * itemsize, STRIP_BYTES)
-        worst = max(worst, places * (max(inputs, outputs) + 2 * outputs) * itemsize + 2 * unfolded)
+        normed, grown = (
+            min(9 * places * one * itemsize, STRIP_BYTES) for one in (outputs, max(inputs, outputs))
+        )
+        maps = places * (max(inputs, outputs) + 2 * outputs) * itemsize
+        worst = max(worst, maps + int(max(2.25 * normed, 1.35 * grown)))
     places = size[0] * size[1] // LATENT**2
     scores = min(4 * places**2, CHUNK_BYTES) * 2
     return max(worst, 9 * places * middle * itemsize + scores) + size[0] * size[1] * 3 * 8

@@ -82,7 +82,9 @@ def denoise(model: Transformer, plan: Plan, z: mx.array) -> Iterator[State]:
     """Yield the state after every step, from packed noise. Outside the model all is float32."""
     for i, (sigma, following) in enumerate(zip(plan.sigmas, plan.sigmas[1:], strict=False)):
         velocities = [predict(model, plan, branch, z, i) for branch in plan.branches]
-        velocity = guided(*velocities, plan.guidance) if len(velocities) > 1 else velocities[0]
+        velocity = velocities[0]
+        if len(velocities) > 1:
+            velocity = guided(velocity, velocities[1], plan.guidance)
         clean = z - sigma * velocity
         z = z + (following - sigma) * velocity
         yield State(z, clean)

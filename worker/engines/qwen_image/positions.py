@@ -15,7 +15,7 @@ THETA = 10000.0
 
 
 def positions(text: int, grids: Sequence[Grid]) -> Positions:
-    """(3, tokens) of a prompt's tokens, then of the target's and of each reference's, `grids` in that order."""
+    """(3, tokens) of a prompt's tokens, then of the target's and each reference's, `grids` in that order."""
     first = max(max(rows // 2, columns // 2) for rows, columns in grids)
     parts = [np.tile(np.arange(first, first + text, dtype=np.int32), (3, 1))]
     for number, (rows, columns) in enumerate(grids):

@@ -85,7 +85,7 @@ class References:
 
     vision: VisionConfig
     preprocessing: Preprocessing
-    areas: Fitted = Fitted()
+    areas: Fitted
 
     def seen(self, size: Size) -> Size:
         """The size of the vision tower's copy."""

@@ -82,7 +82,7 @@ class Prompts:
     def encode(
         self, prompt: str, edits: bool, pictures: Sequence[Grid] = (), field: str = "prompt"
     ) -> Encoded:
-        """A prompt in the template for editing, or for drawing, with rows and columns of each picture's tokens.
+        """A prompt in the template to edit, or to draw, with rows and columns of each picture's tokens.
 
         Raises SpecError, naming `field`, for a prompt that spells a control token.
         """
@@ -111,7 +111,7 @@ class Prompts:
 
 
 def _positions(count: int, pictures: Sequence[tuple[int, Grid]]) -> Positions:
-    """Text counts up on all axes; a picture's tokens begin where the text ends, text behind it past the largest."""
+    """Text counts up on all axes; a picture begins where the text ends, and text past its largest."""
     parts, at, place = [], 0, 0
 
     def line(tokens: int) -> Positions:

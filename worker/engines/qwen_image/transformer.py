@@ -23,7 +23,7 @@ Vectors = Sequence[mx.array]  # rows of shift, scale and gate of attention, then
 
 @dataclass(frozen=True, slots=True)
 class StepVectors:
-    """What time does in one step. A pair of an image stream's vectors is for the target and for references."""
+    """What time does in one step. Of a pair of the image stream's the second is for references."""
 
     image: Sequence[Vectors]  # per block
     text: Sequence[Vectors]  # per block
@@ -58,7 +58,7 @@ def _normed(x: mx.array) -> mx.array:
 
 @dataclass(frozen=True, slots=True)
 class Modulation:
-    """A stream's vectors in one block: one set, or with `target` (tokens, 1) one for its tokens, one for others."""
+    """A stream's vectors in a block: one set, or with `target` (tokens, 1) one for these, one for others."""
 
     vectors: Vectors
     target: mx.array | None
@@ -135,7 +135,7 @@ class Block:
         parts = zip(
             self.text.heads(on_text.before(text, 0)), self.image.heads(on_image.before(image, 0)), strict=True
         )
-        q, k, v = (mx.concatenate(both, axis=2) for both in parts)
+        q, k, v = (mx.concatenate(list(both), axis=2) for both in parts)
         out = mx.fast.scaled_dot_product_attention(rotation(q), rotation(k), v, scale=self.scale)
         out = out[0].swapaxes(0, 1).flatten(1)
         image = on_image.after(image, self.image.out(out[len(text) :]), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
@@ -37,9 +38,9 @@ class Block:
         """(patches, hidden) to the same."""
         qkv = self.qkv(self.norm1(x)).reshape(len(x), 3, self.heads, -1).transpose(1, 2, 0, 3)
         q, k, v = turn(qkv[0]), turn(qkv[1]), qkv[2]
-        scale, runs = q.shape[-1] ** -0.5, []
-        for parts in zip(*(mx.split(one[None], cuts[:-1], axis=2) for one in (q, k, v)), strict=True):
-            runs.append(mx.fast.scaled_dot_product_attention(*parts, scale=scale))
+        split = (mx.split(one[None], cuts[:-1], axis=2) for one in (q, k, v))
+        attend = partial(mx.fast.scaled_dot_product_attention, scale=q.shape[-1] ** -0.5)
+        runs = [attend(*parts) for parts in zip(*split, strict=True)]
         x = x + self.proj(mx.concatenate(runs, axis=2)[0].swapaxes(0, 1).reshape(x.shape))
         n = self.norm2(x)
         return x + self.down(swiglu(self.gate(n), self.up(n)))
@@ -93,7 +94,9 @@ class VisionTower:
 
 def _windows(grids: Sequence[Grid], reach: int) -> tuple[NDArray[np.int64], list[int]]:
     """Tokens in order of windows of `reach` × `reach`, and where each window ends."""
-    order, ends, first = [], [], 0
+    order: list[NDArray[np.int64]] = []
+    ends: list[int] = []
+    first = 0
     for rows, columns in grids:
         tokens = first + np.arange(rows * columns).reshape(rows, columns)
         for top in range(0, rows, reach):
