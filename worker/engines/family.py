@@ -160,10 +160,10 @@ class Family(Protocol):
     ) -> Manifest:
         """Write `source` as a new folder of `bits`, and return its kiln.json.
 
-        `lora` is a file to fuse into the weights before that, for a family that takes one. 16 bits keep every value, as bfloat16. `model` says whose the weights are where `source` has no
-        kiln.json. Raises CheckpointError for a source that does not fit its config, a source that is
-        quantised to other bits already, a target that exists and a disk too small; nothing is left of what
-        was begun.
+        `lora` is a file to fuse into the weights before that, for a family that takes one. 16 bits keep every
+        value, as bfloat16. `model` says whose the weights are where `source` has no kiln.json. Raises
+        CheckpointError for a source that does not fit its config, a source that is quantised to other bits
+        already, a target that exists and a disk too small; nothing is left of what was begun.
         """
         ...
 

@@ -90,7 +90,7 @@ def text_bytes(config: TextConfig, load: Load, itemsize: int, backend: Backend) 
     """The most a layer of the language model holds beside its weights."""
     tokens, longest = sum(load.prompts), max(load.prompts)
     scores = 0 if backend.fused else (config.heads + 1) * longest**2 * itemsize
-    attention = 7 * longest * config.hidden * itemsize + scores
+    attention = 5 * longest * config.hidden * itemsize + scores
     return 3 * tokens * config.hidden * itemsize + max(attention, 4 * longest * config.inner * itemsize)
 
 
