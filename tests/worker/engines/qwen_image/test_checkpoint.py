@@ -190,7 +190,5 @@ def test_a_worker_of_another_family_imports_none_of_this() -> None:
         " print(sorted(name for name in sys.modules if 'qwen_image' in name or 'qwen2_5' in name))"
     )
     found = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert "qwen2_5" not in found
-    assert (
-        found == f"{['pixelkiln.worker.engines.qwen_image', 'pixelkiln.worker.engines.qwen_image.family']}\n"
-    )
+    names = ["pixelkiln.worker.engines.qwen_image", "pixelkiln.worker.engines.qwen_image.family"]
+    assert found == f"{names}\n"

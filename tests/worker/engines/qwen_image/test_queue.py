@@ -48,7 +48,7 @@ def test_every_kind_of_job_renders_through_the_queue(settings: Settings, kiln: K
     ]
     assert told[3]["recipe"] == "lightning-4"
     assert told[3]["lora"].startswith(f"{LORA.name} sha256:")
-    assert kiln.sidecar(jobs[0].id).spec["negative_prompt"] == "blurry"
+    assert kiln.sidecar(jobs[0].id).spec.negative_prompt == "blurry"
     for job in jobs[:-1]:
         with Image.open(kiln.fetch(job.id, tmp_path / "out")) as picture:
             assert picture.size == (96, 64)
