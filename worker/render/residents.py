@@ -38,7 +38,7 @@ class Resident:
     weights: Signature
 
     def holds(self) -> bool:
-        """Whether all weights are as they were loaded: some are read for a prompt, a schedule or a picture."""
+        """Whether all weights are as they were loaded: some are read for a prompt, schedule or picture."""
         return engines.weights_of(self.installed.folder) == self.weights
 
 
