@@ -145,6 +145,9 @@ def models_convert(
     model: Annotated[
         str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
     ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="A Lightning file to fuse into Qwen-Image's weights first.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Make a checkpoint of fewer bits, tensor by tensor; only a whole one carries the target's name."""
@@ -165,6 +168,7 @@ def models_convert(
             mixed=mixed,
             model=model,
             progress=lambda name, done, total: bar.update(task, completed=done, total=total),
+            lora=lora,
         )
     _told(manifest, target, as_json)
 

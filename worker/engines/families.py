@@ -8,6 +8,7 @@ from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.family import Family
 from pixelkiln.worker.engines.hidream.family import HiDream
+from pixelkiln.worker.engines.qwen_image.family import QwenImage
 from pixelkiln.worker.engines.z_image.family import ZImage
 
 FAMILIES: dict[str, Family] = {
@@ -15,6 +16,9 @@ FAMILIES: dict[str, Family] = {
     "hidream-o1-dev-2604": HiDream(),
     "hidream-o1-full": HiDream(),
     "z-image-turbo": ZImage(),
+    "qwen-image": QwenImage(),
+    "qwen-image-edit-2511": QwenImage(),
+    "qwen-image-edit-2509": QwenImage(),
     "demo": HiDream(),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
-from pixelkiln.worker.engines.engine import Engine, EngineError, Estimate
+from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Estimate
 
 if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
@@ -99,6 +99,12 @@ class Bench:
         }
 
 
+def refuse_lora(lora: Path | None) -> None:
+    """Raise CheckpointError for a LoRA, in a family that fuses none."""
+    if lora is not None:
+        raise CheckpointError(f"{lora}: no LoRA is fused into this model; leave out --lora")
+
+
 class Family(Protocol):
     """The models of one architecture. Everything it raises for a folder or a model is an EngineError.
 
@@ -150,13 +156,14 @@ class Family(Protocol):
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         """Write `source` as a new folder of `bits`, and return its kiln.json.
 
-        16 bits keep every value, as bfloat16. `model` says whose the weights are where `source` has no
-        kiln.json. Raises CheckpointError for a source that does not fit its config, a source that is
-        quantised to other bits already, a target that exists and a disk too small; nothing is left of what
-        was begun.
+        `lora` is a file to fuse into the weights before that, for a family that takes one. 16 bits keep every
+        value, as bfloat16. `model` says whose the weights are where `source` has no kiln.json. Raises
+        CheckpointError for a source that does not fit its config, a source that is quantised to other bits
+        already, a target that exists and a disk too small; nothing is left of what was begun.
         """
         ...
 

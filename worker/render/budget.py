@@ -87,7 +87,9 @@ class Budget:
         """By kind, the side in pixels of the largest square picture that fits; 0 where none does."""
         found = {}
         for kind, one in self._served.items():
-            spec = RenderSpec.parse({"prompt": "x", "model": one.model, "quantization": one.quantization})
+            least = {"references": ["0" * 64] * CATALOGUE[one.model].min_references}  # of one that edits
+            kinds = {"model": one.model, "quantization": one.quantization}
+            spec = RenderSpec.parse({"prompt": "x", **kinds, **least})
             fitting = (side for side in squares(one.model) if self._fits(spec, None, width=side, height=side))
             found[kind] = next(fitting, 0)
         return found

@@ -37,9 +37,9 @@ class Resident:
     digest: str
     weights: Signature
 
-    def holds(self, spec: RenderSpec) -> bool:
-        """Whether all that renders `spec` is as it was loaded: some weights are read for references only."""
-        return not spec.references or engines.weights_of(self.installed.folder) == self.weights
+    def holds(self) -> bool:
+        """Whether all weights are as they were loaded: some are read for a prompt, schedule or picture."""
+        return engines.weights_of(self.installed.folder) == self.weights
 
 
 class Residents:
@@ -78,7 +78,7 @@ class Residents:
         Raises TooLargeError and CheckpointError.
         """
         there, load = self._kept.get(wanted.kind), 0.0
-        if there is not None and (there.installed != wanted or not there.holds(spec)):
+        if there is not None and (there.installed != wanted or not there.holds()):
             self._drop(there)
             there = None
         if there is None:

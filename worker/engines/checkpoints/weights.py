@@ -78,12 +78,16 @@ class Weights:
         side: int = 3,
         stride: int = 1,
         padding: tuple[int, int] | None = None,
+        frames: int | None = None,
     ) -> Conv:
         """A convolution with a bias, stored (outputs, inputs, side, side) whatever its sizes.
 
-        Padded, where nothing else is said, so that a stride of 1 keeps a map's size.
+        Padded, where nothing else is said, so that a stride of 1 keeps a map's size. With `frames`, which are
+        stored before the sides, the last is taken: what is left where nothing lies before in time.
         """
-        weight = self.tensor(f"{name}.weight", (outputs, inputs, side, side))
+        shape = (outputs, inputs, *([] if frames is None else [frames]), side, side)
+        weight = self.tensor(f"{name}.weight", shape)
+        weight = weight if frames is None else weight[:, :, -1]
         weight = mx.contiguous(weight.transpose(0, 2, 3, 1))
         self._pending.append(weight)
         bias = self.tensor(f"{name}.bias", (outputs,))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelkiln.worker.engines.engine import Engine, Estimate
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told, refuse_lora
 from pixelkiln.worker.engines.hidream.configs import CONFIGS
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ class HiDream:
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         """See Family.convert."""
+        refuse_lora(lora)
         from pixelkiln.worker.engines.hidream.convert import convert
 
         return convert(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pixelkiln.worker.engines.checkpoints.files import read_json
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told, refuse_lora
 from pixelkiln.worker.engines.z_image.configs import CONFIGS
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ class ZImage:
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         """See Family.convert."""
+        refuse_lora(lora)
         from pixelkiln.worker.engines.z_image.convert import convert
 
         return convert(

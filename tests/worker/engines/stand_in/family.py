@@ -140,6 +140,7 @@ class StandIn:
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         if bits not in (8, 16):
             raise CheckpointError(f"{source}: 8 or 16 bits")
