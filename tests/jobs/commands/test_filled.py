@@ -97,6 +97,6 @@ def test_the_schema_of_one_model(run: Run) -> None:
 
 
 def test_the_help_says_which_model_takes_what(run: Run) -> None:
-    told = " ".join(run("submit", "--help").out.split())
-    assert "rendered anew. Of z-image-turbo." in told
-    assert "Of qwen-image, qwen-image-edit-2511, qwen-image-edit-2509." in told
+    told = "".join(run("submit", "--help").out.split())
+    assert "renderedanew.Ofz-image-turbo." in told
+    assert "Awayfromthis.Ofqwen-image,qwen-image-edit-2511,qwen-image-edit-2509." in told
