@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import gcd, isqrt
 
-QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")
+from pixelkiln.jobs.references import ANY, Fitted, Own, Rule, Shared
+
+QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")  # widest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,16 @@ class Model:
     steps: Setting
     guidance: Setting  # above 1 a second, unconditional branch runs
     max_references: int = 0  # pictures a job may refer to
+    min_references: int = 0  # and has to
+    references: Rule = ANY  # which pictures these can be
+    strength: bool = False  # whether the picture begins as its reference, which then needs a strength
+    negative_prompt: bool = False  # whether the second branch may have a prompt of its own
+    keep_aspect: bool = False  # whether the picture can take the one reference's proportions
     layout: bool = False  # whether boxes may say where references go
     seams: bool = False  # whether pictures have seams along the grid, which blend_seams can blend
     quantizations: tuple[str, ...] = QUANTIZATIONS
+    quantization: str = "q6"  # the one to choose where all are there
+    cliff: int | None = None  # pixels above which the schedule is another, and pictures are reported worse
 
     def fits(self, width: int, height: int) -> bool:
         """Whether a picture may have this size."""
@@ -64,26 +73,97 @@ _DEV = Model(
     steps=Setting(28),
     guidance=Setting(0.0),
     max_references=10,
+    references=Shared(),
+    keep_aspect=True,
     layout=True,
     seams=True,
 )
 
+_Z_IMAGE = Model(
+    "z-image-turbo",
+    grid=16,  # pixels of a latent (8) times those of a patch (2), as in those below
+    min_side=16,
+    max_side=8192,  # as far as its positions go
+    max_pixels=2048 * 2048,  # reported good; four times that are reported broken
+    size=(1024, 1024),
+    steps=Setting(8, (1, 50)),
+    guidance=Setting(0.0),
+    max_references=1,
+    references=Own(min_side=16),
+    strength=True,
+)
+
+_KLEIN = Model(
+    "flux2-klein-4b",
+    grid=16,
+    min_side=64,
+    max_side=4096,
+    max_pixels=2048 * 2048,  # documented up to four megapixels
+    size=(1024, 1024),
+    steps=Setting(4, (1, 50)),
+    guidance=Setting(1.0),  # distilled: it would be ignored
+    max_references=4,
+    references=Own(),
+    cliff=4300 * 16 * 16,  # tokens
+)
+
+_QWEN = Model(
+    "qwen-image",
+    grid=16,
+    min_side=64,
+    max_side=4096,
+    max_pixels=2048 * 2048,
+    size=(1328, 1328),
+    steps=Setting(50, (2, 100)),  # the schedule's end is stretched, which one step has not
+    guidance=Setting(4.0, (0.0, 20.0)),
+    negative_prompt=True,
+)
+_QWEN_EDIT = replace(
+    _QWEN,
+    name="qwen-image-edit-2511",
+    size=(1024, 1024),
+    steps=Setting(40, (2, 100)),
+    min_references=1,
+    max_references=3,
+    references=Fitted(),
+)
+
+# In the order in which a job that names no model gets one of those that are served.
 CATALOGUE: dict[str, Model] = {
     model.name: model
     for model in (
         _DEV,
-        replace(_DEV, name="hidream-o1-dev-2604", max_references=0, layout=False),
+        replace(_DEV, name="hidream-o1-dev-2604", max_references=0, keep_aspect=False, layout=False),
         replace(
             _DEV,
             name="hidream-o1-full",
             steps=Setting(50, (4, 100)),
             guidance=Setting(5.0, (0.0, 20.0)),
         ),
-        replace(_DEV, name="demo", size=(256, 256), max_references=0, layout=False),
+        _Z_IMAGE,
+        _KLEIN,
+        replace(
+            _KLEIN,
+            name="flux2-klein-base-4b",
+            steps=Setting(50, (1, 100)),
+            guidance=Setting(4.0, (0.0, 20.0)),
+        ),
+        _QWEN,
+        _QWEN_EDIT,
+        replace(_QWEN_EDIT, name="qwen-image-edit-2509"),
+        replace(
+            _DEV,
+            name="demo",
+            size=(256, 256),
+            max_references=0,
+            keep_aspect=False,
+            layout=False,
+            quantization="bf16",  # as which it comes with the project
+        ),
     )
 }
 
-DEFAULT_MODEL = "hidream-o1-dev"  # where a job names none
+DEFAULT_MODEL = next(iter(CATALOGUE))  # where a job names none
 
 # What holds for all models, as the JSON Schema states it.
 COMMON_GRID = gcd(*(model.grid for model in CATALOGUE.values()))

@@ -39,6 +39,8 @@ class SpecFields(TypedDict, total=False):
     client: str  # absent: the settings'
     labels: dict[str, str]
     blend_seams: int  # radius in pixels
+    strength: float | None  # of a model that renders its reference anew
+    negative_prompt: str | None  # of a model whose guidance takes one
 
 
 def checked(

@@ -26,3 +26,10 @@ def _is_drawn(value: object, number: re.Match[str] | None) -> bool:
     if isinstance(value, str):
         return number is None or number[0].startswith("-")
     return isinstance(value, int | float) and value < 0
+
+
+def glimpse(value: object) -> str:
+    """A value as a refusal shows it."""
+    if isinstance(value, int) and value.bit_length() > 200:  # Python refuses to write out the largest
+        return "a number that long"
+    return repr(value)

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 
-from pixelkiln.jobs import proportions
+from pixelkiln.jobs import limits
 from pixelkiln.jobs.catalogue import (
     CATALOGUE,
     COMMON_GRID,
@@ -23,10 +30,9 @@ from pixelkiln.jobs.catalogue import (
     MAX_SIDE,
     MIN_SIDE,
     Model,
-    Setting,
 )
 from pixelkiln.jobs.errors import SpecError
-from pixelkiln.jobs.hints import hint
+from pixelkiln.jobs.hints import glimpse, hint
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.visible import is_visible
 
@@ -35,8 +41,7 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_LABELS = 16
 MAX_BLEND = 8  # pixels on each side of a seam
 MAX_WIRE = 128 * 1024  # bytes of JSON; escaped, a character may need twelve
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # tab and newline are text
+_LATER = ("strength", "negative_prompt")  # than 0.1
 
 Priority = Literal["high", "normal", "low"]  # best first
 Quantization = Literal["bf16", "q8", "q6", "q5", "q4"]
@@ -94,6 +99,17 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
     client: Name = "default"
     labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = {}
     blend_seams: Annotated[int, Field(ge=0, le=MAX_BLEND)] = 0  # radius in pixels; 0 leaves the seams alone
+    strength: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = (
+        None  # how much of the one reference is rendered anew
+    )
+    negative_prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT)] | None = (
+        None  # what guidance leads away from; absent: the recipe's own
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields that came later, where they are absent: older readers refuse their names."""
+        return {name: value for name, value in write(self).items() if name not in _LATER or value is not None}
 
     @classmethod
     def parse(cls, data: Mapping[str, Any] | str | bytes) -> Self:
@@ -111,7 +127,7 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
         try:
             spec = cls.model_validate({**size, **data})
         except ValidationError as error:
-            raise _readable(error) from None
+            raise _readable(error, model) from None
         spec._check()
         return spec
 
@@ -122,8 +138,7 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
 
     def reference_fault(self, size: tuple[int, int]) -> str:
         """Why a picture of `size` (width, height in pixels) cannot be a reference of this; '' if it can."""
-        target = (self.width, self.height)
-        return proportions.fault(target, len(self.references), bool(self.layout), self.keep_aspect, size)
+        return CATALOGUE[self.model].references.fault(size, *limits.arrangement(self))
 
     def with_seed(self, job_id: str | None = None) -> Self:
         """This spec with a seed: its own, else derived from `job_id`, else (no id given) drawn now."""
@@ -150,50 +165,12 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
         model = CATALOGUE.get(self.model)
         if model is None:
             raise SpecError("model", f"no model {self.model[:60]!r}; there are {', '.join(CATALOGUE)}")
-        _check_text("prompt", self.prompt)
+        limits.check_text("prompt", self.prompt)
         if not is_visible(self.prompt):
             raise SpecError("prompt", "is empty")
         for name, value in self.labels.items():
-            _check_text(f"labels.{name}", value)
-        if self.quantization not in model.quantizations:
-            raise SpecError(
-                "quantization", f"{model.name} has {', '.join(model.quantizations)}, not {self.quantization}"
-            )
-        _check_side("width", self.width, model)
-        _check_side("height", self.height, model)
-        if self.width * self.height > model.max_pixels:
-            square = f"{model.largest_square} x {model.largest_square}"
-            raise SpecError(
-                "width, height",
-                f"{self.width} x {self.height} is {self.width * self.height:,} pixels; "
-                f"the limit is {model.max_pixels:,} ({square})",
-            )
-        _check_setting("steps", self.steps, model.steps, model)
-        _check_setting("guidance", self.guidance, model.guidance, model)
-        self._check_references(model)
-        if self.blend_seams and not model.seams:
-            raise SpecError("blend_seams", f"{model.name} leaves no seams; leave it out")
-
-    def _check_references(self, model: Model) -> None:
-        if len(self.references) > model.max_references:
-            allowed = f"at most {model.max_references}" if model.max_references else "no"
-            raise SpecError("references", f"{model.name} takes {allowed} reference pictures")
-        if self.keep_aspect and len(self.references) != 1:
-            raise SpecError("keep_aspect", "needs exactly one reference picture")
-        target, count = (self.width, self.height), len(self.references)
-        if proportions.are_too_many(target, count, bool(self.layout), self.keep_aspect):
-            larger = f"{count} are too many for {self.width} x {self.height}; make that larger"
-            raise SpecError("references", larger)
-        if len(self.layout) > len(self.references):
-            raise SpecError(
-                "layout", f"{len(self.layout)} boxes for {len(self.references)} reference pictures"
-            )
-        if self.layout and not model.layout:
-            raise SpecError("layout", f"{model.name} takes no boxes; leave it out")
-        for index, box in enumerate(self.layout):
-            _check_text(f"layout.{index}.text", box.text)
-            if box.x1 >= box.x2 or box.y1 >= box.y2:
-                raise SpecError(f"layout.{index}", "a box needs x1 < x2 and y1 < y2")
+            limits.check_text(f"labels.{name}", value)
+        limits.check(self, model)
 
 
 def _decode(data: str | bytes) -> Any:
@@ -205,36 +182,6 @@ def _decode(data: str | bytes) -> Any:
         raise SpecError("spec", f"is not JSON: {error}") from None
 
 
-def _check_text(field: str, text: str) -> None:
-    found = _CONTROL.search(text)
-    if found:
-        raise SpecError(
-            field, f"holds the control character U+{ord(found.group()):04X} at position {found.start()}"
-        )
-
-
-def _check_side(field: str, side: int, model: Model) -> None:
-    if side < model.min_side:
-        raise SpecError(field, f"must be greater than or equal to {model.min_side}, not {side}")
-    if side > model.max_side:
-        raise SpecError(field, f"must be less than or equal to {model.max_side}, not {side}")
-    if side % model.grid:
-        below = side - side % model.grid
-        near = [str(one) for one in (below, below + model.grid) if model.min_side <= one <= model.max_side]
-        nearest = f"the nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}"
-        raise SpecError(field, f"{side} is not a multiple of {model.grid}; {nearest}")
-
-
-def _check_setting(field: str, value: float | None, setting: Setting, model: Model) -> None:
-    if value is None:
-        return
-    if setting.range is None:
-        raise SpecError(field, f"{model.name} has its own, fixed by its recipe; leave it out")
-    low, high = setting.range
-    if not low <= value <= high:
-        raise SpecError(field, f"{_glimpse(value)} is out of range; {model.name} takes {low} to {high}")
-
-
 _PLAIN = {
     "missing": "is missing",
     "string_too_short": "is empty",
@@ -244,37 +191,34 @@ _PLAIN = {
     "model_type": "must be an object",
     "string_unicode": "is not valid Unicode text",
 }
+_BEYOND = ("greater_than_equal", "less_than_equal")  # what all models have; one may have less
 _PATTERNS = {
     NAME_PATTERN: "must be 1 to 48 of a-z, 0-9, - and _, beginning with a letter or digit",
     SHA256_PATTERN: "must be 64 hexadecimal digits, the picture's sha256",
 }
 
 
-def _readable(error: ValidationError) -> SpecError:
+def _readable(error: ValidationError, model: Model | None = None) -> SpecError:
     """The first of pydantic's findings as one line; never more than a glimpse of the value."""
     first = error.errors(include_url=False)[0]
     field = ".".join(_printable(str(part)[:60]) for part in first["loc"] if part != "[key]") or "spec"
-    kind, value, limits = first["type"], first["input"], first.get("ctx", {})
+    kind, value, bounds = first["type"], first["input"], first.get("ctx", {})
     if kind == "extra_forbidden":
         return SpecError(field, f"no such field; there are {', '.join(RenderSpec.model_fields)}")
+    if model and field in ("width", "height") and kind in _BEYOND:
+        return limits.beyond(field, value, model)
     if kind in _PLAIN:
         return SpecError(field, _PLAIN[kind])
     if kind == "string_too_long":
-        return SpecError(field, f"is {len(value):,} characters; the limit is {limits['max_length']:,}")
+        return SpecError(field, f"is {len(value):,} characters; the limit is {bounds['max_length']:,}")
     if kind == "string_pattern_mismatch":
-        return SpecError(field, _PATTERNS[limits["pattern"]])
+        return SpecError(field, _PATTERNS[bounds["pattern"]])
     message = first["msg"][:1].lower() + first["msg"][1:]
     message = message.replace("input should", "must", 1).replace("must have", "may have", 1)
-    glimpse = _glimpse(value) if isinstance(value, str | int | float | bool | None) else ""
-    if not 0 < len(glimpse) <= 60:
+    shown = glimpse(value) if isinstance(value, str | int | float | bool | None) else ""
+    if not 0 < len(shown) <= 60:
         return SpecError(field, message)
-    return SpecError(field, f"{message}, not {glimpse}{hint(field, value)}")
-
-
-def _glimpse(value: object) -> str:
-    if isinstance(value, int) and value.bit_length() > 200:  # Python refuses to write out the largest
-        return "a number that long"
-    return repr(value)
+    return SpecError(field, f"{message}, not {shown}{hint(field, value)}")
 
 
 def _printable(name: str) -> str:

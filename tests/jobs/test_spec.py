@@ -308,8 +308,8 @@ def test_the_schema_states_the_limits() -> None:
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["prompt"]
     assert properties["prompt"]["maxLength"] == 4000
-    assert properties["width"]["multipleOf"] == 32
-    assert properties["width"]["maximum"] == 4096
+    assert properties["width"]["multipleOf"] == 16
+    assert properties["width"]["maximum"] == 8192
     assert properties["model"]["enum"] == list(CATALOGUE)
     assert properties["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
     assert properties["references"]["maxItems"] == 10
