@@ -18,7 +18,6 @@ from pixelkiln.worker.engines.checkpoints.files import read_json, real, shown, w
 from pixelkiln.worker.engines.engine import CheckpointError
 
 INDEX = "model_index.json"
-CLASS = "Flux2KleinPipeline"
 TIME_CHANNELS = 256  # cosines and sines of a timestep
 
 

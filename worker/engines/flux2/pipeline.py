@@ -18,7 +18,7 @@ from pixelkiln.worker.engines.flux2.recipes import Recipe
 from pixelkiln.worker.engines.flux2.schedule import schedule
 from pixelkiln.worker.engines.flux2.transformer import Transformer
 from pixelkiln.worker.engines.mlx.noise import Noise
-from pixelkiln.worker.engines.mlx.rotary import Pairs, pairs
+from pixelkiln.worker.engines.mlx.rotary import Pairs, angles, pairs
 from pixelkiln.worker.engines.mlx.schedulers import FlowMatch, Schedule
 
 
@@ -75,7 +75,7 @@ def prepare(
         texts=tuple(model.text_in(one.astype(model.dtype)) for one in features),
         references=None if references is None else model.embedded(references.latents),
         steps=model.times(mx.array(made.timesteps, mx.float32)),
-        turn=pairs(places, config.axes, config.theta),
+        turn=pairs(angles(places, config.axes, config.theta)),
     )
 
 

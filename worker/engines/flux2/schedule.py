@@ -35,12 +35,3 @@ def schedule(tokens: int, steps: int) -> Schedule:
     sigmas = [scale / (scale + steps / (steps - i) - 1.0) for i in range(steps)]
     return Schedule(tuple(TRAIN_STEPS * sigma for sigma in sigmas), (*sigmas, 0.0))
 
-
-def said(width: int, height: int) -> str:
-    """What a user should know of a picture of this size; '' where there is nothing."""
-    if tokens(width, height) <= CLIFF:
-        return ""
-    return (
-        f"above {CLIFF * TOKEN**2:,} pixels this model runs another schedule, "
-        "with less noise between its first steps: pictures may be worse"
-    )
