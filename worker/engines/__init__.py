@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import inf
@@ -54,6 +55,28 @@ def device_facts() -> DeviceFacts:
     )
 
 
+def limits(budget: int) -> AbstractContextManager[None]:
+    """Within, MLX keeps to `budget` bytes, for all engines together. See mlx.limits."""
+    use_openblas()
+    from pixelkiln.worker.engines.mlx.limits import limits
+
+    return limits(budget)
+
+
+def leave_room(left: int) -> None:
+    """Before a render beside which `left` bytes stay free. See mlx.limits."""
+    from pixelkiln.worker.engines.mlx.limits import leave_room
+
+    leave_room(left)
+
+
+def give_back() -> None:
+    """Give the buffers that closed engines have freed back to the system."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+
+
 def load(
     folder: Path,
     budget: int | None = None,
@@ -62,7 +85,7 @@ def load(
 ) -> Engine:
     """The engine for a checkpoint folder, its weights in memory.
 
-    `budget` bounds what it may hold, in bytes; the rest as of Family. Raises CheckpointError. MLX is imported
+    `budget` is what it may hold, in bytes; the rest as of Family. Raises CheckpointError. MLX is imported
     here, so the caller's thread must be the one that renders.
     """
     use_openblas()

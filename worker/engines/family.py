@@ -122,7 +122,10 @@ class Family(Protocol):
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
-        """The engine for a checkpoint folder, holding at most `budget` bytes. Raises CheckpointError."""
+        """The engine for a checkpoint folder. Raises CheckpointError.
+
+        It may hold `budget` bytes, until it is allowed others: None says that there is room for all.
+        """
         ...
 
     def estimate(self, folder: Path, arithmetic: str | None, calibrations: Path | None) -> Estimate:

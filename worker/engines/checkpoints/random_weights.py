@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,7 +27,7 @@ class RandomWeights(Weights):
     def tensor(self, name: str, shape: Sequence[int]) -> mx.array:
         """Random values of this shape."""
         centre = 1.0 if "norm" in name else 0.0
-        spread = 0.02 if centre or len(shape) == 1 else shape[-1] ** -0.5
+        spread = 0.02 if centre or len(shape) == 1 else prod(shape[1:]) ** -0.5
         values = mx.random.normal(shape, self.dtype, centre, spread, mx.random.key(next(self._keys)))
         mx.eval(values)
         return values

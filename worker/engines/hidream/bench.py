@@ -17,7 +17,6 @@ from pixelkiln.worker.engines.hidream.calibrate import choose, run
 from pixelkiln.worker.engines.hidream.checkpoint import weights
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
 from pixelkiln.worker.engines.hidream.configs import CONFIGS
-from pixelkiln.worker.engines.hidream.decoder import Layer
 from pixelkiln.worker.engines.hidream.flops import step_flops
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.patches import grid
@@ -28,6 +27,7 @@ from pixelkiln.worker.engines.hidream.recipes import RECIPES
 from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.mlx.arithmetic import default_dtype
 from pixelkiln.worker.engines.mlx.noise import seeded
+from pixelkiln.worker.engines.mlx.qwen3 import Layer
 from pixelkiln.worker.engines.mlx.timing import STEPS, benched, ceiling, timed
 
 PROMPT = 64  # tokens

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +28,6 @@ from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
-from pixelkiln.worker.engines.mlx.limits import leave_room, limits
 from pixelkiln.worker.engines.mlx.noise import seeded
 
 
@@ -39,7 +37,6 @@ class HiDreamEngine:
     def __init__(
         self,
         folder: Path,
-        budget: int | None,
         dtype: mx.Dtype | None,
         prefix_cache_bytes: int,
         calibrations: Path | None,
@@ -49,34 +46,26 @@ class HiDreamEngine:
         self._prompts = Prompts(folder, config)
         self._tower = VisionTower(folder, config, dtype)
         self._prefixes = PrefixCache(prefix_cache_bytes)
-        self._budget = budget
-        with ExitStack() as scope:
-            if budget is not None:
-                scope.enter_context(limits(budget, self._estimate.weights))
-            choice = choose(calibrations, folder, config, dtype, manifest.digest)
-            self._estimate.learn(choice)
-            dequantize_from, linears = choice
-            weights = checkpoint.weights(folder, dtype, dequantize_from)
-            self._model: Model | None = Model(folder, config, dtype, weights)
-            self._limits = scope.pop_all()
-        self._linears = linears
+        choice = choose(calibrations, folder, config, dtype, manifest.digest)
+        self._estimate.learn(choice)
+        dequantize_from, self._linears = choice
+        weights = checkpoint.weights(folder, dtype, dequantize_from)
+        self._model: Model | None = Model(folder, config, dtype, weights)
 
     @classmethod
     def load(
         cls,
         folder: Path,
-        budget: int | None = None,
         dtype: mx.Dtype | None = None,
         prefix_cache_bytes: int = PREFIX_CACHE_BYTES,
         calibrations: Path | None = None,
     ) -> HiDreamEngine:
         """Load a checkpoint folder with its kiln.json.
 
-        `budget` bounds what MLX may hold, in bytes, until the engine is closed. `dtype` is that of weights
-        and activations, by default what suits the device. `calibrations` is a folder that keeps how
-        quantised weights multiply faster here. Raises CheckpointError.
+        `dtype` is that of weights and activations, by default what suits the device. `calibrations` is a
+        folder that keeps how quantised weights multiply faster here. Raises CheckpointError.
         """
-        return cls(folder, budget, dtype, prefix_cache_bytes, calibrations)
+        return cls(folder, dtype, prefix_cache_bytes, calibrations)
 
     @property
     def prefix_runs(self) -> int:
@@ -108,8 +97,6 @@ class HiDreamEngine:
         if spec.seed is None:
             raise SpecError("seed", "must be drawn before the job is rendered")
         model = self._loaded()
-        if self._budget is not None:
-            leave_room(self._budget, self.bytes_needed(spec))
         started = time.perf_counter()
         plan = self._prepare(model, spec, references)
         mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)
@@ -138,6 +125,13 @@ class HiDreamEngine:
         tokens = self._prompts.encode(spec.prompt, self._estimate.pads(spec))
         return self._estimate.bytes_needed(spec, len(tokens))
 
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes."""
+        return self._estimate.weights + self._prefixes.held
+
+    def allow(self, budget: int) -> None:
+        """See Engine.allow: prefixes have a bound of their own, which is always counted."""
+
     def trim(self) -> None:
         """See Engine.trim."""
         self._prefixes.clear()
@@ -155,7 +149,6 @@ class HiDreamEngine:
         """See Engine.close."""
         self._model = None
         self.trim()
-        self._limits.close()
 
     def _loaded(self) -> Model:
         if self._model is None:

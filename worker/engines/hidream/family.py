@@ -36,7 +36,7 @@ class HiDream:
         from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
 
-        return HiDreamEngine.load(folder, budget, dtype(arithmetic), calibrations=calibrations)
+        return HiDreamEngine.load(folder, dtype(arithmetic), calibrations=calibrations)
 
     def estimate(self, folder: Path, arithmetic: str | None, calibrations: Path | None) -> Estimate:
         """See Family.estimate."""

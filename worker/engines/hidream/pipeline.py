@@ -17,10 +17,11 @@ from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
 from pixelkiln.worker.engines.hidream.prefixes import Prefix, PrefixCache
 from pixelkiln.worker.engines.hidream.recipes import Recipe
-from pixelkiln.worker.engines.hidream.rope import Positions, Rotation, rotation
+from pixelkiln.worker.engines.hidream.rope import Positions, rotation
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import Features
 from pixelkiln.worker.engines.mlx.noise import Noise
+from pixelkiln.worker.engines.mlx.rotary import Halves
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
 MIN_SIGMA = 0.001
@@ -44,7 +45,7 @@ class Branch:
     ids: tuple[int, ...]  # up to and including the timestep's token
     positions: Positions  # (3, sequence)
     prefix: Prefix
-    rotation: Rotation  # of the generated tokens
+    rotation: Halves  # of the generated tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.flops import step_flops
 from pixelkiln.worker.engines.hidream.memory import weights_at
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.prefixes import size_of
 from pixelkiln.worker.engines.hidream.quantize import widths
 from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.mlx import timing
+from pixelkiln.worker.engines.mlx.features import size_of
 from pixelkiln.worker.engines.mlx.layers import Quantized
 
 SMALL = CONFIGS["small"]

@@ -89,6 +89,11 @@ class StandInEngine(StandInEstimate):
             scheduler="at once",
         )
 
+    def held_bytes(self) -> int:
+        return WEIGHTS
+
+    def allow(self, budget: int) -> None: ...
+
     def trim(self) -> None: ...
 
     def reset_peak(self) -> None: ...
