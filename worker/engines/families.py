@@ -8,11 +8,13 @@ from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.family import Family
 from pixelkiln.worker.engines.hidream.family import HiDream
+from pixelkiln.worker.engines.z_image.family import ZImage
 
 FAMILIES: dict[str, Family] = {
     "hidream-o1-dev": HiDream(),
     "hidream-o1-dev-2604": HiDream(),
     "hidream-o1-full": HiDream(),
+    "z-image-turbo": ZImage(),
     "demo": HiDream(),
 }
 

@@ -7,7 +7,7 @@ name after that: whatever ends a conversion, what carries the target's name is w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -118,17 +118,18 @@ def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int]) -> 
     if widths is None or bits is None:
         return Group((Piece(stored.name, "BF16", stored.shape),), partial(_rounded, stored))
     rows, columns = stored.shape
-    if columns % widths.group_size:
+    group_size = widths.group(columns)
+    if group_size is None:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name} has {columns} columns, no multiple of {widths.group_size}"
         )
-    stem, groups = stored.name.removesuffix(".weight"), columns // widths.group_size
+    stem, groups = stored.name.removesuffix(".weight"), columns // group_size
     pieces = (
         Piece(stored.name, "U32", (rows, columns * bits // 32)),
         Piece(f"{stem}.scales", "BF16", (rows, groups)),
         Piece(f"{stem}.biases", "BF16", (rows, groups)),
     )
-    return Group(pieces, partial(_quantized, stored, widths.group_size, bits))
+    return Group(pieces, partial(_quantized, stored, group_size, bits))
 
 
 def _raw(stored: Stored) -> Iterator[memoryview]:
@@ -174,7 +175,7 @@ def _bytes(array: mx.array) -> memoryview:
 
 
 def _copy_beside(
-    checkpoint: Path, target: Path, name: str, widths: Widths | None, names: Iterable[str]
+    checkpoint: Path, target: Path, name: str, widths: Widths | None, stored: Mapping[str, Stored]
 ) -> None:
     """Copy the small files of one of a checkpoint's folders, none that leads out of the checkpoint."""
     source, folder = checkpoint / name, target / name
@@ -187,7 +188,7 @@ def _copy_beside(
         _check_inside(checkpoint, source / "config.json")
         config = read_json(source / "config.json")
         if widths is not None and widths.bits != 16:
-            config["quantization"] = widths.described(names)
+            config["quantization"] = widths.described(stored)
         write_json(folder / "config.json", config)
 
 

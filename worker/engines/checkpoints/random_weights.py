@@ -39,14 +39,16 @@ class RandomWeights(Weights):
         bits = self.widths.of(f"{name}.weight")
         if bits is None:
             return self.tensor(f"{name}.weight", (rows, columns))
-        words, groups = columns * bits // 32, columns // self.widths.group_size
+        group_size = self.widths.group(columns)
+        assert group_size is not None
+        words, groups = columns * bits // 32, columns // group_size
         width = (12 / columns) ** 0.5  # of a uniform distribution with a spread of 1/√columns
         scale = width / (2**bits - 1)
         made = Quantized(
             self._integers(rows, words),
             mx.full((rows, groups), scale, self.dtype),
             mx.full((rows, groups), -width / 2, self.dtype),
-            self.widths.group_size,
+            group_size,
             bits,
             self.dequantize_from,
         )

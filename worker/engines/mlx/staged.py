@@ -47,6 +47,11 @@ class Staged(Generic[T]):
         self._kept.clear()
 
     @property
+    def kept(self) -> int:
+        """How many parts are in memory now."""
+        return len(self._kept)
+
+    @property
     def told(self) -> str:
         """As a sidecar says it."""
         return "kept" if self.keep else "loaded for each prompt"

@@ -81,7 +81,7 @@ def _measure(golden: Path, model: Model, prompts: Prompts, case: Mapping[str, An
     if case.get("refs"):
         clean = model.encode(fitted(read_picture(golden / case["refs"][0]), size))
         errors["references"] = largest_error(clean, _patches(model, record, "image_latents"))
-    plan = prepare(model, schedule, (rows, columns), text, len(ids), clean)
+    plan = prepare(model.transformer, schedule, (rows, columns), text, len(ids), clean)
     noise = _recorded_noise(model, record)
     found = predict(model.transformer, plan, start(plan, noise), 0)
     errors["prediction"] = largest_error(found, _patches(model, record, "prediction"))

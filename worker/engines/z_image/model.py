@@ -12,12 +12,11 @@ from PIL import Image
 
 from pixelkiln.worker.engines.mlx.autoencoder import Decoder, Encoder, from_pixels, to_pixels
 from pixelkiln.worker.engines.mlx.qwen3 import TextEncoder
-from pixelkiln.worker.engines.mlx.rotary import Pairs, angles, pairs
 from pixelkiln.worker.engines.mlx.staged import Staged
 from pixelkiln.worker.engines.z_image import checkpoint
 from pixelkiln.worker.engines.z_image.config import TEXT, TRANSFORMER, VAE, Config
 from pixelkiln.worker.engines.z_image.latents import shrunk, to_map, to_patches
-from pixelkiln.worker.engines.z_image.positions import Positions, text_positions
+from pixelkiln.worker.engines.z_image.positions import text_positions
 from pixelkiln.worker.engines.z_image.transformer import Transformer
 
 Grid = tuple[int, int]  # rows, columns of patches
@@ -61,14 +60,10 @@ class Model:
 
     def text(self, ids: Sequence[int]) -> mx.array:
         """What the transformer's steps see of a prompt: (tokens and pads, dim), evaluated."""
-        made = self.transformer.text(self.features(ids), self.rotation(text_positions(len(ids))))
+        turned = self.transformer.rotation(text_positions(len(ids)))
+        made = self.transformer.text(self.features(ids), turned)
         mx.eval(made)
         return made
-
-    def rotation(self, positions: Positions) -> Pairs:
-        """Of tokens at positions."""
-        config = self.config.transformer
-        return pairs(angles(positions, config.axes, config.theta))
 
     def encode(self, picture: Image.Image) -> mx.array:
         """The latents of an RGB picture, as patches, (n, values) float32, evaluated."""

@@ -15,7 +15,7 @@ import numpy as np
 from pixelkiln.worker.engines.mlx.noise import Noise
 from pixelkiln.worker.engines.mlx.rotary import Pairs
 from pixelkiln.worker.engines.mlx.schedulers import FlowMatch
-from pixelkiln.worker.engines.z_image.model import Grid, Model
+from pixelkiln.worker.engines.z_image.model import Grid
 from pixelkiln.worker.engines.z_image.positions import image_positions, text_positions
 from pixelkiln.worker.engines.z_image.schedule import Schedule
 from pixelkiln.worker.engines.z_image.transformer import Times, Transformer
@@ -49,17 +49,22 @@ class State:
 
 
 def prepare(
-    model: Model, schedule: Schedule, grid: Grid, text: mx.array, tokens: int, clean: mx.array | None = None
+    transformer: Transformer,
+    schedule: Schedule,
+    grid: Grid,
+    text: mx.array,
+    tokens: int,
+    clean: mx.array | None = None,
 ) -> Plan:
-    """Compute all that no step changes; `text` is `model.text` of so many tokens."""
+    """Compute all that no step changes; `text` is Transformer.text of so many tokens."""
     image = image_positions(*grid, len(text))
     return Plan(
         grid=grid,
         schedule=schedule,
-        times=model.transformer.times(schedule.times[schedule.begin :]),
+        times=transformer.times(schedule.times[schedule.begin :]),
         text=text,
-        image_rotation=model.rotation(image),
-        rotation=model.rotation(np.concatenate([image, text_positions(tokens)])),
+        image_rotation=transformer.rotation(image),
+        rotation=transformer.rotation(np.concatenate([image, text_positions(tokens)])),
         clean=clean,
     )
 

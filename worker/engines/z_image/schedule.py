@@ -8,9 +8,6 @@ import numpy as np
 
 from pixelkiln.worker.engines.mlx.schedulers import TRAIN_STEPS, shifted
 
-RECIPES = {"turbo": 3.0}  # recipe to the shift that its release's scheduler has
-STEPS = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

@@ -13,10 +13,10 @@ import mlx.core as mx
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.qwen3 import swiglu
-from pixelkiln.worker.engines.mlx.rotary import Pairs
+from pixelkiln.worker.engines.mlx.rotary import Pairs, angles, pairs
 from pixelkiln.worker.engines.mlx.timesteps import FREQUENCIES, sinusoid
 from pixelkiln.worker.engines.z_image.config import INNER, TransformerConfig
-from pixelkiln.worker.engines.z_image.positions import padded
+from pixelkiln.worker.engines.z_image.positions import Positions, padded
 
 FINAL_EPS = 1e-6
 
@@ -132,6 +132,10 @@ class Transformer:
         final = f"all_final_layer.{kind}"
         self.final_scale = weights.linear(f"{final}.adaLN_modulation.1", config.time, dim, bias=True)
         self.final = weights.linear(f"{final}.linear", dim, config.values, bias=True)
+
+    def rotation(self, positions: Positions) -> Pairs:
+        """Of tokens at positions."""
+        return pairs(angles(positions, self.config.axes, self.config.theta))
 
     def times(self, times: Sequence[float]) -> Times:
         """Of times in 0 … 1, 0 being pure noise."""
