@@ -87,9 +87,7 @@ def pull(
     return manifest
 
 
-def _look_up(
-    repo_id: str, revision: str, endpoint: str | None, patterns: Sequence[str]
-) -> tuple[str, int]:
+def _look_up(repo_id: str, revision: str, endpoint: str | None, patterns: Sequence[str]) -> tuple[str, int]:
     """The commit a revision stands for, and the bytes of what would be fetched."""
     info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision, files_metadata=True)
     if info.sha is None:

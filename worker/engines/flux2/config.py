@@ -67,7 +67,9 @@ def _transformer(data: Mapping[str, Any]) -> TransformerConfig:
         raise ValueError(f"axes_dims_rope is {shown(axes)}, expected four even numbers that make {size}")
     inner = heads * size * real(data, "mlp_ratio", 64)
     if inner != int(inner):
-        raise ValueError(f"mlp_ratio is {shown(data['mlp_ratio'])}: {heads * size} times it is no whole number")
+        raise ValueError(
+            f"mlp_ratio is {shown(data['mlp_ratio'])}: {heads * size} times it is no whole number"
+        )
     if data.get("out_channels") not in (None, channels):
         raise ValueError(f"out_channels is {shown(data['out_channels'])}, expected {channels}")
     expect(data, patch_size=1, guidance_embeds=False, timestep_guidance_channels=TIME_CHANNELS)

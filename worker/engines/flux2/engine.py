@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -25,10 +24,9 @@ from pixelkiln.worker.engines.flux2.pipeline import Plan, denoise, prepare
 from pixelkiln.worker.engines.flux2.recipes import SCHEDULER
 from pixelkiln.worker.engines.flux2.references import prepared
 from pixelkiln.worker.engines.flux2.schedule import TOKEN
-from pixelkiln.worker.engines.flux2.text import features
-from pixelkiln.worker.engines.flux2.tokens import Prompts
+from pixelkiln.worker.engines.flux2.text import LAYERS, features
+from pixelkiln.worker.engines.flux2.tokens import LENGTH, Prompts
 from pixelkiln.worker.engines.mlx.features import Recent
-from pixelkiln.worker.engines.mlx.limits import leave_room, limits
 from pixelkiln.worker.engines.mlx.noise import seeded
 
 
@@ -48,14 +46,10 @@ class Flux2Engine:
         self._prompts = Prompts(folder / TOKENIZER, config.text.vocab_size)
         self._features: Recent[mx.array] = Recent(feature_bytes)
         self._budget = budget
-        with ExitStack() as scope:
-            if budget is not None:
-                scope.enter_context(limits(budget, self._estimate.weights))
-            choice = choose(calibrations, folder, config.transformer, dtype, manifest.digest)
-            self._estimate.learn(choice)
-            dequantize_from, self._linears = choice
-            self._model: Model | None = Model(folder, config, dtype, dequantize_from=dequantize_from)
-            self._limits = scope.pop_all()
+        choice = choose(calibrations, folder, config.transformer, dtype, manifest.digest)
+        self._estimate.learn(choice)
+        dequantize_from, self._linears = choice
+        self._model: Model | None = Model(folder, config, dtype, dequantize_from=dequantize_from)
 
     @classmethod
     def load(
@@ -68,44 +62,23 @@ class Flux2Engine:
     ) -> Flux2Engine:
         """Load a checkpoint folder with its kiln.json.
 
-        `budget` bounds what MLX may hold, in bytes, until the engine is closed. `dtype` is that of weights
-        and activations, by default what suits the device. `calibrations` is a folder that keeps how
-        quantised weights multiply faster here. Raises CheckpointError.
+        `budget` is what it may hold, in bytes; None: the text encoder is kept. `dtype` is that of weights and
+        activations, by default what suits the device. `calibrations` is a folder that keeps how quantised
+        weights multiply faster here. Raises CheckpointError.
         """
         return cls(folder, budget, dtype, feature_bytes, calibrations)
 
     @property
-    def feature_runs(self) -> int:
-        """How many prompts were encoded since loading, rather than reused."""
+    def prompt_runs(self) -> int:
+        """How many prompts were run since loading, rather than found."""
         return self._features.runs
-
-    def facts(self, spec: RenderSpec) -> Facts:
-        """What makes the picture of `spec`."""
-        manifest, recipe = self._estimate.manifest, self._estimate.recipe.of(spec)
-        return Facts(
-            engine="flux2",
-            model=manifest.model,
-            recipe=manifest.recipe,
-            bits=manifest.bits,
-            source=manifest.source,
-            revision=manifest.revision,
-            digest=manifest.digest,
-            versions={name: version(name) for name in ("mlx", "tokenizers")},
-            device=str(mx.device_info()["device_name"]),
-            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
-            linears=self._linears,
-            steps=recipe.steps,
-            guidance=recipe.guidance,
-            scheduler=SCHEDULER,
-        )
 
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
         """See Engine.render."""
         if spec.seed is None:
             raise SpecError("seed", "must be drawn before the job is rendered")
-        model = self._loaded()
-        self._make_room(model, spec)
-        started = time.perf_counter()
+        model, started = self._loaded(), time.perf_counter()
+        self._decide(model, spec)
         plan = self._prepare(model, spec, references)
         mx.eval(plan.texts, plan.references, plan.turn.cos, plan.turn.sin)
         total = plan.recipe.steps
@@ -118,19 +91,29 @@ class Flux2Engine:
             if not finite.item():
                 raise NonFiniteError(index)
             seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(model.vae.decode, state.clean, plan.grid))
+            step = Step(index, total, seconds, preview=partial(model.vae.preview, state.clean, plan.grid))
             if index == total:
                 started = time.perf_counter()
                 pixels = model.vae.decode(state.z, plan.grid)
                 seconds = time.perf_counter() - started
-                step = replace(step, pixels=pixels, facts=self.facts(spec), decode_seconds=seconds)
+                facts = self._facts(model, spec)
+                step = replace(step, pixels=pixels, facts=facts, decode_seconds=seconds)
             yield step
             started = time.perf_counter()
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed."""
         self._loaded()
-        return self._estimate.bytes_needed(spec, self._keeps(spec))
+        return self._estimate.bytes_needed(spec)
+
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes."""
+        text = self._estimate.text * self._loaded().text.staged.kept // LAYERS
+        return self._estimate.weights + text + self._features.held
+
+    def allow(self, budget: int) -> None:
+        """See Engine.allow: the next render decides by it whether the text encoder stays."""
+        self._budget = budget
 
     def trim(self) -> None:
         """See Engine.trim."""
@@ -149,26 +132,21 @@ class Flux2Engine:
 
     def close(self) -> None:
         """See Engine.close."""
-        self._features.clear()
+        self.trim()
         self._model = None
         mx.clear_cache()
-        self._limits.close()
 
     def _loaded(self) -> Model:
         if self._model is None:
             raise EngineError("the engine is closed")
         return self._model
 
-    def _keeps(self, spec: RenderSpec) -> bool:
-        """Whether the text encoder may stay in memory beside what `spec` needs."""
-        return self._budget is None or self._estimate.bytes_needed(spec, kept=True) <= self._budget
-
-    def _make_room(self, model: Model, spec: RenderSpec) -> None:
-        model.text.staged.keep = self._keeps(spec)
+    def _decide(self, model: Model, spec: RenderSpec) -> None:
+        """Keep the text encoder where this render has room beside it; else each new prompt reads it."""
+        needed = self._estimate.bytes_needed(spec) + self._estimate.text
+        model.text.staged.keep = self._budget is None or needed <= self._budget
         if not model.text.staged.keep:
             model.text.staged.free()
-        if self._budget is not None:
-            leave_room(self._budget, self.bytes_needed(spec))
 
     def _prepare(self, model: Model, spec: RenderSpec, references: Sequence[Image.Image]) -> Plan:
         recipe = self._estimate.recipe.of(spec)
@@ -176,10 +154,32 @@ class Flux2Engine:
         pictures = [prepared(picture) for picture in references]
         texts = [self._encoded(model, prompt) for prompt in prompts]
         found = encoded(model.vae, pictures) if pictures else None
-        return prepare(
-            model.transformer, recipe, (spec.height // TOKEN, spec.width // TOKEN), texts, found
-        )
+        return prepare(model.transformer, recipe, (spec.height // TOKEN, spec.width // TOKEN), texts, found)
 
     def _encoded(self, model: Model, prompt: str) -> mx.array:
         tokens = self._prompts.encode(prompt)
         return self._features.get(tokens.ids, lambda: features(model.text, tokens))
+
+    def _facts(self, model: Model, spec: RenderSpec) -> Facts:
+        manifest, recipe = self._estimate.manifest, self._estimate.recipe.of(spec)
+        told = {"text_encoder": model.text.staged.told}
+        lost = self._prompts.encode(spec.prompt).lost
+        if lost:
+            told["prompt"] = f"{lost} tokens of it and its template were cut: {LENGTH} is the most"
+        return Facts(
+            engine="flux2",
+            model=manifest.model,
+            recipe=manifest.recipe,
+            bits=manifest.bits,
+            source=manifest.source,
+            revision=manifest.revision,
+            digest=manifest.digest,
+            versions={name: version(name) for name in ("mlx", "tokenizers")},
+            device=str(mx.device_info()["device_name"]),
+            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
+            linears=self._linears,
+            steps=recipe.steps,
+            guidance=recipe.guidance,
+            scheduler=SCHEDULER,
+            told=told,
+        )

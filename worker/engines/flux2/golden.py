@@ -84,7 +84,10 @@ class _Bench:
         found = velocities(self.model.transformer, plan, _noise(record), 0)
         labels = ["", "uncond."][: len(plan.texts)]
         errors["prediction"] = worst(
-            [largest_error(one, record[f"{label}velocity0"]) for label, one in zip(labels, found, strict=True)]
+            [
+                largest_error(one, record[f"{label}velocity0"])
+                for label, one in zip(labels, found, strict=True)
+            ]
         )
         self._run(plan, record, errors)
         return judged(case["name"], errors, {name: BOUNDS[name] for name in errors})

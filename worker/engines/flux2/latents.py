@@ -19,7 +19,7 @@ from pixelkiln.worker.engines.checkpoints.configs import AutoencoderConfig, expe
 from pixelkiln.worker.engines.checkpoints.files import real
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.flux2.positions import Grid
-from pixelkiln.worker.engines.mlx.autoencoder import Decoder, Encoder, from_pixels, to_pixels
+from pixelkiln.worker.engines.mlx.autoencoder import Decoder, Encoder, from_pixels, shrunk, to_pixels
 
 PATCH = 2  # places of the VAE along a token's side
 UNUSED = ("bn.num_batches_tracked",)
@@ -69,7 +69,14 @@ class Vae:
 
     def decode(self, tokens: mx.array, grid: Grid) -> NDArray[np.uint8]:
         """(tokens, channels) to RGB, (height, width, 3)."""
-        return to_pixels(self.decoder(unpatched(tokens * self.deviation + self.mean, grid)))
+        return to_pixels(self.decoder(self._places(tokens, grid)))
+
+    def preview(self, tokens: mx.array, grid: Grid) -> NDArray[np.uint8]:
+        """About that picture, at most 256 pixels wide and high: its latents are averaged first."""
+        return to_pixels(self.decoder(shrunk(self._places(tokens, grid))))
+
+    def _places(self, tokens: mx.array, grid: Grid) -> mx.array:
+        return unpatched(tokens * self.deviation + self.mean, grid)
 
 
 def patched(places: mx.array) -> tuple[mx.array, Grid]:

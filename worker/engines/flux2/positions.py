@@ -21,7 +21,7 @@ def text_positions(count: int) -> Positions:
 
 
 def picture_positions(target: Grid, references: Sequence[Grid] = ()) -> Positions:
-    """Of the target's tokens, then of each reference's, row by row; every picture begins at row and column 0."""
+    """Of the target's tokens, then of each reference's, row by row, each from row and column 0."""
     return np.concatenate([_block(APART * at, grid) for at, grid in enumerate((target, *references))])
 
 

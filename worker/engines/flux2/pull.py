@@ -9,6 +9,7 @@ from pixelkiln.worker.engines.checkpoints import pull as shared
 from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.checkpoints.sources import source_of
 from pixelkiln.worker.engines.flux2.checkpoint import PARTS, weight_files
+from pixelkiln.worker.engines.flux2.config import is_distilled
 from pixelkiln.worker.engines.flux2.model import checked
 from pixelkiln.worker.engines.flux2.sources import SOURCES
 
@@ -38,5 +39,6 @@ def pull(
 
 
 def _inspect(folder: Path) -> tuple[Collection[int], Iterable[Path]]:
+    is_distilled(folder)
     widths = {bits for headers in checked(folder).values() for bits in headers.widths}
     return widths, weight_files(folder)

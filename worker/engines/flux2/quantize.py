@@ -1,9 +1,9 @@
 """Which of FLUX.2's weights are quantised.
 
-Only the linear layers of blocks are, the transformer's and the text encoder's. What tells every block the time
-and the text stays in bfloat16, as do tables, norms and the VAE: together 0.39 GB of the transformer, for which
-the first prediction is off by a quarter of what it is with all of them quantised. Mixed widths favour values
-and what an MLP writes.
+Only the linear layers of blocks are, the transformer's and the text encoder's. What tells every block the
+time and the text stays in bfloat16, as do tables, norms and the VAE: 0.39 GB of the transformer, with which
+the first prediction is off by a quarter of what it is with all quantised. Mixed widths favour values and what
+an MLP writes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 
 from pixelkiln.worker.engines.checkpoints.quantize import Widths
 
-_TRANSFORMER = re.compile(r"(?:single_)?transformer_blocks\.(\d+)\.(?:attn|ff|ff_context)\.(?!norm)[\w.]+\.weight")
+_TRANSFORMER = re.compile(
+    r"(?:single_)?transformer_blocks\.(\d+)\.(?:attn|ff|ff_context)\.(?!norm)[\w.]+\.weight"
+)
 _TEXT = re.compile(r"model\.layers\.(\d+)\.(?:self_attn\.[qkvo]_proj|mlp\.(?:gate|up|down)_proj)\.weight")
 _SENSITIVE = (
     *(".to_v.weight", ".add_v_proj.weight", ".linear_out.weight", ".attn.to_out.weight"),

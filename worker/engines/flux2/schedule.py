@@ -34,4 +34,3 @@ def schedule(tokens: int, steps: int) -> Schedule:
     scale = math.exp(shift(tokens, steps))
     sigmas = [scale / (scale + steps / (steps - i) - 1.0) for i in range(steps)]
     return Schedule(tuple(TRAIN_STEPS * sigma for sigma in sigmas), (*sigmas, 0.0))
-

@@ -11,7 +11,6 @@ from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.flux2.config import TransformerConfig
 from pixelkiln.worker.engines.flux2.modulation import Step, Sublayer, Times
 from pixelkiln.worker.engines.mlx.elementwise import fused
-from pixelkiln.worker.engines.mlx.layers import RMSNorm
 from pixelkiln.worker.engines.mlx.pacing import AHEAD, Pace
 from pixelkiln.worker.engines.mlx.qwen3 import swiglu
 from pixelkiln.worker.engines.mlx.rotary import Pairs
@@ -32,7 +31,9 @@ def _attention(config: TransformerConfig, q: mx.array, k: mx.array, v: mx.array,
 class Stream:
     """One stream's weights in a double block, the text's or the picture's."""
 
-    def __init__(self, weights: Weights, block: str, names: dict[str, str], config: TransformerConfig) -> None:
+    def __init__(
+        self, weights: Weights, block: str, names: dict[str, str], config: TransformerConfig
+    ) -> None:
         width, self.config = config.width, config
         attn, mlp = f"{block}.attn", f"{block}.{names['mlp']}"
         self.qkv = weights.stacked([f"{attn}.{names[one]}" for one in "qkv"], width, [width] * 3)
@@ -74,7 +75,7 @@ class DoubleBlock:
         """(tokens, width) of both streams to the same."""
         before = self.text.heads(text, step.text[0])
         behind = self.picture.heads(picture, step.picture[0])
-        q, k, v = (mx.concatenate(pair) for pair in zip(before, behind, strict=True))
+        q, k, v = (mx.concatenate(list(pair)) for pair in zip(before, behind, strict=True))
         attended = _attention(self.config, q, k, v, turn)
         count = len(text)
         text = self.text.finish(text, attended[:count], *step.text)
