@@ -12,7 +12,7 @@ from PIL import Image
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError
 from pixelkiln.worker.engines.flux2.engine import Flux2Engine
-from tests.worker.engines.flux2.conftest import described, last, spec
+from tests.worker.engines.flux2.folders import described, last, spec
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

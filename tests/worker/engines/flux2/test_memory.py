@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pixelkiln.worker.engines.flux2.engine import Flux2Engine
-from tests.worker.engines.flux2.conftest import last, spec
+from tests.worker.engines.flux2.folders import last, spec
 
 
 def measured(folder: Path, size: tuple[int, int], sizes: list[tuple[int, int]]) -> tuple[int, int]:
