@@ -8,6 +8,7 @@ from the job itself, its prompt and pictures, with the recorded noise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,9 @@ class _Bench:
                 for label, one in zip(labels, found, strict=True)
             ]
         )
-        self._run(plan, record, errors)
-        return judged(case["name"], errors, {name: BOUNDS[name] for name in errors})
+        fault = self._run(plan, record, errors)
+        judgement = judged(case["name"], errors, {name: BOUNDS[name] for name in errors})
+        return judgement if fault is None else replace(judgement, ok=False, fault=fault)
 
     def _texts(self, prompts: Sequence[str], record: Record, errors: dict[str, float]) -> list[mx.array]:
         made, off = [], []
@@ -116,7 +118,7 @@ class _Bench:
             errors["references"] = largest_error(references.latents, record["reference_latents"])
         return references
 
-    def _run(self, plan: Plan, record: Record, errors: dict[str, float]) -> None:
+    def _run(self, plan: Plan, record: Record, errors: dict[str, float]) -> str | None:
         off = []
         for i, state in enumerate(denoise(self.model.transformer, plan, lambda _: _noise(record)), 1):
             mx.eval(state.z)
@@ -128,7 +130,8 @@ class _Bench:
             levels = self.model.vae.decode(state.z, plan.grid).astype(int) - np.array(record["image"])
             errors["image"] = float(np.abs(levels).max())
             if (share := np.count_nonzero(levels) / levels.size) > DIFFERING:
-                raise GoldenError(f"image: {share:.2%} of its values differ")
+                return f"image: {share:.2%} of its values differ"
+        return None
 
 
 def _noise(record: Record) -> mx.array:
