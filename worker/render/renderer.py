@@ -162,7 +162,7 @@ class Renderer:
         spec = RenderSpec(prompt="a canary", model=model.name, width=side, height=side, seed=1)
         try:
             with self._watched("a canary"):
-                self.residents.get(latest.installed, spec)
+                self.residents.make_room(spec, latest)
                 self.residents.begin(spec, latest)
                 pixels = [step.pixels for step in latest.engine.render(spec)][-1]
             shows = pixels is not None and not check(pixels, model.grid).warnings

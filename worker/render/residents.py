@@ -83,17 +83,20 @@ class Residents:
             there = None
         if there is None:
             self._budget.refuse(spec)
-            while self._spare(spec) < 0 and self._give_way(spec):
-                pass
+            self.make_room(spec)
             self._references.shrink(max(0, self._spare(spec)))
             started = time.perf_counter()
             there = self._loaded(wanted, spec)
             load = time.perf_counter() - started
-        self._kept.move_to_end(wanted.kind)
         self._budget.refuse(spec, there.engine)
-        while self._spare(spec, there) < 0 and self._give_way(spec, there):
-            pass
+        self._kept.move_to_end(wanted.kind)
+        self.make_room(spec, there)
         return there, load
+
+    def make_room(self, spec: RenderSpec, one: Resident | None = None) -> None:
+        """Let others leave until `one`, or the model that is to be loaded, can render `spec`."""
+        while self._spare(spec, one) < 0 and self._give_way(spec, one):
+            pass
 
     def pictures(self, spec: RenderSpec, one: Resident) -> Sequence[Image.Image]:
         """See References.of; models other than `one` leave where their room is needed."""

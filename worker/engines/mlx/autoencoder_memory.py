@@ -63,7 +63,7 @@ def _middle(channels: int, size: Map, itemsize: int, backend: Backend) -> int:
 def _resnet(inputs: int, outputs: int, size: Map, itemsize: int, backend: Backend) -> int:
     first, second = (_bytes(size, channels, itemsize) for channels in (inputs, outputs))
     norm = min(autoencoder.NORM_BYTES, _bytes(size, max(inputs, outputs), 4))
-    shortcut = _strip_rows(outputs, size, itemsize) * size[1] * (inputs + outputs) * itemsize
+    shortcut = _strip_rows(outputs, size, itemsize) * size[1] * 2 * (inputs + outputs) * itemsize
     beside = shortcut if inputs != outputs else 0
     return max(
         first + second + _strip(inputs, outputs, size, itemsize, backend),
@@ -79,13 +79,8 @@ def _strip(inputs: int, outputs: int, size: Map, itemsize: int, backend: Backend
     out = rows * size[1] * outputs * itemsize if rows < size[0] else 0
     if backend.fused:  # a GPU unfolds to 64 / 36 of it at most (Winograd's), and of the output
         return 5 * one + 3 * out + 2 * rows * size[1] * outputs * itemsize
-    active = rows * size[1] * inputs * 4
-    return max(3 * active, 2 * one + convolution_bytes(inputs, rows, size[1], itemsize)) + out
-
-
-def convolution_bytes(inputs: int, rows: int, columns: int, itemsize: int) -> int:
-    """What a CPU unfolds so many rows of a 3 × 3 convolution to."""
-    return rows * columns * 9 * inputs * itemsize
+    active = 3 * rows * size[1] * inputs * 4  # a CPU activates in float32, one operation after another
+    return active + 2 * one + 9 * one + out
 
 
 def _strip_rows(inputs: int, size: Map, itemsize: int) -> int:

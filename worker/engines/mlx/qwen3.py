@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from pixelkiln.worker.engines.checkpoints.configs import Qwen3Config
+from pixelkiln.worker.engines.checkpoints.digests import check_unchanged, signature
 from pixelkiln.worker.engines.checkpoints.headers import Headers
 from pixelkiln.worker.engines.checkpoints.rows import rows
 from pixelkiln.worker.engines.checkpoints.stored import Stored
@@ -115,6 +116,8 @@ class TextEncoder:
         checked(folder, stored, config, layers)
         self.config, self.dtype = config, dtype
         self._table = stored[TABLE]
+        files = sorted({one.file for one in stored.values()})
+        self._unchanged = partial(check_unchanged, folder, files, signature(folder, files))
 
         def load(i: int) -> tuple[int, Layer]:
             weights = Weights(folder, stored, dtype, dequantize_from)
@@ -128,8 +131,9 @@ class TextEncoder:
         """Hidden states, (tokens, hidden) each and evaluated, after so many layers as `after` lists, rising.
 
         0 is the token table's, the last must be all layers. The last `padded` tokens are pads, which nothing
-        attends to.
+        attends to. Raises CheckpointError where the folder's files have changed.
         """
+        self._unchanged()  # what is read now must be what was loaded
         tokens, head = len(ids), self.config.head_dim
         rotation = halves(angles(np.arange(tokens)[:, None], (head,), self.config.rope_theta))
         mask: Mask = "causal"

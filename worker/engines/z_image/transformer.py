@@ -52,7 +52,7 @@ class Attention:
 
 
 class Block:
-    """Attention and SwiGLU, each between two norms; a step's modulation scales the first and gates the second."""
+    """Attention and SwiGLU, each between two norms: a step scales the one and gates the other."""
 
     def __init__(
         self, weights: Weights, name: str, config: TransformerConfig, modulated: bool = True
@@ -139,7 +139,7 @@ class Transformer:
 
     def times(self, times: Sequence[float]) -> Times:
         """Of times in 0 … 1, 0 being pure noise."""
-        scaled = mx.array(times, mx.float32) * self.config.t_scale
+        scaled = mx.array(list(times), mx.float32) * self.config.t_scale
         x = self.time_in(sinusoid(scaled).astype(self.dtype))
         embedded = self.time_out(x * mx.sigmoid(x))
         scale = self.final_scale(embedded * mx.sigmoid(embedded)).astype(mx.float32)

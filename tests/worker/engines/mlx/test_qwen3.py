@@ -84,3 +84,13 @@ def test_what_is_not_computed_is_refused(tmp_path: Path, key: str, value: object
     (tmp_path / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_config(tmp_path, Qwen3Config.parse)
+
+
+def test_weights_that_changed_since_are_not_mixed_with_the_others(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "text"))
+    encode = encoder(keep=False, folder=folder)
+    encode([1, 2], [2])
+    file = folder / "model-00002-of-00003.safetensors"
+    file.write_bytes(file.read_bytes())
+    with pytest.raises(CheckpointError, match="its weights changed"):
+        encode([1, 2], [2])
