@@ -56,7 +56,7 @@ def working_bytes(config: Config, load: Load, itemsize: int, text_layer: int, ba
     kept = (load.branches * LENGTH + references) * transformer.width * itemsize  # embedded
     kept += tokens * transformer.head_size * 4  # rotation
     kept += references * transformer.channels * 4
-    step = _block(transformer, tokens, itemsize, backend)
+    step = block_bytes(transformer, tokens, itemsize, backend)
     decoded = decoding(vae, _scaled(load.grid, PATCH), itemsize, backend)
     pixels = PATCH * vae.scale
     seen = max((encoding(vae, _scaled(one, pixels), itemsize, backend) for one in load.references), default=0)
@@ -65,7 +65,8 @@ def working_bytes(config: Config, load: Load, itemsize: int, text_layer: int, ba
     return int((max(features + max(run, seen), kept + states + max(step, decoded))) * SLACK)
 
 
-def _block(config: TransformerConfig, tokens: int, itemsize: int, backend: Backend) -> int:
+def block_bytes(config: TransformerConfig, tokens: int, itemsize: int, backend: Backend) -> int:
+    """What blocks hold at their widest over so many tokens."""
     if backend.fused:
         inner = tokens * config.inner * itemsize
         wide = tokens * config.width
