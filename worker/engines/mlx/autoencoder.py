@@ -18,6 +18,7 @@ from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.mlx.convolution import Conv, Elementwise, in_strips
 from pixelkiln.worker.engines.mlx.elementwise import fused
 
+PREVIEW = 32  # latents along the longer side of what is decoded for a preview: 256 pixels
 EPS = 1e-6
 CHUNK_BYTES = 256 * 2**20  # of scores of the middle's attention
 NORM_BYTES = 64 * 2**20  # of float32 rows whose statistics are taken at once
@@ -235,3 +236,13 @@ def to_pixels(decoded: mx.array) -> NDArray[np.uint8]:
 def from_pixels(pixels: NDArray[np.uint8]) -> mx.array:
     """RGB as a picture in −1 … 1, float32."""
     return 2 * mx.array(pixels).astype(mx.float32) / 255 - 1
+
+
+def shrunk(latents: mx.array, most: int = PREVIEW) -> mx.array:
+    """(rows, columns, channels) averaged over squares until neither side is longer than `most`."""
+    rows, columns, channels = latents.shape
+    square = -(-max(rows, columns) // most)
+    more = [(0, -side % square) for side in (rows, columns)]
+    whole = mx.pad(latents, [*more, (0, 0)], mode="edge")
+    split = whole.reshape(whole.shape[0] // square, square, whole.shape[1] // square, square, channels)
+    return split.mean(axis=(1, 3))

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelkiln.worker.engines.mlx.autoencoder import Decoder, Encoder, from_pixels, to_pixels
+from pixelkiln.worker.engines.mlx.autoencoder import Decoder, Encoder, from_pixels, shrunk, to_pixels
 from pixelkiln.worker.engines.mlx.qwen3 import TextEncoder
 from pixelkiln.worker.engines.mlx.staged import Staged
 from pixelkiln.worker.engines.z_image import checkpoint
 from pixelkiln.worker.engines.z_image.config import TEXT, TRANSFORMER, VAE, Config
-from pixelkiln.worker.engines.z_image.latents import shrunk, to_map, to_patches
+from pixelkiln.worker.engines.z_image.latents import to_map, to_patches
 from pixelkiln.worker.engines.z_image.positions import text_positions
 from pixelkiln.worker.engines.z_image.transformer import Transformer
 
