@@ -103,9 +103,8 @@ class QwenImage:
         told: Told | None = None,
     ) -> Bench:
         """See Family.bench: steps of text to image."""
-        from pixelkiln.worker.engines.qwen_image.bench import bench
-
         from pixelkiln.worker.engines.mlx.arithmetic import dtype
+        from pixelkiln.worker.engines.qwen_image.bench import bench
 
         return bench(
             folder, sizes, calibrations=calibrations, dtype=dtype(arithmetic), steps=steps, told=told
