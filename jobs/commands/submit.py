@@ -14,7 +14,7 @@ import typer
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, err, out, parse_size, print_json
+from pixelkiln.jobs.commands.output import JSON, Home, err, out, parse_size, print_json
 from pixelkiln.jobs.commands.progress import follow, line, worst
 from pixelkiln.jobs.errors import NotReadyError, SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
@@ -53,9 +53,7 @@ def submit(
         str | None, typer.Option(help="The job's id; one that is there for the same spec is left as it is.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until it has ended.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
-    ] = None,
+    folder: Home = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take several one-word prompts as meant.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -98,14 +96,13 @@ def batch(
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
     name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
-    ] = None,
+    folder: Home = None,
     as_json: JSON = False,
 ) -> None:
     """Enqueue a file of jobs: all of them, or none if a line is refused."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        text = text.removeprefix("\ufeff")  # a byte order mark, as Windows' editors write it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
     shared = {"model": model, "quantization": quantization, **_size(size)}
@@ -153,7 +150,7 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
         if job.spec.quantization == "q4":
             err.print("kiln: q4 darkens pictures; q6 is the smallest that does not", markup=False)
             break
-    _tell_of_unserved(kiln, jobs)
+    _tell_of_unserved(kiln, jobs, wait)
     if not wait:
         if as_json:
             print_json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
@@ -175,8 +172,11 @@ def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None,
     raise typer.Exit(worst(list(ended.values())))
 
 
-def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
-    """A job that no worker serves now waits for one: worth a line, lest someone waits with it."""
+def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted], wait: bool) -> None:
+    """A job that no worker serves now waits for one: worth a line, lest someone waits with it.
+
+    Where none is there at all, only who waits is told: others may start theirs in the evening.
+    """
     try:
         farm = kiln.farm()
     except NotReadyError:  # the jobs are in; who works is not worth failing for
@@ -193,6 +193,8 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
             markup=False,
             emoji=False,
         )
+    if wait and not served and any(job.created for job in jobs):
+        err.print("kiln: no worker is there now; it waits until one is: kiln worker")
     for kind, side, pixels in _beyond_all(farm, jobs):
         err.print(
             f"kiln: {pixels:,} pixels at {kind} are more than any worker has memory for now: at most"
