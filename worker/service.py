@@ -63,9 +63,7 @@ class Service:
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
         self._served = chosen(settings, set(only))
         jobs = connect(settings, most=SHARED)  # takes, deliveries, previews
-        beats = connect(
-            settings, timeout=BEAT_TIMEOUT, most=SHARED
-        )  # the heartbeat, and orders, which listen
+        beats = connect(settings, timeout=BEAT_TIMEOUT, most=SHARED)  # the heartbeat; orders, which listen
         check(settings, jobs)
         bucket = Bucket.open(settings, attempts=1)
         bucket.check()

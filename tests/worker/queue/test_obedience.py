@@ -238,13 +238,15 @@ def test_what_a_worker_does_that_leaves(scene: Scene, phase: str, command: str) 
 
     working(scene.service, give)
     scene.go_on()
-    standing, record = scene.standing(ids[0]), scene.kiln.status(ids[0])
-    if list(scene.far.spool_dir.rglob("*.png")):
+    if list(scene.far.spool_dir.rglob("*.png")):  # stored already, perhaps, and not settled
         other = Service(scene.far, ["demo"])
         working(other, lambda: scene.kiln.status(ids[0]).ended)
         assert (scene.standing(ids[0]), other._renderer.loads) == ("rendered", 0)
         standing = "spooled"
-    elif standing == "waits" and record.attempt:
+    else:
+        standing = scene.standing(ids[0])
+    record = scene.kiln.status(ids[0])
+    if standing == "waits" and record.attempt:
         assert scene.kiln.redis.lindex(f"rq:queue:{record.lane}", 0) == ids[0].encode()
         standing = "given back"
     assert standing == PROMISED[command][phase]
