@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[Path], Places], list[str]]] = {
     ),
     "without LMOVE": (
         lambda f: started(f, "--rename-command", "LMOVE", ""),
-        ["unknown command 'LMOVE'", OLD],
+        ["lacks a command (unknown command 'LMOVE'): it is ", OLD],
     ),
     "a database too many": (
         lambda f: named_database(f),
