@@ -49,7 +49,9 @@ def test_text_edits_and_guidance_through_the_queue(
         picture = Image.open(io.BytesIO(kiln.fetch(job.id, tmp_path / job.id).read_bytes()))
         sidecar = kiln.sidecar(job.id)
         assert picture.size == (96, 64)
-        assert picture.info["parameters"].splitlines()[1].startswith("Steps: 2, Sampler: flow_match, Seed: 1")
+        told = picture.info["parameters"].splitlines()[1]
+        assert told.startswith("Steps: 2, Sampler: flow_match, ")
+        assert ("CFG scale: 4," in told) == (job == jobs[3])
         assert (sidecar.model["engine"], sidecar.model["steps"]) == ("flux2", "2")
         assert sidecar.model["text_encoder"] == "kept"
         seen.append((picture.tobytes(), sidecar.model["recipe"], sidecar.model["guidance"]))
