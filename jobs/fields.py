@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import Box, Priority, Quantization, RenderSpec
 
 Fault = Callable[[tuple[int, int]], str]  # of a width and a height in pixels; '' for none
@@ -52,6 +53,8 @@ def checked(
     if isinstance(spec, RenderSpec):  # wire() omits a default client even when it was set explicitly
         named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
         spec = {**spec.wire(), **named_client}
+    if not isinstance(spec, Mapping):
+        raise SpecError("spec", f"must be a RenderSpec or its fields, as prompt=…, not {type(spec).__name__}")
     fields: dict[str, Any] = {"client": client, **spec}
     named = fields.get("references", ())
     if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
