@@ -345,6 +345,14 @@ def test_the_farm_tells_who_serves(kiln: Kiln) -> None:
     json.dumps(told)
 
 
+def test_a_prompt_that_is_no_field_is_told(kiln: Kiln) -> None:
+    with pytest.raises(UsageError, match=r"a prompt is a field: prompt="):
+        kiln.submit("a fox", model="demo")  # type: ignore[call-overload]
+    for wrong in ("a fox", ["a fox"], [None]):
+        with pytest.raises(SpecError, match=r"^spec: must be a RenderSpec or its fields, as prompt="):
+            kiln.submit_many(wrong)  # type: ignore[arg-type]
+
+
 def test_what_is_not_there(kiln: Kiln, tmp_path: Path) -> None:
     job = kiln.submit(small())
     found = kiln.statuses(["nothing", job.id])
