@@ -1,8 +1,8 @@
 """Times a transformer's forward in diffusers, real size and random weights, for docs/speed.md.
 
 `python -m tests.benchmarks.beside_diffusers z_image flux2 qwen_image --size 1024` on a machine with PyTorch,
-CUDA and diffusers, none of which this project depends on. One JSON line a row, for each attention that PyTorch
-brings; our own side is `kiln models bench --config`, in the same run.
+CUDA and diffusers, none of which this project depends on. One JSON line a row, for each attention that
+PyTorch brings; our own side is `kiln models bench --random --model NAME`, in the same run.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from pixelkiln.worker.engines.mlx.memory import Backend
 from pixelkiln.worker.engines.mlx.pacing import AHEAD
 
 SLACK = 1.05  # over what is counted: small arrays, and what an allocator rounds up
+WAITING = 18  # widest buffers that a GPU has not given back, as measured on an H100
 ALIVE = AHEAD + 4  # blocks: those submitted, and what the device has not given back
 
 
@@ -70,9 +71,7 @@ def block_bytes(config: TransformerConfig, tokens: int, itemsize: int, backend: 
     if backend.fused:
         inner = tokens * config.inner * itemsize
         wide = tokens * config.width
-        return (
-            2 * wide * itemsize + max(7 * wide * itemsize + 2 * wide * 4, 4 * inner) + backend.waiting * inner
-        )
+        return 2 * wide * itemsize + max(7 * wide * itemsize + 2 * wide * 4, 4 * inner) + WAITING * inner
     # Measured: a block at its widest, and what the one submitted before it has not given back.
     scores = config.heads * tokens**2 * itemsize
     return scores + int(tokens * (25 * config.width + 6.2 * config.inner)) * itemsize

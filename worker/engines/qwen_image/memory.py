@@ -82,7 +82,8 @@ def step_bytes(config: TransformerConfig, load: Load, itemsize: int, backend: Ba
     if not backend.fused:
         attention += (config.heads + 1) * both**2 * itemsize
     mlp = (3 + 2 * RATIO) * image * width * itemsize
-    waiting = backend.waiting * stream // 4
+    # A GPU's are as wide as an MLP's inner layer, as measured; a CPU's are few.
+    waiting = (RATIO * backend.waiting if backend.fused else backend.waiting // 4) * stream
     return constants + turns + states + 2 * stream + max(attention, mlp) + waiting
 
 
