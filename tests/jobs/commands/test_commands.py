@@ -16,7 +16,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
-from pixelkiln.jobs.commands import submit
+from pixelkiln.jobs.commands import told
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.worker.deliver.png import encode
 from tests.jobs.commands.running import Run
@@ -407,10 +407,10 @@ def test_who_waits_is_told_where_no_worker_is(run: Run, kiln: Kiln, monkeypatch:
             end(kiln, job_id, "why")
         return {job_id: kiln.status(job_id) for job_id in prompts}
 
-    monkeypatch.setattr(submit, "follow", ended)
-    told = "kiln: no worker is there now; it waits until one is: kiln worker\n"
+    monkeypatch.setattr(told, "follow", ended)
+    line = "kiln: no worker is there now; it waits until one is: kiln worker\n"
     command = ["submit", "a fox", "-m", "demo", "--id", "mine"]
-    assert run(*command, "--wait").err == told
+    assert run(*command, "--wait").err == line
     assert run(*command, "--wait").err == ""  # it has ended
     assert run("submit", "a hare", "-m", "demo").err == ""
     kiln.redis.hset("rq:worker:w", mapping={"queues": "demo:bf16"})

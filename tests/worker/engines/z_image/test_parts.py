@@ -8,10 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.mlx.autoencoder import shrunk
 from pixelkiln.worker.engines.z_image.bench import bench_random
 from pixelkiln.worker.engines.z_image.configs import CONFIGS
 from pixelkiln.worker.engines.z_image.flops import step_flops
-from pixelkiln.worker.engines.z_image.latents import shrunk, to_map, to_patches
+from pixelkiln.worker.engines.z_image.latents import to_map, to_patches
 from pixelkiln.worker.engines.z_image.positions import image_positions, text_positions
 from pixelkiln.worker.engines.z_image.schedule import Schedule
 from pixelkiln.worker.engines.z_image.tokens import Prompts
