@@ -16,7 +16,7 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
-from pixelkiln.jobs.commands import told
+from pixelkiln.jobs.commands import submit, told
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.worker.deliver.png import encode
 from tests.jobs.commands.running import Run
@@ -409,13 +409,13 @@ def test_who_waits_is_told_where_no_worker_is(run: Run, kiln: Kiln, monkeypatch:
 
     monkeypatch.setattr(told, "follow", ended)
     line = "kiln: no worker is there now; it waits until one is: kiln worker\n"
-    command = ["submit", "a fox", "-m", "demo", "--id", "mine"]
+    command = ["submit", "a fox", "-m", "demo", "-q", "bf16", "--id", "mine"]
     assert run(*command, "--wait").err == line
     assert run(*command, "--wait").err == ""  # it has ended
-    assert run("submit", "a hare", "-m", "demo").err == ""
+    assert run("submit", "a hare", "-m", "demo", "-q", "bf16").err == ""
     kiln.redis.hset("rq:worker:w", mapping={"queues": "demo:bf16"})
     kiln.redis.sadd("rq:workers", "rq:worker:w")
-    assert run("submit", "a hen", "-m", "demo", "--wait").err == ""
+    assert run("submit", "a hen", "-m", "demo", "-q", "bf16", "--wait").err == ""
 
 
 @pytest.mark.parametrize(
