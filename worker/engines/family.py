@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
-from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Estimate
+from pixelkiln.worker.engines.engine import Engine, EngineError, Estimate
 
 if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
@@ -97,12 +97,6 @@ class Bench:
             "ceiling": self.ceiling,
             "rows": rows,
         }
-
-
-def refuse_lora(lora: Path | None) -> None:
-    """Raise CheckpointError for a LoRA, in a family that fuses none."""
-    if lora is not None:
-        raise CheckpointError(f"{lora}: no LoRA is fused into this model; leave out --lora")
 
 
 class Family(Protocol):

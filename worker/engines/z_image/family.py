@@ -1,112 +1,15 @@
-"""Z-Image as a family. Each part is imported when it is asked for."""
+"""Z-Image as a family."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pixelkiln.worker.engines.checkpoints.files import read_json
-from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told, refuse_lora
+from pixelkiln.worker.engines.packaged import Packaged
 from pixelkiln.worker.engines.z_image.configs import CONFIGS
 
-if TYPE_CHECKING:
-    from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 
+class ZImage(Packaged):
+    """See worker.engines.family."""
 
-class ZImage:
-    """See worker.engines.family.Family."""
-
+    package = "z_image"
+    engine = "ZImageEngine"
     configs = tuple(CONFIGS)
-
-    def recognises(self, folder: Path) -> bool:
-        """See Family.recognises."""
-        try:
-            return bool(read_json(folder / "model_index.json").get("_class_name") == "ZImagePipeline")
-        except CheckpointError:
-            return False
-
-    def weight_files(self, folder: Path) -> list[Path]:
-        """See Family.weight_files."""
-        from pixelkiln.worker.engines.z_image.checkpoint import weight_files
-
-        return weight_files(folder)
-
-    def load(
-        self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
-    ) -> Engine:
-        """See Family.load."""
-        from pixelkiln.worker.engines.mlx.arithmetic import dtype
-        from pixelkiln.worker.engines.z_image.engine import ZImageEngine
-
-        return ZImageEngine.load(folder, budget, dtype(arithmetic), calibrations=calibrations)
-
-    def estimate(self, folder: Path, arithmetic: str | None, calibrations: Path | None) -> Estimate:
-        """See Family.estimate."""
-        from pixelkiln.worker.engines.mlx.arithmetic import dtype
-        from pixelkiln.worker.engines.z_image import estimate
-
-        return estimate.Estimate(folder, dtype(arithmetic), calibrations=calibrations)
-
-    def pull(self, model: str, target: Path, repo_id: str | None, revision: str | None) -> Manifest:
-        """See Family.pull."""
-        from pixelkiln.worker.engines.z_image.pull import pull
-
-        return pull(model, target, repo_id=repo_id, revision=revision)
-
-    def convert(
-        self,
-        source: Path,
-        target: Path,
-        bits: int,
-        *,
-        group_size: int,
-        mixed: bool,
-        model: str | None,
-        progress: Progress | None,
-        lora: Path | None = None,
-    ) -> Manifest:
-        """See Family.convert."""
-        refuse_lora(lora)
-        from pixelkiln.worker.engines.z_image.convert import convert
-
-        return convert(
-            source, target, bits, group_size=group_size, mixed=mixed, model=model, progress=progress
-        )
-
-    def verify(self, folder: Path, golden: Path, names: Sequence[str] | None) -> list[Case]:
-        """See Family.verify; errors as z_image.golden lists them."""
-        from pixelkiln.worker.engines.z_image.golden import replay
-
-        return replay(folder, golden, names)
-
-    def bench(
-        self,
-        folder: Path,
-        sizes: Sequence[Size],
-        steps: int,
-        calibrations: Path | None,
-        arithmetic: str | None = None,
-        told: Told | None = None,
-    ) -> Bench:
-        """See Family.bench: steps of text to image."""
-        from pixelkiln.worker.engines.mlx.arithmetic import dtype
-        from pixelkiln.worker.engines.z_image.bench import bench
-
-        return bench(
-            folder, sizes, calibrations=calibrations, dtype=dtype(arithmetic), steps=steps, told=told
-        )
-
-    def bench_random(
-        self,
-        name: str,
-        sizes: Sequence[Size],
-        bits: Sequence[int],
-        steps: int,
-        told: Told | None = None,
-    ) -> Bench:
-        """See Family.bench_random."""
-        from pixelkiln.worker.engines.z_image.bench import bench_random
-
-        return bench_random(name, sizes, bits, steps=steps, told=told)
+    pipelines = ("ZImagePipeline",)
