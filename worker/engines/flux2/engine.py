@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,7 +11,7 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, Step
 from pixelkiln.worker.engines.flux2.calibrate import choose
 from pixelkiln.worker.engines.flux2.checkpoint import TOKENIZER
 from pixelkiln.worker.engines.flux2.conditions import encoded
@@ -28,9 +25,10 @@ from pixelkiln.worker.engines.flux2.text import LAYERS, features
 from pixelkiln.worker.engines.flux2.tokens import LENGTH, Prompts
 from pixelkiln.worker.engines.mlx.features import Recent
 from pixelkiln.worker.engines.mlx.noise import seeded
+from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
 
 
-class Flux2Engine:
+class Flux2Engine(Measured):
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
     def __init__(
@@ -84,22 +82,13 @@ class Flux2Engine:
         total = plan.recipe.steps
         yield Step(0, total, time.perf_counter() - started)
         noise = seeded(spec.seed, (plan.tokens, model.config.transformer.channels))
-        started = time.perf_counter()
-        for index, state in enumerate(denoise(model.transformer, plan, noise), 1):
-            finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
-            mx.eval(state.z, state.clean, finite)
-            if not finite.item():
-                raise NonFiniteError(index)
-            seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(model.vae.preview, state.clean, plan.grid))
-            if index == total:
-                started = time.perf_counter()
-                pixels = model.vae.decode(state.z, plan.grid)
-                seconds = time.perf_counter() - started
-                facts = self._facts(model, spec)
-                step = replace(step, pixels=pixels, facts=facts, decode_seconds=seconds)
-            yield step
-            started = time.perf_counter()
+        yield from steps(
+            denoise(model.transformer, plan, noise),
+            total,
+            preview=lambda clean: model.vae.preview(clean, plan.grid),
+            decode=lambda z: model.vae.decode(z, plan.grid),
+            facts=lambda: self._facts(model, spec),
+        )
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed."""
@@ -121,14 +110,6 @@ class Flux2Engine:
         if self._model is not None:
             self._model.text.staged.free()
         mx.clear_cache()
-
-    def reset_peak(self) -> None:
-        """See Engine.reset_peak."""
-        mx.reset_peak_memory()
-
-    def peak_bytes(self) -> int:
-        """See Engine.peak_bytes."""
-        return mx.get_peak_memory()
 
     def close(self) -> None:
         """See Engine.close."""
@@ -166,18 +147,11 @@ class Flux2Engine:
         lost = self._prompts.encode(spec.prompt).lost
         if lost:
             told["prompt"] = f"{lost} tokens of it and its template were cut: {LENGTH} is the most"
-        return Facts(
-            engine="flux2",
-            model=manifest.model,
-            recipe=manifest.recipe,
-            bits=manifest.bits,
-            source=manifest.source,
-            revision=manifest.revision,
-            digest=manifest.digest,
-            versions={name: version(name) for name in ("mlx", "tokenizers")},
-            device=str(mx.device_info()["device_name"]),
-            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
-            linears=self._linears,
+        return facts_of(
+            "flux2",
+            manifest,
+            self._estimate.dtype,
+            self._linears,
             steps=recipe.steps,
             guidance=recipe.guidance,
             scheduler=SCHEDULER,

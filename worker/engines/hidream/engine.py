@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,7 +11,7 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, Step
 from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.calibrate import choose
 from pixelkiln.worker.engines.hidream.conditions import conditions
@@ -29,9 +26,10 @@ from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
 from pixelkiln.worker.engines.mlx.noise import seeded
+from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
 
 
-class HiDreamEngine:
+class HiDreamEngine(Measured):
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
     def __init__(
@@ -75,18 +73,11 @@ class HiDreamEngine:
     def facts(self, spec: RenderSpec) -> Facts:
         """What makes the picture of `spec`."""
         manifest, recipe = self._estimate.manifest, self._estimate.recipe(spec)
-        return Facts(
-            engine="hidream",
-            model=manifest.model,
-            recipe=manifest.recipe,
-            bits=manifest.bits,
-            source=manifest.source,
-            revision=manifest.revision,
-            digest=manifest.digest,
-            versions={name: version(name) for name in ("mlx", "tokenizers")},
-            device=str(mx.device_info()["device_name"]),
-            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
-            linears=self._linears,
+        return facts_of(
+            "hidream",
+            manifest,
+            self._estimate.dtype,
+            self._linears,
             steps=recipe.steps,
             guidance=recipe.guidance,
             scheduler=recipe.scheduler,
@@ -103,21 +94,13 @@ class HiDreamEngine:
         total = plan.recipe.steps
         yield Step(0, total, time.perf_counter() - started)
         shape = (plan.patches, PATCH_VALUES)
-        started = time.perf_counter()
-        for index, state in enumerate(denoise(model, plan, seeded(spec.seed, shape)), 1):
-            finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
-            mx.eval(state.z, state.clean, finite)
-            if not finite.item():
-                raise NonFiniteError(index)
-            seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(to_pixels, state.clean, *plan.grid))
-            if index == total:
-                started = time.perf_counter()
-                pixels = blend(to_pixels(state.z, *plan.grid), spec.blend_seams)
-                seconds = time.perf_counter() - started
-                step = replace(step, pixels=pixels, facts=self.facts(spec), decode_seconds=seconds)
-            yield step
-            started = time.perf_counter()
+        yield from steps(
+            denoise(model, plan, seeded(spec.seed, shape)),
+            total,
+            preview=lambda clean: to_pixels(clean, *plan.grid),
+            decode=lambda z: blend(to_pixels(z, *plan.grid), spec.blend_seams),
+            facts=lambda: self.facts(spec),
+        )
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed."""
@@ -136,14 +119,6 @@ class HiDreamEngine:
         """See Engine.trim."""
         self._prefixes.clear()
         mx.clear_cache()
-
-    def reset_peak(self) -> None:
-        """See Engine.reset_peak."""
-        mx.reset_peak_memory()
-
-    def peak_bytes(self) -> int:
-        """See Engine.peak_bytes."""
-        return mx.get_peak_memory()
 
     def close(self) -> None:
         """See Engine.close."""

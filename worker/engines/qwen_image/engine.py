@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -16,9 +14,10 @@ from PIL import Image
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.weights import Weights
-from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Pixels, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, Pixels, Step
 from pixelkiln.worker.engines.mlx.features import size_of
 from pixelkiln.worker.engines.mlx.noise import noise_key
+from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
 from pixelkiln.worker.engines.qwen_image import checkpoint
 from pixelkiln.worker.engines.qwen_image.calibrate import choose
 from pixelkiln.worker.engines.qwen_image.conditions import (
@@ -38,7 +37,7 @@ from pixelkiln.worker.engines.qwen_image.tokens import Prompts
 from pixelkiln.worker.engines.qwen_image.transformer import Transformer
 
 
-class QwenImageEngine:
+class QwenImageEngine(Measured):
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
     def __init__(
@@ -101,18 +100,11 @@ class QwenImageEngine:
         told = {"text_encoder": self._conditioner.encoder.told}
         if manifest.lora is not None:
             told["lora"] = manifest.lora
-        return Facts(
-            engine="qwen_image",
-            model=manifest.model,
-            recipe=manifest.recipe,
-            bits=manifest.bits,
-            source=manifest.source,
-            revision=manifest.revision,
-            digest=manifest.digest,
-            versions={name: version(name) for name in ("mlx", "tokenizers")},
-            device=str(mx.device_info()["device_name"]),
-            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
-            linears=self._linears,
+        return facts_of(
+            "qwen_image",
+            manifest,
+            self._estimate.dtype,
+            self._linears,
             steps=recipe.steps,
             guidance=recipe.guidance,
             scheduler=recipe.scheduler,
@@ -130,21 +122,13 @@ class QwenImageEngine:
         mx.eval([branch.text for branch in plan.branches], plan.references)
         total = len(plan.sigmas) - 1
         yield Step(0, total, time.perf_counter() - started)
-        started = time.perf_counter()
-        for index, state in enumerate(denoise(model, plan, self._noise(spec.seed, plan.grid)), 1):
-            finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
-            mx.eval(state.z, state.clean, finite)
-            if not finite.item():
-                raise NonFiniteError(index)
-            seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(self._pixels, state.clean, plan.grid))
-            if index == total:
-                started = time.perf_counter()
-                pixels = self._pixels(state.z, plan.grid)
-                seconds = time.perf_counter() - started
-                step = replace(step, pixels=pixels, facts=self.facts(spec), decode_seconds=seconds)
-            yield step
-            started = time.perf_counter()
+        yield from steps(
+            denoise(model, plan, self._noise(spec.seed, plan.grid)),
+            total,
+            preview=lambda clean: self._pixels(clean, plan.grid),
+            decode=lambda z: self._pixels(z, plan.grid),
+            facts=lambda: self.facts(spec),
+        )
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed."""
@@ -166,14 +150,6 @@ class QwenImageEngine:
         self._conditioner.encoder.keep(False)
         self._table = None
         mx.clear_cache()
-
-    def reset_peak(self) -> None:
-        """See Engine.reset_peak."""
-        mx.reset_peak_memory()
-
-    def peak_bytes(self) -> int:
-        """See Engine.peak_bytes."""
-        return mx.get_peak_memory()
 
     def close(self) -> None:
         """See Engine.close."""

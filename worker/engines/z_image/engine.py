@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,9 +12,10 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, Step
 from pixelkiln.worker.engines.mlx.features import Recent
 from pixelkiln.worker.engines.mlx.noise import seeded
+from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
 from pixelkiln.worker.engines.z_image.calibrate import choose
 from pixelkiln.worker.engines.z_image.config import TOKENIZER
 from pixelkiln.worker.engines.z_image.estimate import FEATURE_BYTES, Estimate
@@ -27,7 +26,7 @@ from pixelkiln.worker.engines.z_image.schedule import Schedule
 from pixelkiln.worker.engines.z_image.tokens import Prompts, Tokens
 
 
-class ZImageEngine:
+class ZImageEngine(Measured):
     """See worker.engines.engine.Engine. Load, render and close it on one thread."""
 
     def __init__(
@@ -82,22 +81,13 @@ class ZImageEngine:
         total = plan.schedule.steps
         yield Step(0, total, time.perf_counter() - started)
         shape = (plan.grid[0] * plan.grid[1], model.config.transformer.values)
-        started = time.perf_counter()
-        for index, state in enumerate(denoise(model.transformer, plan, seeded(spec.seed, shape)), 1):
-            finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
-            mx.eval(state.z, state.clean, finite)
-            if not finite.item():
-                raise NonFiniteError(index)
-            seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(model.preview, state.clean, plan.grid))
-            if index == total:
-                started = time.perf_counter()
-                pixels = model.decode(state.z, plan.grid)
-                seconds = time.perf_counter() - started
-                facts = self._facts(model, spec, tokens, total)
-                step = replace(step, pixels=pixels, facts=facts, decode_seconds=seconds)
-            yield step
-            started = time.perf_counter()
+        yield from steps(
+            denoise(model.transformer, plan, seeded(spec.seed, shape)),
+            total,
+            preview=lambda clean: model.preview(clean, plan.grid),
+            decode=lambda z: model.decode(z, plan.grid),
+            facts=lambda: self._facts(model, spec, tokens, total),
+        )
 
     def bytes_needed(self, spec: RenderSpec) -> int:
         """See Engine.bytes_needed."""
@@ -120,14 +110,6 @@ class ZImageEngine:
         if self._model is not None:
             self._model.text_encoder.staged.free()
         mx.clear_cache()
-
-    def reset_peak(self) -> None:
-        """See Engine.reset_peak."""
-        mx.reset_peak_memory()
-
-    def peak_bytes(self) -> int:
-        """See Engine.peak_bytes."""
-        return mx.get_peak_memory()
 
     def close(self) -> None:
         """See Engine.close."""
@@ -168,18 +150,11 @@ class ZImageEngine:
             told["prompt"] = tokens.warning
         if spec.strength is not None:
             told["strength"] = f"{spec.strength:g}, the last {run} steps"
-        return Facts(
-            engine="z_image",
-            model=manifest.model,
-            recipe=manifest.recipe,
-            bits=manifest.bits,
-            source=manifest.source,
-            revision=manifest.revision,
-            digest=manifest.digest,
-            versions={name: version(name) for name in ("mlx", "tokenizers")},
-            device=str(mx.device_info()["device_name"]),
-            arithmetic=str(self._estimate.dtype).removeprefix("mlx.core."),
-            linears=self._linears,
+        return facts_of(
+            "z_image",
+            manifest,
+            self._estimate.dtype,
+            self._linears,
             steps=recipe.steps,
             guidance=0.0,
             scheduler="flow_match",
