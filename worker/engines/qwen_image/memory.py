@@ -82,8 +82,8 @@ def step_bytes(config: TransformerConfig, load: Load, itemsize: int, backend: Ba
     if not backend.fused:
         attention += (config.heads + 1) * both**2 * itemsize
     mlp = (3 + 2 * RATIO) * image * width * itemsize
-    # A GPU's are as wide as an MLP's inner layer, as measured; a CPU's are few.
-    waiting = (RATIO * backend.waiting if backend.fused else backend.waiting // 4) * stream
+    # As wide as an MLP's inner layer, as an H100 was measured; a CPU's lie within what its attention unfolds.
+    waiting = RATIO * backend.waiting * stream if backend.fused else 0
     return constants + turns + states + 2 * stream + max(attention, mlp) + waiting
 
 

@@ -21,11 +21,12 @@ from pixelkiln.worker.engines.flux2.transformer import Transformer
 from pixelkiln.worker.engines.mlx.memory import Backend
 from pixelkiln.worker.engines.mlx.noise import seeded
 from tests.worker.engines.flux2.folders import last, spec
+from tests.worker.engines.held import held
 
 
 def measured(folder: Path, size: tuple[int, int], sizes: list[tuple[int, int]]) -> tuple[int, int]:
     """Bytes at most held while rendering, the text encoder read for its turn, and the estimate."""
-    before = mx.get_active_memory()
+    before = held()
     engine = Flux2Engine.load(folder, 0, mx.float32, feature_bytes=0)
     mx.clear_cache()
     engine.reset_peak()

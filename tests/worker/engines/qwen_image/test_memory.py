@@ -11,13 +11,13 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.qwen_image.configs import CONFIGS
 from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
 from pixelkiln.worker.engines.qwen_image.memory import table_bytes
+from tests.worker.engines.held import held
 from tests.worker.engines.qwen_image.synthetic import EDIT, described
 
 
 def measured(folder: Path, references: int, **fields: Any) -> tuple[int, int]:
     """Bytes at most held while loading and rendering two steps, and the estimate."""
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = held()
     engine = QwenImageEngine.load(folder, 0, mx.float32, feature_bytes=0, picture_bytes=0)
     mx.reset_peak_memory()
     given = {"prompt": "a", "model": EDIT, "seed": 1, "steps": 2, "references": ["0" * 64] * references}

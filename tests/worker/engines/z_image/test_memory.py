@@ -14,6 +14,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.z_image.config import Config
 from pixelkiln.worker.engines.z_image.configs import CONFIGS
 from pixelkiln.worker.engines.z_image.engine import ZImageEngine
+from tests.worker.engines.held import held
 from tests.worker.engines.z_image.synthetic import write
 
 SMALL = replace(CONFIGS["small"], text=replace(CONFIGS["small"].text, vocab_size=512))
@@ -30,8 +31,7 @@ def spec(**fields: Any) -> RenderSpec:
 
 def measured(folder: Path, job: RenderSpec, budget: int | None = 0) -> tuple[int, int]:
     """Bytes at most held while loading and rendering, and the estimate."""
-    mx.clear_cache()
-    before = mx.get_active_memory()
+    before = held()
     engine = ZImageEngine.load(folder, budget, mx.float32, feature_bytes=0)
     mx.clear_cache()
     mx.reset_peak_memory()
