@@ -77,10 +77,10 @@ def step_bytes(config: TransformerConfig, load: Load, itemsize: int, backend: Ba
     turns = len(load.prompts) * both * config.head_dim * 4
     states = (4 + 2 * len(load.prompts)) * load.tokens * config.channels * 4
     stream = both * width * itemsize
-    # The streams; queries, keys and values of each, joined, and two of them turned.
+    # The streams; queries, keys and values of each, joined, and two of them turned; a CPU gives one back.
     attention = 8 * stream
     if not backend.fused:
-        attention += (config.heads + 1) * both**2 * itemsize
+        attention += (config.heads + 1) * both**2 * itemsize - stream
     mlp = (3 + 2 * RATIO) * image * width * itemsize
     # As wide as an MLP's inner layer, as an H100 was measured; a CPU's lie within what its attention unfolds.
     waiting = RATIO * backend.waiting * stream if backend.fused else 0
