@@ -11,6 +11,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, Choice
 from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.mlx.arithmetic import default_dtype
+from pixelkiln.worker.engines.mlx.cuda import dequantizer
 from pixelkiln.worker.engines.mlx.memory import Backend, weight_bytes
 from pixelkiln.worker.engines.mlx.qwen3 import TABLE, unused
 from pixelkiln.worker.engines.z_image.calibrate import known
@@ -19,6 +20,7 @@ from pixelkiln.worker.engines.z_image.config import TEXT, TRANSFORMER, VAE, Conf
 from pixelkiln.worker.engines.z_image.memory import Load, dequantized_bytes, working_bytes
 from pixelkiln.worker.engines.z_image.recipes import Recipe, recipe_in
 
+GROUP_SIZE = 64  # as a conversion takes it where nothing else is said
 FEATURE_BYTES = 64 * 2**20  # of prompts that ran: 16 of 512 tokens of the release in bfloat16
 
 
@@ -56,7 +58,8 @@ class Estimate:
         """Count what multiplying by quantised weights takes on this machine, once that is measured."""
         dequantize_from, said = choice
         dequantizes = said != "dense" and dequantize_from != NEVER
-        self._dequantized = dequantized_bytes(self.config, self.dtype.size) if dequantizes else 0
+        ours = dequantizer(self.manifest.bits, GROUP_SIZE, self.dtype) is not None
+        self._dequantized = dequantized_bytes(self.config, self.dtype.size, ours) if dequantizes else 0
 
     def bytes_needed(self, spec: RenderSpec, prompt: int = 1) -> int:
         """See worker.engines.engine.Estimate. `prompt` is its tokens, where they are known.

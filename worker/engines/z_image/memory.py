@@ -41,10 +41,14 @@ def layer_weights(config: Qwen3Config) -> int:
     return config.hidden_size * (2 * wide * config.head_dim + 3 * config.intermediate_size)
 
 
-def dequantized_bytes(config: Config, itemsize: int) -> int:
-    """The blocks' weights that exist dequantised at once, where that is how they are multiplied."""
+def dequantized_bytes(config: Config, itemsize: int, ours: bool = False) -> int:
+    """The blocks' weights that exist dequantised at once, where that is how they are multiplied.
+
+    `ours`: by mlx.cuda's kernel, which left less than one at a time on an H100.
+    """
     transformer = config.transformer
-    return min(ALIVE, transformer.layers + transformer.refiners) * block_weights(transformer) * itemsize
+    alive = 1 if ours else min(ALIVE, transformer.layers + transformer.refiners)
+    return alive * block_weights(transformer) * itemsize
 
 
 def working_bytes(
