@@ -99,8 +99,15 @@ def test_the_text_encoder_stays_where_the_budget_has_room(tmp_path: Path) -> Non
     engine.trim()
     assert engine.held_bytes() == start
     engine.close()
+    engine.close()
     with pytest.raises(EngineError, match="closed"):
         next(iter(engine.render(spec())))
+
+
+def test_a_preview_of_a_large_picture_is_decoded_small(engine: QwenImageEngine) -> None:
+    step = last(engine, RED, width=384, height=256, guidance=1.0, steps=2)
+    assert step.preview is not None
+    assert step.preview().shape == (128, 192, 3)  # of 256 at most
 
 
 def test_modulation_is_read_for_a_schedule_and_not_kept(tmp_path: Path) -> None:
