@@ -15,7 +15,7 @@ from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
 from pixelkiln.worker.engines.qwen_image import pipeline
 from pixelkiln.worker.engines.qwen_image.convert import convert
 from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
-from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, LORA, TINY, described
+from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, FAST, LORA, TINY, described
 
 RED, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
 
@@ -146,8 +146,15 @@ def test_a_lora_is_told_with_its_recipe(tmp_path: Path) -> None:
     record = step.facts.record()
     assert (step.total, record["recipe"], record["guidance"]) == (4, "lightning-4", "1.0")
     assert record["lora"] == made.lora
+    assert made.model == FAST
     assert made.lora is not None
     assert made.lora.startswith("tiny-lightning-4steps.safetensors sha256:")
+
+
+def test_a_lightning_folder_of_the_plain_name_is_still_sampled_so(tmp_path: Path) -> None:
+    """As conversions named it before it had a name of its own."""
+    old = described(tmp_path / "old", recipe="lightning-4", lora="Lightning-4steps.safetensors sha256:0")
+    assert last(QwenImageEngine.load(old, dtype=mx.float32), RED, steps=None).total == 4
 
 
 def test_a_non_finite_step_names_itself(tmp_path: Path) -> None:
