@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelkiln.jobs.catalogue import CATALOGUE, Model
-from pixelkiln.jobs.choice import choose
+from pixelkiln.jobs.choice import Kind, choose
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.proportions import Size
@@ -70,6 +70,7 @@ class Completion:
             raise SpecError("spec", f"must be a RenderSpec or its fields, as prompt=…, not {wrong}")
         fields = {"client": self._settings.client, **given}
         blind = {**fields, **_without_paths(fields)}
+        self._refuse(blind)
         chosen = choose(blind, self._settings.model, self._served, lambda kind: _is_taken({**blind, **kind}))
         spec = RenderSpec.parse({**blind, **chosen})
         filled = chosen.keys() - given.keys()
@@ -85,6 +86,26 @@ class Completion:
         size = {} if decides is None else _size(CATALOGUE[spec.model], sizes[decides % len(names)])
         fields = {**fields, **chosen, **size, "references": names}
         return Asked(RenderSpec.parse(fields), frozenset(filled | size.keys()))
+
+    def _refuse(self, fields: Mapping[str, Any]) -> None:
+        """Raise SpecError for what is wrong whoever lives: nobody is asked what is served for that."""
+        named = fields.get("model")
+        if named is None and self._settings.model:
+            named = Kind.parse(self._settings.model).model
+        known = named is None or (isinstance(named, str) and named in CATALOGUE)
+        if not known or (named is not None and "quantization" in fields):
+            return  # looked at as it is
+        faults = []
+        for name in CATALOGUE if named is None else [named]:
+            kind = {"model": name, "quantization": CATALOGUE[name].preferred(())}
+            try:
+                RenderSpec.parse({**kind, **fields})
+            except SpecError as fault:
+                faults.append(fault)
+            else:
+                return
+        if len({str(fault) for fault in faults}) == 1:
+            raise faults[0]
 
     def _stored(
         self, spec: RenderSpec, named: Collection[str | Path], decides: int | None

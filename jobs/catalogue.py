@@ -12,6 +12,7 @@ from math import gcd, isqrt
 
 from pixelkiln.jobs.references import ANY, Fitted, Own, Rule, Shared
 
+LIGHTNING = "-lightning"  # behind a model's name: the same with a LoRA for few steps in its weights
 QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")  # widest first
 
 
@@ -140,6 +141,15 @@ _QWEN_EDIT = replace(
     references=Fitted(),
 )
 
+_QWENS = (_QWEN, _QWEN_EDIT, replace(_QWEN_EDIT, name="qwen-image-edit-2509"))
+
+
+def _lightning(model: Model) -> Model:
+    """Guidance is in its weights; 8 steps where the LoRA is for so many."""
+    steps, name = Setting(4, (2, 100)), f"{model.name}{LIGHTNING}"
+    return replace(model, name=name, steps=steps, guidance=Setting(1.0), negative_prompt=False)
+
+
 # In the order in which a job that names no model gets one of those that are served.
 CATALOGUE: dict[str, Model] = {
     model.name: model
@@ -160,9 +170,8 @@ CATALOGUE: dict[str, Model] = {
             steps=Setting(50, (1, 100)),
             guidance=Setting(4.0, (0.0, 20.0)),
         ),
-        _QWEN,
-        _QWEN_EDIT,
-        replace(_QWEN_EDIT, name="qwen-image-edit-2509"),
+        *_QWENS,
+        *map(_lightning, _QWENS),
         replace(
             _DEV,
             name="demo",

@@ -192,3 +192,25 @@ def test_the_place_of_the_one_at_fault_is_told() -> None:
 def test_a_kind_that_there_is_not(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Kind.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model": "flux2-klein-4b", "strength": 0.5}, "strength: flux2-klein-4b has none"),
+        ({"model": "demo", "width": 100}, "width: 100 is not a multiple of 32"),
+        ({"seed": -1}, "seed: "),
+        ({"quantization": "q6", "prompt": " "}, "prompt: is empty"),
+    ],
+)
+def test_what_is_wrong_whoever_lives_is_refused_before_anybody_is_asked(
+    fields: dict[str, Any], says: str
+) -> None:
+    def served() -> Collection[str]:
+        raise AssertionError("Redis was asked")
+
+    blind = Completion(Settings.model_construct(model=None), served, lambda *_: SHA, lambda *_: (640, 480))
+    with pytest.raises(SpecError, match=says):
+        blind.of({"prompt": "a fox", **fields})
+    with pytest.raises(AssertionError, match="Redis was asked"):
+        blind.of({"prompt": "a fox"})

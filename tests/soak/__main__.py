@@ -26,7 +26,6 @@ def main() -> int:
     use_openblas()
     with tempfile.TemporaryDirectory(prefix="kiln-soak-") as name:
         folder = Path(name)
-        install(folder / "models")
         with up(folder / "servers") as local:
             places = {"home": "servers", "models_dir": "models", "spool_dir": "spool", "cache_dir": "cache"}
             fields = {field: folder / place for field, place in places.items()}
@@ -36,11 +35,14 @@ def main() -> int:
                 "AWS_SECRET_ACCESS_KEY": local.instance.secret_key.get_secret_value(),
             }
             if asked.switching:
-                from tests.soak.switching import switch
+                from tests.soak import switching
 
-                found = switch(Settings(**fields), asked.jobs)
+                (folder / "models").mkdir()
+                switching.install(folder / "models")
+                found = switching.switch(Settings(**fields), asked.jobs)
                 print(*found.lines(), *found.faults(), sep="\n")
                 return 1 if found.faults() else 0
+            install(folder / "models")
             memory = TypeAdapter(ByteSize).validate_python(asked.memory)
             kiln, environment = Kiln(Settings(**fields)), {**os.environ, **variables}
             report = soak(kiln, environment, folder, mix(folder), asked.jobs, int(memory))

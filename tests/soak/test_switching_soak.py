@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pixelkiln.jobs import Settings
-from tests.soak.soak import install
-from tests.soak.switching import switch
+from tests.soak.switching import install, switch
 
 
-def test_switching_among_four_models_leaves_memory_as_it_was(settings: Settings) -> None:
+def test_switching_among_four_families_leaves_memory_and_peaks_as_they_were(settings: Settings) -> None:
     install(settings.models_dir)
-    found = switch(settings, 16)
+    found = switch(settings, 10)
     assert found.faults() == []
-    assert len(found.resident) == 16
+    assert len(found.resident) == 10

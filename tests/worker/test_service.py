@@ -345,6 +345,8 @@ def test_one_sigterm_finishes_the_job_and_leaves(
     imported = set(worker.said().rpartition("imported: ")[2].split())
     assert "mlx.core" in imported
     assert not {"torch", "tensorflow", "jax"} & imported
+    others = re.compile(r"pixelkiln\.worker\.engines\.(flux2|qwen_image|z_image)\.(?!family$)")
+    assert not list(filter(others.match, imported))  # it serves a model of HiDream's
 
 
 def test_a_second_sigterm_gives_the_job_back_and_a_kill_is_recovered_from(

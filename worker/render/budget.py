@@ -69,7 +69,9 @@ class Budget:
         lighter = [
             one.quantization
             for one in self._served.values()
-            if one.model == spec.model and self._fits(spec, None, quantization=one.quantization)
+            if one.model == spec.model
+            and one.quantization != spec.quantization  # whose estimate, before it is loaded, is a lower bound
+            and self._fits(spec, None, quantization=one.quantization)
         ]
         offers = [", ".join(fitting[:3]), lighter and f"{', '.join(lighter)} weights"]
         raise TooLargeError(

@@ -79,6 +79,17 @@ def test_the_quantizations_that_fit_are_named(budget: Callable[..., Budget], tmp
         budget(needed[KIND] + HANDLED * 64 * 64 - 1, served).refuse(small)
 
 
+def test_the_quantization_that_is_refused_is_not_offered(budget: Callable[..., Budget]) -> None:
+    """Its estimate, a lower bound, may fit where the loaded engine, which counts the prompt, says no."""
+    engine, long = engines.load(TINY), spec(prompt="word " * 800)
+    found = budget(0)
+    found.total = found.needed(long)
+    found.refuse(long)
+    with pytest.raises(SpecError, match=r"; nothing it has would fit$"):
+        found.refuse(long, engine)
+    engine.close()
+
+
 def test_what_an_estimate_tells_is_never_more_than_the_loaded_engine(tmp_path: Path) -> None:
     estimate, engine = engines.estimate(TINY), engines.load(TINY)
     for fields in ({}, {"width": 512}, {"prompt": "word " * 300}):

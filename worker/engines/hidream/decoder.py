@@ -18,6 +18,8 @@ from pixelkiln.worker.engines.mlx.pacing import AHEAD, Pace
 from pixelkiln.worker.engines.mlx.qwen3 import KeysValues, Layer
 from pixelkiln.worker.engines.mlx.rotary import Halves
 
+TURN = 512  # tokens of a prompt that run at once: fewer than a step's, so that none is wider than that
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
@@ -37,10 +39,26 @@ class Decoder:
         self.ahead = AHEAD
 
     def prefix(self, x: mx.array, rotation: Halves, added: Added | None = None) -> list[KeysValues]:
-        """Run the prompt's embeddings (tokens, hidden) causally; return each layer's keys and values."""
-        cache, pace = [], Pace(self.ahead)
+        """Run the prompt's embeddings (tokens, hidden) causally; return each layer's keys and values.
+
+        TURN after TURN, each over the keys and values of those before; at once where something is added:
+        beside pictures a step is wider than any prompt.
+        """
+        cache: list[KeysValues] = []
+        turn = TURN if added is None else len(x)
+        for first in range(0, len(x), turn):
+            last = first + turn
+            cache = self._turn(x[first:last], rotation.rows(first, last), cache, added)
+            mx.eval(cache)
+        return cache
+
+    def _turn(
+        self, x: mx.array, rotation: Halves, past: Sequence[KeysValues], added: Added | None
+    ) -> list[KeysValues]:
+        cache: list[KeysValues] = []
+        pace = Pace(self.ahead)
         for i, layer in enumerate(self.layers):
-            x, kept = layer(x, rotation, None, "causal")
+            x, kept = layer(x, rotation, past[i] if past else None, "causal")
             cache.append(kept)
             if added is not None and i < len(added.features):
                 x = x.at[added.at].add(added.features[i].astype(x.dtype))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config, TextConfig
+from pixelkiln.worker.engines.hidream.decoder import TURN
 from pixelkiln.worker.engines.mlx.memory import Backend
 from pixelkiln.worker.engines.mlx.pacing import AHEAD
 
@@ -64,7 +65,8 @@ def working_bytes(config: Config, load: Load, itemsize: int, tower: int, backend
     states = (6 + 2 * load.branches) * load.patches * PATCH_VALUES * 4  # float32: z, x̂0, v, noise, …
     head = generated * PATCH_VALUES * (4 + itemsize)
     step = states + max(_layer(text, generated, load.prompt + generated, itemsize, backend), head)
-    run = _layer(text, load.prompt, load.prompt, itemsize, backend)
+    turn = load.prompt if load.pads else min(load.prompt, TURN)
+    run = _layer(text, turn, load.prompt, itemsize, backend)
     seen = tower + _tower(config.vision, load, itemsize, backend) if load.pads else 0
     return int(max(step, run, seen) * SLACK)
 
@@ -74,7 +76,7 @@ def _layer(config: TextConfig, tokens: int, keys: int, itemsize: int, backend: B
     cached = keys * config.num_key_value_heads * config.head_dim
     attention = (3 * queries + 4 * cached) * itemsize + 2 * queries * 4  # rotation is float32
     if not backend.fused:
-        attention += (config.num_attention_heads + 1) * tokens * keys * itemsize  # scores and a mask
+        attention += (config.num_attention_heads * itemsize + 1) * tokens * keys  # scores and a mask
     inner = tokens * config.intermediate_size * itemsize
     residual = 2 * tokens * config.hidden_size * itemsize
     return residual + max(attention, 4 * inner) + backend.waiting * inner

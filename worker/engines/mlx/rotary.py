@@ -32,6 +32,10 @@ class Halves:
         first, second = mx.split(x, 2, axis=-1)
         return mx.concatenate(_turn(first, second, self.cos, self.sin), axis=-1)
 
+    def rows(self, first: int, last: int) -> Halves:
+        """That of some of the tokens."""
+        return Halves(self.cos[first:last], self.sin[first:last])
+
 
 @dataclass(frozen=True, slots=True)
 class Pairs:

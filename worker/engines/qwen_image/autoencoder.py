@@ -13,6 +13,7 @@ from itertools import pairwise
 import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.weights import Weights
+from pixelkiln.worker.engines.mlx.autoencoder import shrunk
 from pixelkiln.worker.engines.mlx.convolution import Conv
 from pixelkiln.worker.engines.qwen_image.activations import silu
 from pixelkiln.worker.engines.qwen_image.config import VaeConfig
@@ -195,6 +196,10 @@ class Autoencoder:
         levels = mx.round((x / 2 + 0.5) * 255).astype(mx.uint8)
         mx.eval(levels)
         return levels
+
+    def preview(self, latents: mx.array) -> mx.array:
+        """About that picture, at most 256 pixels wide and high: its latents are averaged first."""
+        return self.decode(shrunk(latents.transpose(1, 2, 0)).transpose(2, 0, 1))
 
 
 def unused(config: VaeConfig) -> Iterator[str]:

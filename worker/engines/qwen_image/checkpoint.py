@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from pixelkiln.jobs.catalogue import LIGHTNING
 from pixelkiln.worker.engines.checkpoints.headers import Headers
 from pixelkiln.worker.engines.checkpoints.manifest import NAME
 from pixelkiln.worker.engines.checkpoints.stored import Stored
@@ -65,7 +66,7 @@ def checked(folder: Path, model: str | None = None) -> dict[str, Headers]:
 def check_traits(folder: Path, config: Config, model: str | None) -> None:
     """Raise CheckpointError where the configs are another model's than `model`."""
     found = config.edits, config.transformer.zero_cond_t
-    if model is not None and found != _TRAITS[model]:
+    if model is not None and found != _TRAITS[model.removesuffix(LIGHTNING)]:
         known = next((name for name, traits in _TRAITS.items() if traits == found), "no model that is known")
         raise CheckpointError(f"{folder}: its configs are of {known}, not of {model}, as {NAME} or you say")
 

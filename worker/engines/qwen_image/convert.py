@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pixelkiln.jobs.catalogue import LIGHTNING
 from pixelkiln.worker.engines.checkpoints import convert as shared
 from pixelkiln.worker.engines.checkpoints.convert import Part
 from pixelkiln.worker.engines.checkpoints.headers import Headers
@@ -44,8 +45,9 @@ def convert(
     changes: dict[str, object] = {"bits": bits, "mixed": mixed}
     fused: Lora | None = None
     if lora is not None:
-        changes |= {"recipe": f"lightning-{lightning_steps(lora)}", "lora": described(lora)}
         fused = _fusible(source, manifest, headers, lora)
+        changes |= {"recipe": f"lightning-{lightning_steps(lora)}", "lora": described(lora)}
+        changes["model"] = f"{manifest.model}{LIGHTNING}"  # so that a worker serves both
     rules = {
         TRANSFORMER: widths(LINEAR, bits, config.transformer.layers, group_size, mixed),
         ENCODER: widths(TEXT_LINEAR, bits, config.text.layers, group_size, mixed),

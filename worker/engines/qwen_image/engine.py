@@ -14,7 +14,7 @@ from PIL import Image
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.weights import Weights
-from pixelkiln.worker.engines.engine import EngineError, Facts, Pixels, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, Step
 from pixelkiln.worker.engines.mlx.features import size_of
 from pixelkiln.worker.engines.mlx.noise import noise_key
 from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
@@ -125,8 +125,8 @@ class QwenImageEngine(Measured):
         yield from steps(
             denoise(model, plan, self._noise(spec.seed, plan.grid)),
             total,
-            preview=lambda clean: self._pixels(clean, plan.grid),
-            decode=lambda z: self._pixels(z, plan.grid),
+            preview=lambda clean: np.array(self._vae.preview(unpack(clean, plan.grid))),
+            decode=lambda z: np.array(self._vae.decode(unpack(z, plan.grid))),
             facts=lambda: self.facts(spec),
         )
 
@@ -153,6 +153,8 @@ class QwenImageEngine(Measured):
 
     def close(self) -> None:
         """See Engine.close."""
+        if self._model is None:
+            return
         self.trim()
         self._model = None
         del self._vae, self._conditioner
@@ -209,6 +211,3 @@ class QwenImageEngine(Measured):
         rows, columns = target
         shape = (self._estimate.config.vae.channels, rows * PATCH, columns * PATCH)
         return pack(mx.random.normal(shape, mx.float32, key=noise_key(seed, 0)))
-
-    def _pixels(self, tokens: mx.array, target: Grid) -> Pixels:
-        return np.array(self._vae.decode(unpack(tokens, target)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pixelkiln.worker.engines.packaged import Packaged
-from pixelkiln.worker.engines.z_image.configs import CONFIGS
 
 
 class ZImage(Packaged):
@@ -11,5 +10,5 @@ class ZImage(Packaged):
 
     package = "z_image"
     engine = "ZImageEngine"
-    configs = tuple(CONFIGS)
+    configs = ("release", "small")
     pipelines = ("ZImagePipeline",)

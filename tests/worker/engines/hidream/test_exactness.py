@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelkiln.worker.engines.hidream import decoder
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.model import Model
@@ -76,6 +77,21 @@ def test_text_to_image(random_checkpoint: Callable[..., Path], text: dict[str, o
     cached, full = predict(model, plan, plan.branches[0], z, 5), full_forward(model, plan, z, 5, None)
     assert cached.shape == (7, 3072)
     assert np.array(mx.std(full)) > 0.05  # a model that says something
+    np.testing.assert_allclose(cached, full, atol=1e-5)
+
+
+@pytest.mark.parametrize("turn", [1, 7, 512])
+def test_a_prompt_runs_turn_after_turn(
+    random_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    monkeypatch.setattr(decoder, "TURN", turn)
+    folder = random_checkpoint(**GEOMETRIES[1])
+    config = Config.read(folder)
+    model, prompts = Model(folder, config, mx.float32), Prompts(folder, config)
+    plan = prepare(model, prompts, PrefixCache(2**24), RECIPES["dev"].text, "an old tram in the rain", (3, 2))
+    assert len(plan.branches[0].ids) > 2 * 7
+    z = 8 * mx.random.normal((6, 3072), key=mx.random.key(1))
+    cached, full = predict(model, plan, plan.branches[0], z, 5), full_forward(model, plan, z, 5, None)
     np.testing.assert_allclose(cached, full, atol=1e-5)
 
 

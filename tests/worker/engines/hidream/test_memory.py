@@ -12,10 +12,11 @@ from PIL import Image
 from pixelkiln.jobs.spec import Box, RenderSpec
 from pixelkiln.worker.engines.hidream.checkpoint import tensors
 from pixelkiln.worker.engines.hidream.config import Config
+from pixelkiln.worker.engines.hidream.configs import CONFIGS
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
-from pixelkiln.worker.engines.hidream.memory import weights_at
+from pixelkiln.worker.engines.hidream.memory import Load, prefix_bytes, weights_at, working_bytes
 from pixelkiln.worker.engines.mlx.limits import leave_room, limits
-from pixelkiln.worker.engines.mlx.memory import weight_bytes
+from pixelkiln.worker.engines.mlx.memory import Backend, weight_bytes
 
 WIDE = {"hidden_size": 128, "intermediate_size": 768, "num_attention_heads": 8, "head_dim": 32}
 WIDE |= {"rope_scaling": {"mrope_section": [6, 5, 5]}}
@@ -51,6 +52,19 @@ def test_text_to_image_is_counted_closely(
 ) -> None:
     peak, needed = measured(random_checkpoint(**text), RenderSpec(**{"prompt": "a", "seed": 1, **fields}), [])
     assert peak <= needed <= 1.35 * peak
+
+
+@pytest.mark.parametrize("bits", [16, 6])
+def test_a_long_prompt_moves_the_releases_peak_little(bits: int) -> None:
+    """By count, of 1024 x 1024 on a GPU: prompts of 3 and of 2,000 tokens, with their template."""
+    text, gpu = CONFIGS["release"], Backend(fused=True, waiting=16)
+    short, long = (
+        weights_at(text, bits)
+        + prefix_bytes(text, load, 2)
+        + working_bytes(Config(text, {}, 0, 0, 0), load, 2, 0, gpu)
+        for load in (Load(prompt, 1024) for prompt in (15, 2012))
+    )
+    assert long <= 1.05 * short
 
 
 def test_prompts_of_many_lengths_stay_within_the_budget(checkpoint: Callable[[str], Path]) -> None:

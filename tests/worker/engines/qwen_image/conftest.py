@@ -11,7 +11,7 @@ import pytest
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.references import Fitted
 from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
-from tests.worker.engines.qwen_image.synthetic import EDIT, OLDER, described
+from tests.worker.engines.qwen_image.synthetic import EDIT, FAST, OLDER, described
 
 SMALL = Fitted(area=96 * 96, vision_area=112 * 112)
 
@@ -20,7 +20,7 @@ SMALL = Fitted(area=96 * 96, vision_area=112 * 112)
 def small_areas() -> Iterator[None]:
     """References become a hundredth of what the release makes of them."""
     with pytest.MonkeyPatch.context() as patch:
-        for model in (EDIT, OLDER):
+        for model in (EDIT, OLDER, FAST):
             patch.setitem(CATALOGUE, model, replace(CATALOGUE[model], references=SMALL))
         yield
 

@@ -13,6 +13,7 @@ GOLDEN = Path(__file__).parents[3] / "golden" / "qwen_image"
 TINY = GOLDEN / "tiny-qwen-image-edit"
 LORA = GOLDEN / "tiny-lightning-4steps.safetensors"
 EDIT, OLDER, DRAW = "qwen-image-edit-2511", "qwen-image-edit-2509", "qwen-image"
+FAST = "qwen-image-edit-2511-lightning"
 
 
 def changed(path: Path, **values: object) -> None:

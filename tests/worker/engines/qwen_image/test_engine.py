@@ -15,7 +15,7 @@ from pixelkiln.worker.engines.engine import EngineError, NonFiniteError, Step
 from pixelkiln.worker.engines.qwen_image import pipeline
 from pixelkiln.worker.engines.qwen_image.convert import convert
 from pixelkiln.worker.engines.qwen_image.engine import QwenImageEngine
-from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, LORA, TINY, described
+from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, FAST, LORA, TINY, described
 
 RED, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
 
@@ -99,8 +99,15 @@ def test_the_text_encoder_stays_where_the_budget_has_room(tmp_path: Path) -> Non
     engine.trim()
     assert engine.held_bytes() == start
     engine.close()
+    engine.close()
     with pytest.raises(EngineError, match="closed"):
         next(iter(engine.render(spec())))
+
+
+def test_a_preview_of_a_large_picture_is_decoded_small(engine: QwenImageEngine) -> None:
+    step = last(engine, RED, width=384, height=256, guidance=1.0, steps=2)
+    assert step.preview is not None
+    assert step.preview().shape == (128, 192, 3)  # of 256 at most
 
 
 def test_modulation_is_read_for_a_schedule_and_not_kept(tmp_path: Path) -> None:
@@ -139,8 +146,15 @@ def test_a_lora_is_told_with_its_recipe(tmp_path: Path) -> None:
     record = step.facts.record()
     assert (step.total, record["recipe"], record["guidance"]) == (4, "lightning-4", "1.0")
     assert record["lora"] == made.lora
+    assert made.model == FAST
     assert made.lora is not None
     assert made.lora.startswith("tiny-lightning-4steps.safetensors sha256:")
+
+
+def test_a_lightning_folder_of_the_plain_name_is_still_sampled_so(tmp_path: Path) -> None:
+    """As conversions named it before it had a name of its own."""
+    old = described(tmp_path / "old", recipe="lightning-4", lora="Lightning-4steps.safetensors sha256:0")
+    assert last(QwenImageEngine.load(old, dtype=mx.float32), RED, steps=None).total == 4
 
 
 def test_a_non_finite_step_names_itself(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs import Kiln, Settings, SpecError
 from pixelkiln.worker.engines.qwen_image.convert import convert
 from pixelkiln.worker.service import Service
-from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, LORA, OLDER, TINY, described
+from tests.worker.engines.qwen_image.synthetic import DRAW, EDIT, FAST, LORA, OLDER, TINY, described
 from tests.worker.working import working
 
 
@@ -19,6 +20,7 @@ def test_every_kind_of_job_renders_through_the_queue(settings: Settings, kiln: K
     described(models / "draw", DRAW)
     described(models / "older", OLDER)
     convert(TINY, models / "lightning", 6, model=EDIT, lora=LORA)
+    convert(TINY, models / "plain", 6, model=EDIT)
     pictures = []
     for colour in ("red", "green", "blue"):
         pictures.append(tmp_path / f"{colour}.png")
@@ -30,25 +32,32 @@ def test_every_kind_of_job_renders_through_the_queue(settings: Settings, kiln: K
             {"prompt": "a fox", "model": DRAW, "negative_prompt": "blurry", "guidance": 3.0, **bf16},
             {"prompt": "blue", "model": OLDER, "references": pictures[:1], **bf16},
             {"prompt": "all on one shelf", "model": OLDER, "references": pictures, **bf16},
-            {"prompt": "a woodcut", "model": EDIT, "references": pictures[:1], **q6},
-            {"prompt": "a woodcut", "model": EDIT, "references": pictures[:1], "guidance": 4.0, **q6},
+            {"prompt": "a woodcut", "model": FAST, "references": pictures[:1], **q6},
+            {"prompt": "a woodcut", "model": EDIT, "references": pictures[:1], "steps": 2, **q6},
         ]
     )
+    for field, value in (("guidance", 4.0), ("negative_prompt", "blurry")):
+        with pytest.raises(SpecError, match=f"^{field}: {FAST} "):
+            kiln.submit({"prompt": "a", "model": FAST, "references": ["0" * 64], field: value})
     working(Service(settings), lambda: all(kiln.status(job.id).ended for job in jobs))
-    *well, refused = (kiln.status(job.id) for job in jobs)
-    assert [one.state for one in well] == ["finished"] * 4, [one.error for one in well]
-    assert refused.error is not None
-    assert refused.error.startswith("guidance: 4: Lightning's weights")
-    told = [kiln.sidecar(job.id).model for job in jobs[:-1]]
+    assert [kiln.status(job.id).error for job in jobs] == [""] * len(jobs)
+    told = [kiln.sidecar(job.id).model for job in jobs]
     assert [(one["engine"], one["steps"], one["guidance"]) for one in told] == [
         ("qwen_image", "2", "3.0"),
         ("qwen_image", "2", "4.0"),
         ("qwen_image", "2", "4.0"),
         ("qwen_image", "4", "1.0"),
+        ("qwen_image", "2", "4.0"),
     ]
     assert told[3]["recipe"] == "lightning-4"
     assert told[3]["lora"].startswith(f"{LORA.name} sha256:")
     assert kiln.sidecar(jobs[0].id).spec.negative_prompt == "blurry"
-    for job in jobs[:-1]:
+    assert "lora" not in told[4]
+    parameters = []
+    for job in jobs:
         with Image.open(kiln.fetch(job.id, tmp_path / "out")) as picture:
             assert picture.size == (96, 64)
+            parameters.append(picture.info["parameters"])
+    assert parameters[0].startswith("a fox\nNegative prompt: blurry\nSteps: 2, ")
+    assert "CFG scale: 3, " in parameters[0]
+    assert f"Model: {FAST} q6, " in parameters[3]
