@@ -41,6 +41,7 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("KILN_", "AWS_")):
             del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile all they import
     # botocore reads these files, and asks a cloud's metadata server, where variables name none.
     os.environ |= {
         "AWS_CONFIG_FILE": os.devnull,
