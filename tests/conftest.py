@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from botocore.loaders import Loader
 from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln, Settings
@@ -41,12 +42,27 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("KILN_", "AWS_")):
             del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of children would compile all they import
     # botocore reads these files, and asks a cloud's metadata server, where variables name none.
     os.environ |= {
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_models() -> Iterator[None]:
+    """Clients share boto3's description of S3; each would read it anew, most of what making one takes."""
+    begin, read = Loader.__init__, dict[Any, Any]()
+
+    def make(self: Loader, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self._cache = read
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loader, "__init__", make)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -51,6 +51,14 @@ def test_a_leak_is_found_in_every_disguise(leak: bytes, tmp_path: Path) -> None:
     assert SECRET not in str(scanner.leaks_in(tmp_path))
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_leak_is_found_wherever_it_stands(before: int, after: int) -> None:
+    scanner = Scanner({"plain": "password", "other": "passwort"})
+    assert scanner.leaks(b"p" * before + b"password" + b"p" * after) == {"plain"}
+    assert scanner.leaks(b"p" * before + b"passwor" + b"p" * after) == set()
+
+
 def test_what_holds_none_is_clean(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"redis://***@host " + base64.b64encode(b"something else, long enough"))
     assert Scanner({"redis": SECRET}).leaks_in(tmp_path) == []
