@@ -17,7 +17,8 @@ def _draw(args: argparse.Namespace) -> None:
 
     size = (args.width, args.height) if args.width and args.height else None
     rows = [captioned(args.seed, index, size) for index in range(args.n)]
-    contact_sheet([(draw(scene), caption.text) for scene, caption in rows], args.columns).save(args.out)
+    cells = [(draw(scene, args.scale), caption.text) for scene, caption in rows]
+    contact_sheet(cells, args.columns).save(args.out)
     print(args.out)
 
 
@@ -39,12 +40,14 @@ def _train(args: argparse.Namespace) -> None:
         geometry=Geometry(args.hidden, args.inner, args.layers, args.heads, args.groups, args.head),
         seed=args.seed,
         scenes=args.scenes,
+        start=args.start,
         processes=args.processes or max(1, default_processes() - 2),
         batch=args.batch,
         rate=args.rate,
         matrix_rate=args.matrix_rate,
         steps=args.steps,
         minutes=args.minutes,
+        until=args.until,
         log_steps=args.log_steps,
         half=gpu and not args.float32,
         compiled=gpu and not args.eager,
@@ -87,6 +90,7 @@ def main() -> None:
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--width", type=int)
     draw.add_argument("--height", type=int)
+    draw.add_argument("--scale", type=int, default=1, help="at how many times its size each is drawn")
 
     train = commands.add_parser("train", help="train a model, or go on where --out was left")
     train.set_defaults(run=_train)
@@ -94,9 +98,11 @@ def main() -> None:
     train.add_argument("--pool", type=Path, help="where the drawn pictures go, 0.2 MB each (OUT/pool)")
     end = train.add_mutually_exclusive_group(required=True)
     end.add_argument("--minutes", type=float, help="wall time of this sitting, drawing the pool included")
-    end.add_argument("--steps", type=int)
+    end.add_argument("--steps", type=int, help="of the whole run")
+    train.add_argument("--until", type=float, default=1.0, help="share of the run that this sitting ends at")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--scenes", type=int, default=131072)
+    train.add_argument("--scenes", type=int, default=65536)
+    train.add_argument("--start", type=Path, help="a checkpoint to go on from, rather than from nothing")
     train.add_argument("--processes", type=int, help="that draw (as many as there are processors)")
     train.add_argument("--batch", type=int, default=256)
     train.add_argument("--rate", type=float, default=1e-3, help="AdamW's")
