@@ -91,6 +91,7 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
         None  # absent: drawn at submit, or from the job's id
     )
     steps: int | None = None  # absent: the recipe's own
+    coarse_steps: Annotated[int, Field(ge=0)] = 0  # so many of the first at half the side
     guidance: float | None = None  # absent: the recipe's own
     references: Annotated[tuple[Sha256, ...], Field(strict=False, max_length=MAX_REFERENCES)] = ()
     keep_aspect: bool = False  # the picture takes the one reference's proportions

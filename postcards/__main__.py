@@ -68,6 +68,15 @@ def _train(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     use_openblas()
+    if args.coarse or args.size:
+        from postcards.sweep import settings, sweep
+        from postcards.sweep import table as swept
+        from postcards.train import default_processes
+
+        rows = settings(args.size or [1], args.steps, args.coarse or [0])
+        processes = args.processes or max(1, default_processes() - 2)
+        print(swept(sweep(args.checkpoint, args.out, rows, args.n, processes, args.timed)))
+        return
     from postcards.score import score, table
 
     print(table(score(args.checkpoint, args.out, args.bits, args.steps, args.n)))
@@ -125,6 +134,12 @@ def main() -> None:
     score.add_argument("--bits", type=_numbers, default=[16, 8, 6, 5, 4])
     score.add_argument("--steps", type=_numbers, default=[28, 14, 8])
     score.add_argument("--n", type=int, default=200, help="captions")
+    score.add_argument(
+        "--coarse", type=_numbers, help="coarse steps of the most steps; with fewer, that share"
+    )
+    score.add_argument("--size", type=_numbers, help="1: the eight formats, 2: their doubles")
+    score.add_argument("--processes", type=int, help="that read pictures (as many as there are processors)")
+    score.add_argument("--timed", type=int, default=5, help="pictures of a setting to time alone")
 
     args = parser.parse_args()
     args.run(args)

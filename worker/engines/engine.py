@@ -33,6 +33,7 @@ class Facts:
     steps: int
     guidance: float  # above 1 a second, unconditional branch ran
     scheduler: str
+    coarse_steps: int = 0  # of these steps, at half the side
 
     def record(self) -> dict[str, str]:
         """As PNG and sidecar hold it: flat, and text throughout."""
@@ -46,7 +47,8 @@ class Step:
 
     `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call
     it on the render thread, before asking for the next step. The last step carries the `pixels`, the `facts`
-    of what made them, and the seconds its decoding took beyond the step itself.
+    of what made them, and the seconds its decoding took beyond the step itself. A `coarse` step ran at half
+    the side and tells nothing of how long the others take.
     """
 
     index: int
@@ -56,6 +58,7 @@ class Step:
     pixels: Pixels | None = None
     facts: Facts | None = None
     decode_seconds: float = 0.0
+    coarse: bool = False
 
 
 class Estimate(Protocol):

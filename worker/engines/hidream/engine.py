@@ -15,15 +15,17 @@ from PIL import Image
 
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Step
+from pixelkiln.worker.engines.engine import EngineError, Facts, NonFiniteError, Pixels, Step
 from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.calibrate import choose
+from pixelkiln.worker.engines.hidream.coarse import coarse_noise, enlarge
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
-from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, prepare
+from pixelkiln.worker.engines.hidream.pipeline import Plan, State, denoise, prepare
+from pixelkiln.worker.engines.hidream.positions import Grid
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
 from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
@@ -101,6 +103,7 @@ class HiDreamEngine:
             steps=recipe.steps,
             guidance=recipe.guidance,
             scheduler=recipe.scheduler,
+            coarse_steps=spec.coarse_steps,
         )
 
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
@@ -115,15 +118,25 @@ class HiDreamEngine:
         mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)
         total = plan.recipe.steps
         yield Step(0, total, time.perf_counter() - started)
-        shape = (plan.patches, PATCH_VALUES)
+        noise = seeded(spec.seed, (plan.patches, PATCH_VALUES))
+        small = None
+        if plan.coarse is not None:
+            own = seeded(spec.seed, (plan.coarse.patches, PATCH_VALUES))
+            small = coarse_noise(noise, own, plan.coarse.grid, plan.grid)
         started = time.perf_counter()
-        for index, state in enumerate(denoise(model, plan, seeded(spec.seed, shape)), 1):
+        for index, state in enumerate(denoise(model, plan, noise, small), 1):
             finite = mx.isfinite(state.z).all() & mx.isfinite(state.clean).all()
             mx.eval(state.z, state.clean, finite)
             if not finite.item():
                 raise NonFiniteError(index)
             seconds = time.perf_counter() - started
-            step = Step(index, total, seconds, preview=partial(to_pixels, state.clean, *plan.grid))
+            step = Step(
+                index,
+                total,
+                seconds,
+                preview=partial(_preview, state, plan.grid),
+                coarse=index <= plan.coarse_steps,
+            )
             if index == total:
                 started = time.perf_counter()
                 pixels = blend(to_pixels(state.z, *plan.grid), spec.blend_seams)
@@ -172,4 +185,11 @@ class HiDreamEngine:
         elif spec.layout or spec.keep_aspect:
             field = "layout" if spec.layout else "keep_aspect"
             raise SpecError(field, "needs reference pictures")
-        return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, grid(*size), pictures)
+        text, cells = spec.prompt, grid(*size)
+        coarse = self._estimate.coarse_steps(spec)
+        return prepare(model, self._prompts, self._prefixes, recipe, text, cells, pictures, coarse)
+
+
+def _preview(state: State, grid: Grid) -> Pixels:
+    """x̂0 at the picture's size, also while it is smaller."""
+    return to_pixels(state.clean if state.grid == grid else enlarge(state.clean, state.grid, grid), *grid)

@@ -7,11 +7,12 @@ cancels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.hidream.coarse import enlarge, halved
 from pixelkiln.worker.engines.hidream.decoder import Added
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
@@ -56,6 +57,8 @@ class Plan:
     branches: tuple[Branch, ...]  # the prompt's, then the unconditional one if the recipe is guided
     times: mx.array  # (steps, hidden): each step's timestep embedding
     references: mx.array | None  # (reference patches, hidden)
+    coarse: Plan | None = None  # of the first `coarse_steps`, on a small grid
+    coarse_steps: int = 0
 
     @property
     def patches(self) -> int:
@@ -65,10 +68,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """After a step: the state `z` and the prediction `clean` (x̂0) behind it, (patches, 3072) float32."""
+    """After a step: the state `z` and the prediction `clean` (x̂0) behind it, (patches, 3072) float32.
+
+    After the last coarse step `z` is the full grid's already, `clean` still the small one's.
+    """
 
     z: mx.array
     clean: mx.array
+    grid: Grid  # of `clean`
 
 
 def prepare(
@@ -79,17 +86,27 @@ def prepare(
     prompt: str,
     grid: Grid,
     conditions: Conditions | None = None,
+    coarse_steps: int = 0,
 ) -> Plan:
-    """Run the prompt's prefix, or reuse it, and compute all that no step changes."""
+    """Run the prompt's prefix, or reuse it, and compute all that no step changes.
+
+    So many of the first steps are to run on half the grid; by a recipe that adds noise, without references.
+    """
     texts = (prompt, UNCONDITIONAL) if recipe.guided else (prompt,)
     timesteps = mx.array(recipe.schedule().timesteps, mx.float32)
-    return Plan(
+    plan = Plan(
         grid=grid,
         recipe=recipe,
         branches=tuple(_branch(model, prompts, cache, text, grid, conditions) for text in texts),
         times=model.timestep(timesteps),
         references=None if conditions is None else model.pixels_in(conditions.patches),
     )
+    if not coarse_steps:
+        return plan
+    small = halved(grid)
+    branches = tuple(_branch(model, prompts, cache, text, small, conditions) for text in texts)
+    coarse = replace(plan, grid=small, branches=branches)
+    return replace(plan, coarse=coarse, coarse_steps=coarse_steps)
 
 
 def _branch(
@@ -136,17 +153,34 @@ def predict(model: Model, plan: Plan, branch: Branch, z: mx.array, i: int) -> mx
     return model.predict(tokens, branch.rotation, branch.prefix)
 
 
-def denoise(model: Model, plan: Plan, noise: Noise) -> Iterator[State]:
-    """Yield the state after every step. All arithmetic outside the model is float32."""
+def denoise(model: Model, plan: Plan, noise: Noise, small: Noise | None = None) -> Iterator[State]:
+    """Yield the state after every step; coarse ones take their noise from `small`."""
+
+    def cleans(plan: Plan, z: mx.array, i: int) -> list[mx.array]:
+        return [predict(model, plan, branch, z, i)[1 : 1 + plan.patches] for branch in plan.branches]
+
+    return walk(plan, cleans, noise, small or noise)
+
+
+def walk(
+    plan: Plan, predicted: Callable[[Plan, mx.array, int], list[mx.array]], noise: Noise, small: Noise
+) -> Iterator[State]:
+    """The same, `predicted` telling each branch's x̂0. All arithmetic outside the model is float32."""
     recipe, schedule, sampler = plan.recipe, plan.recipe.schedule(), plan.recipe.sampler()
-    z = recipe.noise_start * noise(0)
+    z = recipe.noise_start * (small if plan.coarse else noise)(0)
     for i, timestep in enumerate(schedule.timesteps):
+        now = plan.coarse if plan.coarse and i < plan.coarse_steps else plan
         sigma = max(timestep / 1000, MIN_SIGMA)
-        cleans = [predict(model, plan, branch, z, i)[1 : 1 + plan.patches] for branch in plan.branches]
+        cleans = predicted(now, z, i)
         velocities = [(clean - z) / sigma for clean in cleans]
         velocity = velocities[0]
         if recipe.guided:
             velocity = velocities[1] + recipe.guidance * (velocities[0] - velocities[1])
-        fresh = noise(i + 1) if recipe.noisy and schedule.sigmas[i + 1] > 0 else None
-        z = sampler.step(i, -velocity, z, fresh)
-        yield State(z, cleans[0])
+        draw = noise if i + 1 >= plan.coarse_steps else small
+        fresh = draw(i + 1) if recipe.noisy and schedule.sigmas[i + 1] > 0 else None
+        if i + 1 == plan.coarse_steps:
+            # Denoised already: what is noised again for the next step is x̂0, enlarged.
+            z = sampler.step(i, mx.array(0.0), enlarge(cleans[0], now.grid, plan.grid), fresh)
+        else:
+            z = sampler.step(i, -velocity, z, fresh)
+        yield State(z, cleans[0], now.grid)
