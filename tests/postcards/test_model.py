@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.hidream import patches as engine_patches
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
@@ -17,15 +18,17 @@ from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
 from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards import tokenizer as words
-from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
+from postcards.batch import Asked, Batches
+from postcards.checkpoint import Geometry, components, initial, read_weights, write_frame, write_weights
 from postcards.data import PACE, Pool
 from postcards.draw import draw
 from postcards.exam import exam, render
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
+from postcards.looks import psnr
 from postcards.pool import ROOM, to_patches
 from postcards.scene import FORMATS, sample
-from postcards.score import judge, psnr, table
+from postcards.score import judge, table
 from postcards.train import Run, chosen, is_hidden, loss, orthogonal, sigmas, train, update
 
 TINY = Geometry(hidden=64, inner=64, layers=2, heads=2, groups=1, head=32)
@@ -160,6 +163,59 @@ def test_a_run_resumes_and_is_loaded_by_the_engine(tmp_path):
     assert any(line.get("event") == "resume" and line["step"] == 4 for line in log)
     pixels, _ = render(HiDreamEngine.load(folder), "A red fox", (64, 96), 3, steps=2)
     assert pixels.shape == (96, 64, 3)
+
+
+def test_two_sittings_end_where_one_does(tmp_path):
+    whole = Run(
+        out=tmp_path / "one",
+        pool=tmp_path / "pool",
+        geometry=TINY,
+        scenes=16,
+        batch=4,
+        steps=4,
+        log_steps=1,
+        compiled=False,
+        fitted=False,
+    )
+    train(whole)
+    train(replace(whole, out=tmp_path / "two", until=0.5))
+    train(replace(whole, out=tmp_path / "two"))
+    one, two = (mx.load(str(tmp_path / name / "state.safetensors")) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(np.array(value), np.array(two[name]))
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path, folder):
+    run = Run(
+        out=tmp_path / "run",
+        pool=tmp_path / "pool",
+        geometry=TINY,
+        start=folder,
+        scenes=16,
+        batch=4,
+        steps=1,
+        rate=0.0,
+        matrix_rate=0.0,
+        compiled=False,
+    )
+    found = read_weights(train(run), TINY)
+    for name, value in read_weights(folder, TINY).items():
+        np.testing.assert_array_equal(np.array(found[name]), np.array(value))
+    assert Manifest.read(run.out / "checkpoint").revision == "none; 1 steps of 4, seed 0"
+    assert (run.out / "checkpoint/tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_pictures_rendered_together_are_the_engines(folder):
+    questions = [captioned(3, index, (192, 256)) for index in range(2)]
+    asked = [Asked(caption.text, (8, 6), index) for index, (_, caption) in enumerate(questions)]
+    engine = HiDreamEngine.load(folder)
+    for coarse in (0, 2):
+        together = Batches(folder, TINY).render(asked, 4, coarse)
+        for index, one in enumerate(asked):
+            alone, _ = render(engine, one.text, (192, 256), index, 4, coarse)
+            assert np.abs(alone.astype(int) - together[index]).max() <= 1
+    engine.close()
 
 
 def test_batches_depend_on_their_number_alone(tmp_path, folder):
