@@ -6,6 +6,7 @@ differs between models stands here, and is a constant nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import gcd, isqrt
 
@@ -51,6 +52,17 @@ class Model:
         on_grid = width % self.grid == height % self.grid == 0
         in_range = self.min_side <= min(width, height) <= max(width, height) <= self.max_side
         return on_grid and in_range and width * height <= self.max_pixels
+
+    def preferred(self, offered: Collection[str]) -> str:
+        """The quantization to choose of those offered: its own, else the next wider, else the next narrower.
+
+        Its own where none is offered; of a model that does not have that, the widest.
+        """
+        have = [one for one in self.quantizations if one in offered]
+        if not have:
+            return self.quantization if self.quantization in self.quantizations else self.quantizations[0]
+        wider = QUANTIZATIONS[: QUANTIZATIONS.index(self.quantization) + 1]
+        return next((one for one in reversed(wider) if one in have), have[0])
 
     @property
     def largest_square(self) -> int:

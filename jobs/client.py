@@ -12,6 +12,7 @@ from typing import Any, Self, Unpack, cast, overload
 import redis
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.asked import Completion, Fault
 from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, obeys
 from pixelkiln.jobs.errors import (
     CorruptObjectError,
@@ -20,7 +21,7 @@ from pixelkiln.jobs.errors import (
     NotReadyError,
     UsageError,
 )
-from pixelkiln.jobs.fields import Fault, SpecFields, checked
+from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
@@ -96,6 +97,9 @@ class Kiln:
         """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
 
         References given as Path are uploaded first; given as text they are names of uploaded ones.
+        Without a model it is the settings' or one that a worker serves, without a quantization the best that
+        is served, without a size an edit takes what its model makes of the picture: the job's `filled` says
+        which fields were filled in so, its `spec` as what. A RenderSpec leaves out none of these.
         `id` is the picture's for good: given again with the same spec it is the same job (priority and labels
         may differ, and a seed that is left out is derived from it), with another spec it is refused.
         Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
@@ -120,17 +124,17 @@ class Kiln:
         that lists the new ones. Raises as `submit`.
         """
         check_endpoint(self.settings)  # the bucket is not asked yet: who could not fetch shall know now
-        wanted = [checked(spec, self.settings.client, self._upload) for spec in specs]
+        wanted = Completion(self.settings, self._queue.served, self._upload, self._size_of).all(specs)
         if ids is not None and len(ids) != len(wanted):
             raise UsageError(f"ids: {len(ids)} for {len(wanted)} specs")
         if batch is not None:
             check_job_id(batch)
         if ids is not None:
             return self._given.submit([check_job_id(name) for name in ids], wanted, batch)
-        jobs = [(str(uuid.uuid4()), spec.with_seed()) for spec in wanted]
+        jobs = [(str(uuid.uuid4()), one.spec.with_seed()) for one in wanted]
         self._queue.add(jobs, batch)
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
-        return [Submitted(name, spec, True) for name, spec in jobs]
+        return [Submitted(*job, True, one.filled) for job, one in zip(jobs, wanted, strict=True)]
 
     def upload(self, path: str | Path, client: str | None = None) -> str:
         """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.
@@ -142,6 +146,9 @@ class Kiln:
 
     def _upload(self, path: Path, client: str, fault: Fault) -> str:
         return objects.put_reference(self.bucket, path, client, fault)
+
+    def _size_of(self, name: str, client: str, field: str) -> tuple[int, int]:
+        return objects.reference_size(self.bucket, name, client, field)
 
     def status(self, job_id: str) -> JobStatus:
         """How one job fares: from Redis, or from its sidecar once Redis has forgotten it.

@@ -20,6 +20,7 @@ class SpecError(KilnError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self.place: int | None = None  # of the spec, from 0, where several were given in one call
 
 
 class UsageError(KilnError):

@@ -1,13 +1,11 @@
 """What a program writes of a spec: its fields by name and type, so that an editor and mypy know them."""
 
 # No `from __future__ import annotations`: with it, Python does not see which fields are required.
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Required, TypedDict
+from typing import Literal, NotRequired, Required, TypedDict
 
-from pixelkiln.jobs.spec import Box, Priority, Quantization, RenderSpec
-
-Fault = Callable[[tuple[int, int]], str]  # of a width and a height in pixels; '' for none
+from pixelkiln.jobs.spec import Box, Priority, Quantization
 
 
 class BoxFields(TypedDict):
@@ -21,7 +19,11 @@ class BoxFields(TypedDict):
 
 
 class SpecFields(TypedDict, total=False):
-    """The fields of a RenderSpec as `Kiln.submit` takes them; what is left out has the model's default."""
+    """The fields of a RenderSpec as `Kiln.submit` takes them; what is left out has the model's default.
+
+    Without `model` it is the settings' or one that a worker serves, without `quantization` the best of those
+    that are there; without `width` and `height` an edit is as large as its model makes it of the picture.
+    """
 
     version: Literal[1]
     prompt: Required[str]
@@ -41,24 +43,3 @@ class SpecFields(TypedDict, total=False):
     blend_seams: int  # radius in pixels
     strength: float | None  # of a model that renders its reference anew
     negative_prompt: str | None  # of a model whose guidance takes one
-
-
-def checked(
-    spec: RenderSpec | SpecFields | Mapping[str, Any], client: str, upload: Callable[[Path, str, Fault], str]
-) -> RenderSpec:
-    """The spec that is meant; of `client` where it names none. Raises SpecError.
-
-    `upload` stores a reference for a client and gives its name: called once all else is found good, with what
-    tells whether a picture of that size can be one.
-    """
-    if isinstance(spec, RenderSpec):  # wire() omits a default client even when it was set explicitly
-        named_client = {"client": spec.client} if "client" in spec.model_fields_set else {}
-        spec = {**spec.wire(), **named_client}
-    fields: dict[str, Any] = {"client": client, **spec}
-    named = fields.get("references", ())
-    if isinstance(named, list | tuple) and any(isinstance(one, Path) for one in named):
-        fault = RenderSpec.parse({**fields, "references": ["0" * 64] * len(named)}).reference_fault
-        fields["references"] = [
-            upload(one, fields["client"], fault) if isinstance(one, Path) else one for one in named
-        ]
-    return RenderSpec.parse(fields)

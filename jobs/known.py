@@ -6,8 +6,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from pixelkiln.jobs.asked import Asked
 from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, SpecError
 from pixelkiln.jobs.queue.queue import Queue, Submitted
 from pixelkiln.jobs.spec import RenderSpec
@@ -20,12 +21,15 @@ PATIENCE = 3.0  # seconds without an answer, until jobs are submitted without it
 BLIND = 60.0  # seconds in which a bucket that did not answer is not asked again
 
 
-def same_job(job_id: str, wanted: RenderSpec, there: RenderSpec) -> RenderSpec:
-    """`there`, what the id stands for, if it is what is `wanted`: a seed that is not named may be any.
+def same_job(job_id: str, wanted: RenderSpec, there: RenderSpec, filled: Collection[str] = ()) -> RenderSpec:
+    """`there`, what the id stands for, if it is what is `wanted`.
+
+    A seed that is not named may be any, and so may the fields that were `filled` in.
 
     Raises SpecError where it is another picture.
     """
-    differs = [name for name in wanted.differs(there) if name != "seed" or wanted.seed is not None]
+    free = {*filled, "seed"} if wanted.seed is None else {*filled}
+    differs = [name for name in wanted.differs(there) if name not in free]
     if "client" in differs:
         raise SpecError("id", f"{job_id} is another client's; submit under another id")
     if differs:
@@ -45,9 +49,7 @@ class GivenIds:
         self._bucket = bucket
         self._blind_until = 0.0  # monotonic
 
-    def submit(
-        self, names: Sequence[str], wanted: Sequence[RenderSpec], batch: str | None
-    ) -> list[Submitted]:
+    def submit(self, names: Sequence[str], wanted: Sequence[Asked], batch: str | None) -> list[Submitted]:
         """Enqueue those that neither the queue nor the bucket knows; an equal spec is the same job.
 
         A seed that is absent is derived from the id, so that the same submit again is an equal spec.
@@ -55,11 +57,11 @@ class GivenIds:
         in this very moment.
         """
         specs: dict[str, RenderSpec] = {}
-        for name, spec in zip(names, wanted, strict=True):
-            same_job(name, spec, specs.setdefault(name, spec.with_seed(name)))
+        for name, one in zip(names, wanted, strict=True):
+            same_job(name, one.spec, specs.setdefault(name, one.spec.with_seed(name)), one.filled)
         asked = dict(zip(names, wanted, strict=True))
         known = self._queued(asked)
-        known |= self._stored({name: spec for name, spec in asked.items() if name not in known})
+        known |= self._stored({name: one for name, one in asked.items() if name not in known})
         new = [(name, spec) for name, spec in specs.items() if name not in known]
         created = {
             name: flag
@@ -67,9 +69,12 @@ class GivenIds:
         }
         late = [name for name, flag in created.items() if not flag]  # or its reply was lost, and it is ours
         known |= self._queued({name: asked[name] for name in late}) if late else {}
-        return [Submitted(name, known.get(name, specs[name]), created.pop(name, False)) for name in names]
+        return [
+            Submitted(name, known.get(name, specs[name]), created.pop(name, False), asked[name].filled)
+            for name in names
+        ]
 
-    def _queued(self, asked: Mapping[str, RenderSpec]) -> dict[str, RenderSpec]:
+    def _queued(self, asked: Mapping[str, Asked]) -> dict[str, RenderSpec]:
         """What the queue knows of those asked for. Raises SpecError."""
         found = {}
         for name, there in self._queue.specs(list(asked)).items():
@@ -77,10 +82,10 @@ class GivenIds:
                 raise SpecError(
                     "id", f"{name} is taken by a record in Redis that cannot be read; submit under another id"
                 )
-            found[name] = same_job(name, asked[name], there)
+            found[name] = same_job(name, asked[name].spec, there, asked[name].filled)
         return found
 
-    def _stored(self, asked: Mapping[str, RenderSpec]) -> dict[str, RenderSpec]:
+    def _stored(self, asked: Mapping[str, Asked]) -> dict[str, RenderSpec]:
         """What sidecars know of them, as far as the bucket lets itself be asked. Raises SpecError."""
         if not asked or time.monotonic() < self._blind_until:
             return {}
@@ -96,7 +101,7 @@ class GivenIds:
                     name = waiting.get_nowait()
                 except queue.Empty:
                     return
-                answers.put((name, self._stored_one(asked[name].client, name)))
+                answers.put((name, self._stored_one(asked[name].spec.client, name)))
 
         for _ in range(min(THREADS, len(asked))):
             threading.Thread(
@@ -109,7 +114,7 @@ class GivenIds:
                 if isinstance(there, Exception):
                     raise there
                 if there is not None:
-                    found[name] = same_job(name, asked[name], there)
+                    found[name] = same_job(name, asked[name].spec, there, asked[name].filled)
         except (NotReadyError, queue.Empty) as error:
             log.debug("given ids are not looked for in the bucket: %s", error)
             self._blind_until = time.monotonic() + BLIND

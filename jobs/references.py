@@ -6,7 +6,6 @@ Integers and square roots, as the models' authors resize: no pixels, no model.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pixelkiln.jobs import proportions
@@ -19,6 +18,8 @@ MEGAPIXEL = 1024 * 1024
 class Rule:
     """What goes for each picture a job refers to. Sizes are width, height in pixels."""
 
+    decides: int | None = None  # which of them gives the picture its size, where a job names none
+
     def fault(self, size: Size, target: Size, count: int, boxes: bool, keep_aspect: bool) -> str:
         """Why a picture of `size` cannot be one of `count` for a picture of `target`; '' if it can."""
         return ""
@@ -27,9 +28,9 @@ class Rule:
         """Whether `target` is too small for so many, whatever their shape."""
         return False
 
-    def output(self, sizes: Sequence[Size]) -> Size | None:
-        """The size of the picture where a job names none, of references of these; None: the model's own."""
-        return None
+    def output(self, size: Size) -> Size:
+        """The size of the picture where a job names none and the reference that decides has this one."""
+        return size
 
 
 ANY = Rule()  # of models that take none, or any
@@ -50,11 +51,9 @@ class Shared(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Own(Rule):
-    """Each keeps its own size: a larger one is brought to `area`, and what is over the grid is cut away.
+    """Each keeps its own size: a larger one is brought to `area`, and what is over the grid is cut away."""
 
-    The first one's is the picture's.
-    """
-
+    decides: int | None = 0
     area: int = MEGAPIXEL  # pixels
     grid: int = 16
     min_side: int = 64
@@ -82,18 +81,16 @@ class Own(Rule):
         width, height = self.scaled(size)
         return width // self.grid * self.grid, height // self.grid * self.grid
 
-    def output(self, sizes: Sequence[Size]) -> Size | None:
+    def output(self, size: Size) -> Size:
         """See Rule."""
-        return self.prepared(sizes[0]) if sizes else None
+        return self.prepared(size)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Rule):
-    """Each is brought to the same area by its own ratio, once to be encoded and once to be looked at.
+    """Each is brought to the same area by its own ratio, once to be encoded and once to be looked at."""
 
-    The last one, which is edited, gives the picture its size.
-    """
-
+    decides: int | None = -1  # the picture that is edited
     area: int = MEGAPIXEL  # pixels, of the copy that is encoded
     vision_area: int = 384 * 384  # of the one that is looked at
     max_ratio: int = 200  # of the longer side to the shorter, in what is looked at
@@ -105,9 +102,9 @@ class Fitted(Rule):
             return f"{size[0]} x {size[1]} is too narrow for the model to see; crop it"
         return ""
 
-    def output(self, sizes: Sequence[Size]) -> Size | None:
+    def output(self, size: Size) -> Size:
         """See Rule."""
-        return fit(self.area, sizes[-1]) if sizes else None
+        return fit(self.area, size)
 
 
 def fit(area: int, size: Size) -> Size:

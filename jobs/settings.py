@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from pixelkiln.jobs.choice import Kind
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
 from pixelkiln.jobs.spec import Name
@@ -127,6 +128,9 @@ class Settings(BaseSettings):
         None  # absent: as AWS's own configuration says, else path
     )
     admin_key: AdminKey | None = None  # signs orders to workers; absent: the instance's in `home`, or none
+    model: Annotated[str, AfterValidator(Kind.checked)] | None = (
+        None  # for jobs that name none: MODEL or MODEL:QUANTIZATION; absent: one that a worker serves
+    )
     client: Name = "default"  # whose jobs these are: pictures lie under it, and GPU time is shared by it
     home: Folder = Path(".kiln")  # local state of the embedded servers
     models_dir: Folder = Path("~/.kiln/models")

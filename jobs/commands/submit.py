@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from pixelkiln.jobs.catalogue import DEFAULT_MODEL
+from pixelkiln.jobs.catalogue import CATALOGUE, Model
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, err, out, parse_size, print_json
-from pixelkiln.jobs.commands.progress import follow, line, worst
-from pixelkiln.jobs.errors import NotReadyError, SpecError, UsageError
+from pixelkiln.jobs.commands.output import JSON, parse_size, print_json
+from pixelkiln.jobs.commands.told import tell, tell_of_first
+from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.plain import plain
-from pixelkiln.jobs.queue.farm import Farm
-from pixelkiln.jobs.queue.queue import Submitted
-from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.schema import schema_of
 from pixelkiln.jobs.visible import is_one_word
+
+
+def _takers(takes: Callable[[Model], bool]) -> str:
+    """Which models have an option, as its help says it."""
+    return f"Of {', '.join(name for name, model in CATALOGUE.items() if takes(model))}."
+
+
+def _takes_references(model: Model) -> bool:
+    return model.max_references > 0
 
 
 @app.command()
@@ -30,25 +37,51 @@ def submit(
     prompts: Annotated[
         list[str], typer.Argument(help="One prompt or several, each in quotes.", metavar="PROMPT")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="See `kiln models list`.")] = DEFAULT_MODEL,
-    quantization: Annotated[
-        str, typer.Option("--quantization", "-q", help="bf16, q8, q6, q5 or q4.")
-    ] = "bf16",
-    size: Annotated[str | None, typer.Option("--size", "-s", help="WIDTHxHEIGHT in pixels.")] = None,
-    seed: Annotated[int | None, typer.Option(help="0 to 9007199254740991; drawn when absent.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Where the model lets one choose.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Where the model lets one choose.")] = None,
-    ref: Annotated[
-        list[Path] | None, typer.Option("--ref", "-r", help="A reference picture; several are allowed.")
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Absent: KILN_MODEL, or one that a worker serves.")
     ] = None,
-    keep_aspect: Annotated[bool, typer.Option(help="Take the one reference's proportions.")] = False,
+    quantization: Annotated[
+        str | None,
+        typer.Option("--quantization", "-q", help="bf16, q8, q6, q5 or q4; absent: q6, or what is served."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", "-s", help="WIDTHxHEIGHT in pixels; absent: the model's, or the picture's."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="0 to 9007199254740991; drawn when absent.")] = None,
+    steps: Annotated[int | None, typer.Option(help=_takers(lambda one: one.steps.range is not None))] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help=_takers(lambda one: one.guidance.range is not None))
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help=f"Away from this. {_takers(lambda one: one.negative_prompt)}")
+    ] = None,
+    ref: Annotated[
+        list[Path] | None,
+        typer.Option("--ref", "-r", help=f"A reference picture, or several. {_takers(_takes_references)}"),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Above 0, to 1: how much of it is rendered anew. {_takers(lambda one: one.strength)}"
+        ),
+    ] = None,
+    keep_aspect: Annotated[
+        bool,
+        typer.Option(help=f"Take the one reference's proportions. {_takers(lambda one: one.keep_aspect)}"),
+    ] = False,
     box: Annotated[
-        list[str] | None, typer.Option(help="X1,X2,Y1,Y2 in 0 to 1: where the next reference goes.")
+        list[str] | None,
+        typer.Option(
+            help=f"X1,X2,Y1,Y2 in 0 to 1: where the next reference goes. {_takers(lambda one: one.layout)}"
+        ),
     ] = None,
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     client: Annotated[str | None, typer.Option(help="Whose job it is (KILN_CLIENT).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="NAME=TEXT, kept in the sidecar.")] = None,
-    blend_seams: Annotated[int, typer.Option(help="Radius in pixels; 0 leaves seams alone.")] = 0,
+    blend_seams: Annotated[
+        int, typer.Option(help=f"Radius in pixels; 0 leaves seams alone. {_takers(lambda one: one.seams)}")
+    ] = 0,
     id: Annotated[
         str | None, typer.Option(help="The job's id; one that is there for the same spec is left as it is.")
     ] = None,
@@ -66,6 +99,8 @@ def submit(
         "seed": seed,
         "steps": steps,
         "guidance": guidance,
+        "negative_prompt": negative_prompt,
+        "strength": strength,
         "priority": priority,
         "client": client,
         "blend_seams": blend_seams,
@@ -84,8 +119,8 @@ def submit(
     specs = [cast(SpecFields, {**fields, "prompt": prompt}) for prompt in prompts]  # checked there
     jobs = kiln.submit_many(specs, ids=[id] if id else None)
     for path in ref or ():
-        _tell_of_first(path)
-    _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
+        tell_of_first(path)
+    tell(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
 @app.command()
@@ -93,8 +128,10 @@ def batch(
     file: Annotated[
         Path, typer.Argument(help="A prompt a line, or a JSON spec a line; - reads standard input.")
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="For lines that name none.")] = DEFAULT_MODEL,
-    quantization: Annotated[str, typer.Option("--quantization", "-q", help="Likewise.")] = "bf16",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="For lines that name none; absent: as for submit.")
+    ] = None,
+    quantization: Annotated[str | None, typer.Option("--quantization", "-q", help="Likewise.")] = None,
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
     name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
@@ -108,16 +145,20 @@ def batch(
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
-    shared = {"model": model, "quantization": quantization, **_size(size)}
-    specs = []
-    for number, entry in enumerate(text.splitlines(), 1):
-        if entry.strip():
-            specs.append(_line(entry, shared, number))
-    if not specs:
+    kind = {"model": model, "quantization": quantization}
+    shared = {**{name: value for name, value in kind.items() if value is not None}, **_size(size)}
+    lines = [(number, entry) for number, entry in enumerate(text.splitlines(), 1) if entry.strip()]
+    if not lines:
         raise UsageError(f"{file}: holds no prompts")
+    specs = [_line(entry, shared, number) for number, entry in lines]
     kiln = Kiln()
-    jobs = kiln.submit_many(specs, batch=name)
-    _told(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
+    try:
+        jobs = kiln.submit_many(specs, batch=name)
+    except SpecError as error:
+        if error.place is None:
+            raise
+        raise UsageError(f"line {lines[error.place][0]}: {error}") from None
+    tell(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
 def _ask_about_words(prompts: list[str]) -> None:
@@ -136,83 +177,6 @@ def _ask_about_words(prompts: list[str]) -> None:
 def _at_a_terminal() -> bool:
     """Whether somebody sits there who can answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _tell_of_first(path: Path) -> None:
-    """Of an animation, or of several pages, the first is taken."""
-    from pixelkiln.jobs.storage.pictures import look  # Pillow, which few commands need
-
-    with suppress(OSError, SpecError):  # it was uploaded, and may be gone or another by now
-        if notice := look(path.read_bytes()).notice:
-            err.print(f"kiln: {plain(str(path))} {notice}", soft_wrap=True)
-
-
-def _told(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
-    """Print what was enqueued; if asked to, wait and fetch. The exit code tells how the jobs ended."""
-    for job in jobs:
-        if job.spec.quantization == "q4":
-            err.print("kiln: q4 darkens pictures; q6 is the smallest that does not", markup=False)
-            break
-    _tell_of_unserved(kiln, jobs)
-    if not wait:
-        if as_json:
-            print_json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
-            return
-        for job in jobs:
-            print(job.id)
-            if not job.created:
-                err.print(f"kiln: {job.id} was there already and is left as it is", markup=False)
-        return
-    ended = follow(kiln, {job.id: job.spec.prompt for job in jobs}, err)
-    paths = {}
-    if folder is not None:
-        paths = {id: str(kiln.fetch(id, folder)) for id, one in ended.items() if one.state == "finished"}
-    if as_json:
-        print_json([{**ended[job.id].as_dict(), "file": paths.get(job.id)} for job in jobs])
-    else:
-        for job in jobs:
-            out.print(paths.get(job.id) or line(ended[job.id], job.spec.prompt), markup=False, soft_wrap=True)
-    raise typer.Exit(worst(list(ended.values())))
-
-
-def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
-    """A job that no worker serves now waits for one: worth a line, lest someone waits with it."""
-    try:
-        farm = kiln.farm()
-    except NotReadyError:  # the jobs are in; who works is not worth failing for
-        return
-    served = farm.served
-    about = {f"client:{job.spec.client}" for job in jobs} | {f"model:{job.spec.model}" for job in jobs}
-    for one in sorted(farm.paused & (about | {"farm"})):
-        err.print(f"kiln: {one} is paused; it waits for: kiln resume {one}")
-    wanted = {f"{job.spec.model}:{job.spec.quantization}" for job in jobs}
-    if served and wanted - served:
-        err.print(
-            f"kiln: no worker serves {', '.join(sorted(wanted - served))} now (there is "
-            f"{', '.join(sorted(served))}); it waits until one does",
-            markup=False,
-            emoji=False,
-        )
-    for kind, side, pixels in _beyond_all(farm, jobs):
-        err.print(
-            f"kiln: {pixels:,} pixels at {kind} are more than any worker has memory for now: at most"
-            f" {side} x {side}; it fails unless a larger worker comes first",
-            markup=False,
-            emoji=False,
-        )
-
-
-def _beyond_all(farm: Farm, jobs: list[Submitted]) -> set[tuple[str, int, int]]:
-    """Jobs beyond the largest square that any worker says it can render: kind, that square's side, pixels."""
-    found = set()
-    for job in jobs:
-        kind = f"{job.spec.model}:{job.spec.quantization}"
-        there = [worker for worker in farm.workers if not worker.gone]
-        sides = [worker.largest[kind] for worker in there if kind in worker.largest]
-        pixels = job.spec.width * job.spec.height
-        if sides and pixels > max(sides) ** 2 and not job.spec.keep_aspect:
-            found.add((kind, max(sides), pixels))
-    return found
 
 
 def _size(text: str | None) -> dict[str, int]:
@@ -237,18 +201,17 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     return labels
 
 
-def _line(entry: str, shared: dict[str, Any], number: int) -> RenderSpec:
-    """One line of a batch as a spec. Raises UsageError, which names the line."""
-    fields = {"prompt": entry.strip()}
+def _line(entry: str, shared: dict[str, Any], number: int) -> SpecFields:
+    """The fields of one line of a batch. Raises UsageError, which names the line."""
+    fields: Any = {"prompt": entry.strip()}
     if entry.lstrip().startswith("{"):
         try:
             fields = json.loads(entry)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"line {number}: is not JSON: {_fault(error)}") from None
-    try:
-        return RenderSpec.parse({**shared, **fields})
-    except SpecError as error:
-        raise UsageError(f"line {number}: {error}") from None
+    if not isinstance(fields, dict):
+        raise UsageError(f"line {number}: is not an object of fields")
+    return cast(SpecFields, {**shared, **fields})
 
 
 def _fault(error: Exception) -> str:
@@ -259,6 +222,12 @@ def _fault(error: Exception) -> str:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="What this one accepts; absent: any.")
+    ] = None,
+) -> None:
     """Print the JSON Schema of a job's spec."""
-    print_json(RenderSpec.model_json_schema())
+    if model is not None and model not in CATALOGUE:
+        raise UsageError(f"--model: no model {model[:60]!r}; there are {', '.join(CATALOGUE)}")
+    print_json(schema_of(model))

@@ -102,20 +102,27 @@ def read_farm(connection: redis.Redis) -> Farm:
     queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in _members(connection, keys.QUEUES))
     # Those that are no lanes are shown too: whoever mistyped one sees where the jobs wait.
     lanes = sorted(name for name in queues if name.startswith(PREFIX.encode() + b":"))
+    counts = zip(lanes, _read(connection, lanes, lanes=True), strict=True)
+    return Farm(tuple(LaneStatus(text(lane), *found) for lane, found in counts), read_workers(connection))
+
+
+def read_workers(connection: redis.Redis) -> tuple[WorkerStatus, ...]:
+    """The workers that RQ lists."""
     records = sorted(_members(connection, keys.WORKERS))
-    names = [(name, True) for name in lanes] + [(key, False) for key in records]
+    workers = zip(records, _read(connection, records, lanes=False), strict=True)
+    seconds, microseconds = connection.time()
+    now = seconds + microseconds / 1e6
+    return tuple(_worker(key, fields, now) for key, fields in workers if any(fields))
+
+
+def _read(connection: redis.Redis, names: list[bytes], *, lanes: bool) -> list[Any]:
+    """What the script tells of each of these lanes, or of these workers' records."""
     read, answers = Script(connection, "farm", HERE / "farm.lua"), []
     for start in range(0, len(names), LOOKED_AT):
         some = names[start : start + LOOKED_AT]
-        known = sum(lane for _, lane in some)
-        answers += read(*(name for name, _ in some), lanes=known, fields=_FIELDS, longest=MAX_FIELD)
-    workers = zip(records, answers[len(lanes) :], strict=True)
-    seconds, microseconds = connection.time()
-    now = seconds + microseconds / 1e6
-    return Farm(
-        tuple(LaneStatus(text(lane), *counts) for lane, counts in zip(lanes, answers, strict=False)),
-        tuple(_worker(key, fields, now) for key, fields in workers if any(fields)),
-    )
+        known = len(some) if lanes else 0
+        answers += read(*some, lanes=known, fields=_FIELDS, longest=MAX_FIELD)
+    return answers
 
 
 def _members(connection: redis.Redis, key: str) -> set[bytes]:

@@ -23,6 +23,7 @@ class Submitted:
     id: str
     spec: RenderSpec  # as the queue has it, seed included
     created: bool  # False: the same job was there already, and is left as it was
+    filled: frozenset[str] = frozenset()  # fields that were left out, and what is there decided
 
 
 class Queue(Protocol):
@@ -50,6 +51,10 @@ class Queue(Protocol):
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""
+        ...
+
+    def served(self) -> set[str]:
+        """Each `model:quantization` that a living worker serves."""
         ...
 
     def give(self, order: Order, key: bytes) -> Order:

@@ -13,7 +13,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.connection import check, connect, explained
-from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open
+from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
 from pixelkiln.jobs.queue.queue import CancelOutcome
 from pixelkiln.jobs.queue.record import RenderJob, spec_in
 from pixelkiln.jobs.queue.scripts import HERE, Script
@@ -121,6 +121,12 @@ class RedisQueue:
         self._check()
         with explained(self._settings):
             return read_farm(self.connection)
+
+    def served(self) -> set[str]:
+        """Each `model:quantization` that a living worker serves; lanes are not looked at."""
+        self._check()
+        with explained(self._settings):
+            return Farm(workers=read_workers(self.connection)).served
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""

@@ -67,6 +67,19 @@ def put_reference(
     return name
 
 
+def reference_size(objects: Objects, name: str, client: str, field: str) -> tuple[int, int]:
+    """Width and height in pixels, upright, of a reference that is there, by its sha256. Raises SpecError."""
+    from pixelkiln.jobs.storage.pictures import look  # Pillow, which few commands need
+
+    key = keys.REFERENCE(client, name)
+    body = objects.get(key)
+    if body is None:
+        raise SpecError(
+            field, f"{key} is not in the bucket; upload it with Kiln.upload or `kiln submit --ref`"
+        )
+    return look(body, field).upright
+
+
 def get_sidecar(objects: Objects, client: str, job_id: str) -> Sidecar | None:
     """The record of that job, if one lies in the bucket. Raises CorruptObjectError for another's, or none."""
     key = keys.SIDECAR(client, job_id)

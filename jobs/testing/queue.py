@@ -118,6 +118,10 @@ class MemoryQueue:
         )
         return Farm(tuple(lanes), (self._told(),) if self.staffed else ())
 
+    def served(self) -> set[str]:
+        """Each `model:quantization` that the worker serves, while it is there."""
+        return self.farm().served
+
     def give(self, order: Order, key: bytes) -> Order:
         """The order, obeyed."""
         self._answer()

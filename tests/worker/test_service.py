@@ -240,7 +240,13 @@ def test_a_reference_that_never_comes_holds_its_lane_up_for_a_while_only(
     reference = tmp_path / "red.png"
     Image.new("RGB", (64, 64), "red").save(reference)
     job_id = kiln.submit(
-        model="hidream-o1-dev", prompt="x", references=[reference], width=128, height=96, seed=1
+        model="hidream-o1-dev",
+        quantization="bf16",
+        prompt="x",
+        references=[reference],
+        width=128,
+        height=96,
+        seed=1,
     ).id
     kiln.redis.hset(f"rq:job:{job_id}", "kiln_attempts", attempts)
     service = Service(settings, ["hidream-o1-dev"])

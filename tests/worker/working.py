@@ -37,7 +37,8 @@ def working(service: Service, condition: Callable[[], Any]) -> None:
         left.set()
         watcher.join()
         signal.signal(signal.SIGTERM, before)
-    assert failed == []
+    if failed:
+        raise failed[0]
 
 
 def all_ended(kiln: Kiln, ids: list[str]) -> Callable[[], bool]:

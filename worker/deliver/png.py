@@ -58,7 +58,7 @@ def spec_in(png: bytes) -> RenderSpec | None:
 
 
 def _parameters(spec: RenderSpec, size: tuple[int, int], facts: Facts, tool: str) -> str:
-    """The prompt, then one line of settings, as AUTOMATIC1111's web UI writes them and others read them."""
+    """The prompt, the negative one, a line of settings, as AUTOMATIC1111's web UI writes and others read."""
     guided = {"CFG scale": f"{facts.guidance:g}"} if facts.guidance > 1 else {}
     settings = {
         "Steps": facts.steps,
@@ -66,10 +66,13 @@ def _parameters(spec: RenderSpec, size: tuple[int, int], facts: Facts, tool: str
         **guided,
         "Seed": spec.seed,
         "Size": f"{size[0]}x{size[1]}",
+        **({} if spec.strength is None else {"Denoising strength": f"{spec.strength:g}"}),
         "Model": f"{spec.model} {spec.quantization}",
         "Version": tool,
     }
-    return f"{spec.prompt}\n" + ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items())
+    without = "" if spec.negative_prompt is None else f"Negative prompt: {spec.negative_prompt}\n"
+    told = ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items())
+    return f"{spec.prompt}\n{without}{told}"
 
 
 def _quoted(value: object) -> str:

@@ -373,7 +373,7 @@ def test_the_schema_is_the_specs(run: Run) -> None:
 
 
 def test_q4_is_warned_of(run: Run) -> None:
-    ran = run("submit", "x", "-q", "q4")
+    ran = run("submit", "x", "-m", "demo", "-q", "q4")
     assert ran.code == 0
     assert ran.err == "kiln: q4 darkens pictures; q6 is the smallest that does not\n"
 
@@ -383,7 +383,7 @@ def test_a_model_that_no_worker_serves_is_told(run: Run, kiln: Kiln) -> None:
     kiln.redis.sadd("rq:workers", "rq:worker:w")
     told = run("submit", "a fox", "-m", "hidream-o1-dev")
     assert told.code == 0
-    assert "no worker serves hidream-o1-dev:bf16 now (there is demo:bf16)" in told.err
+    assert "no worker serves hidream-o1-dev:q6 now (there is demo:bf16)" in told.err
     assert "no worker" not in run("submit", "a fox", "-m", "demo").err
 
 

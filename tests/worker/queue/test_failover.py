@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from pixelkiln.jobs import Kiln, NotReadyError, RenderSpec, Settings
 from pixelkiln.jobs.queue.connection import NotServingError, check, connect
 from pixelkiln.worker.commands.doctor.looks import examine
 from pixelkiln.worker.local.valkey import Valkey
+from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.service import Service
 from tests.chaos.redis_relay import RedisRelay
@@ -112,6 +114,13 @@ def spec(**fields: Any) -> RenderSpec:
 def goes_on(settings: Settings, fail_over: Callable[[], None]) -> None:
     """A worker and a producer, with a failover while a job renders: no job is lost, nobody starts anew."""
     service = Service(settings, ["demo"])
+    report, gone = service._heartbeat.report, threading.Event()
+
+    def reported(claim: Claim, progress: Progress) -> None:
+        report(claim, progress)
+        assert not progress.step or gone.wait(60)  # however quick, it is not rendered before the server has changed
+
+    service._heartbeat.report = reported  # type: ignore[method-assign]
     with Kiln(settings) as kiln:
         first = kiln.submit(spec(width=256, height=256)).id
 
@@ -121,6 +130,7 @@ def goes_on(settings: Settings, fail_over: Callable[[], None]) -> None:
         def story() -> Iterator[bool]:
             yield from iter(lambda: bool(kiln.status(first).step), True)
             fail_over()
+            gone.set()
             second = kiln.submit(spec(seed=2)).id
             yield from iter(lambda: done(first) and done(second), True)
             kiln.pause("farm")
