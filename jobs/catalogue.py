@@ -12,6 +12,8 @@ from math import gcd, isqrt
 
 from pixelkiln.jobs.references import ANY, Fitted, Own, Rule, Shared
 
+FAST = 18  # coarse steps of 28: the most that show as many facts as none, see docs/quality.md
+DRAFT = (14, 10)  # steps, and coarse ones: the cheapest recognisable picture, see there
 QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")  # widest first
 
 
@@ -21,6 +23,7 @@ class Setting:
 
     default: float
     range: tuple[float, float] | None = None  # smallest and largest; None: it is fixed
+    distilled: bool = False  # trained for its default alone: another value is off its recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Model:
     min_references: int = 0  # and has to
     references: Rule = ANY  # which pictures these can be
     strength: bool = False  # whether the picture begins as its reference, which then needs a strength
+    coarse: bool = False  # whether its first steps can run at half the side, without references
     negative_prompt: bool = False  # whether the second branch may have a prompt of its own
     keep_aspect: bool = False  # whether the picture can take the one reference's proportions
     layout: bool = False  # whether boxes may say where references go
@@ -82,13 +86,14 @@ _DEV = Model(
     max_side=4096,
     max_pixels=2048 * 2048,  # the area it was trained up to
     size=(1024, 1024),
-    steps=Setting(28),
+    steps=Setting(28, (4, 28), distilled=True),  # fewer: the recipe's list, evenly thinned
     guidance=Setting(0.0),
     max_references=10,
     references=Shared(),
     keep_aspect=True,
     layout=True,
     seams=True,
+    coarse=True,
 )
 
 _Z_IMAGE = Model(
@@ -151,6 +156,7 @@ CATALOGUE: dict[str, Model] = {
             name="hidream-o1-full",
             steps=Setting(50, (4, 100)),
             guidance=Setting(5.0, (0.0, 20.0)),
+            coarse=False,
         ),
         _Z_IMAGE,
         _KLEIN,

@@ -38,6 +38,8 @@ class Facts:
     def record(self) -> dict[str, str]:
         """As PNG and sidecar hold it: flat, and text throughout."""
         names = [one.name for one in fields(self) if one.name != "versions"]
+        if not self.coarse_steps:
+            names.remove("coarse_steps")
         return {**{name: str(getattr(self, name)) for name in names}, **self.versions}
 
 
@@ -47,8 +49,8 @@ class Step:
 
     `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call
     it on the render thread, before asking for the next step. The last step carries the `pixels`, the `facts`
-    of what made them, and the seconds its decoding took beyond the step itself. A `coarse` step ran at half
-    the side and tells nothing of how long the others take.
+    of what made them, and the seconds its decoding took beyond the step itself. `left` says as how many
+    steps like this one the rest counts, where the rest is not alike.
     """
 
     index: int
@@ -58,7 +60,7 @@ class Step:
     pixels: Pixels | None = None
     facts: Facts | None = None
     decode_seconds: float = 0.0
-    coarse: bool = False
+    left: float | None = None
 
 
 class Estimate(Protocol):

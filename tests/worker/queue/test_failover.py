@@ -118,7 +118,9 @@ def goes_on(settings: Settings, fail_over: Callable[[], None]) -> None:
 
     def reported(claim: Claim, progress: Progress) -> None:
         report(claim, progress)
-        assert not progress.step or gone.wait(60)  # however quick, it is not rendered before the server has changed
+        assert not progress.step or gone.wait(
+            60
+        )  # however quick, it is not rendered before the server has changed
 
     service._heartbeat.report = reported  # type: ignore[method-assign]
     with Kiln(settings) as kiln:

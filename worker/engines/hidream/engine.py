@@ -22,6 +22,7 @@ from pixelkiln.worker.engines.hidream.coarse import coarse_noise, enlarge
 from pixelkiln.worker.engines.hidream.conditions import conditions
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
+from pixelkiln.worker.engines.hidream.flops import step_flops
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
 from pixelkiln.worker.engines.hidream.pipeline import Plan, State, denoise, prepare
@@ -135,7 +136,7 @@ class HiDreamEngine:
                 total,
                 seconds,
                 preview=partial(_preview, state, plan.grid),
-                coarse=index <= plan.coarse_steps,
+                left=self._left(plan, index),
             )
             if index == total:
                 started = time.perf_counter()
@@ -174,6 +175,16 @@ class HiDreamEngine:
         if self._model is None:
             raise EngineError("the engine is closed")
         return self._model
+
+    def _left(self, plan: Plan, index: int) -> float | None:
+        """See Step: after a coarse step, by the arithmetic of both."""
+        if plan.coarse is None or index > plan.coarse_steps:
+            return None
+        prompt = len(plan.branches[0].ids) - 1
+        fine, coarse = (
+            step_flops(self._estimate.config.text, prompt, of.patches) for of in (plan, plan.coarse)
+        )
+        return plan.coarse_steps - index + (plan.recipe.steps - plan.coarse_steps) * fine / coarse
 
     def _prepare(self, model: Model, spec: RenderSpec, references: Sequence[Image.Image]) -> Plan:
         recipe = self._estimate.recipe(spec)
