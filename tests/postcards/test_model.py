@@ -25,10 +25,12 @@ from postcards.draw import draw
 from postcards.exam import exam, render
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
-from postcards.looks import psnr
+from postcards.looks import kept, psnr
 from postcards.pool import ROOM, to_patches
+from postcards.reader import read
 from postcards.scene import FORMATS, sample
 from postcards.score import judge, table
+from postcards.sweep import settings, sweep
 from postcards.train import Run, chosen, is_hidden, loss, orthogonal, sigmas, train, update
 
 TINY = Geometry(hidden=64, inner=64, layers=2, heads=2, groups=1, head=32)
@@ -257,3 +259,34 @@ def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():
     assert worst.held < 0.3
     assert worst.psnr == pytest.approx(np.mean([psnr(np.full_like(one, 128), one) for one in drawn]))
     assert "| drawn | 100.0%" in table([best, worst])
+
+
+def test_what_of_a_composition_is_kept():
+    (scene, _), (other, _) = (captioned(11, index, (256, 256)) for index in (0, 5))
+    first, second = read(draw(scene)), read(draw(other))
+    assert kept(first, first) == (len(first.things), len(first.things))
+    assert kept(first, read(draw(scene, 2), 2)) == (len(first.things), len(first.things))
+    assert kept(first, second)[0] == 0
+    assert kept(first, replace(first, things=()))[0] == 0
+
+
+def test_every_share_is_scored_at_every_step_count():
+    found = settings([1, 2], [28, 14, 8], [0, 8, 18, 24])
+    by_steps = {
+        steps: [one.coarse for one in found if (one.scale, one.steps) == (2, steps)] for steps in (28, 14, 8)
+    }
+    assert by_steps == {28: [0, 8, 18, 24], 14: [0, 4, 9, 12], 8: [0, 2, 5, 7]}
+    assert [str(one) for one in found[:2]] == ["formats, 28 steps", "formats, 28 steps, 8 of them coarse"]
+
+
+def test_a_sweep_leaves_a_table_and_pages(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr("postcards.sweep.Geometry", lambda: TINY)
+    rows = settings([1, 2], [4], [0, 2])
+    found = sweep(folder, tmp_path, rows, n=2, processes=1, timed=1)
+    assert [(one.scale, one.coarse) for one in found] == [(1, 0), (1, 2), (2, 0), (2, 2)]
+    assert found[0].psnr is found[0].agree is found[0].kept is None
+    assert found[1].agree is not None
+    assert found[1].tokens == pytest.approx(found[0].tokens * 5 / 8, rel=0.1)
+    assert found[2].tokens == 4 * found[0].tokens
+    assert len((tmp_path / "sweep.md").read_text().splitlines()) == 6
+    assert len(json.loads((tmp_path / "sweep.json").read_text())) == 4
