@@ -144,7 +144,7 @@ def interval(held: NDArray[np.float64], stated: NDArray[np.float64]) -> tuple[fl
     """95% of what sums of `held` over sums of `stated` come to when captions are drawn again."""
     rng = np.random.default_rng(0)
     rows = rng.integers(len(held), size=(RESAMPLES, len(held)))
-    shares = held[rows].sum(1) / stated[rows].sum(1)
+    shares = held[rows].sum(1) / np.maximum(stated[rows].sum(1), 1)
     low, high = np.quantile(shares, (0.025, 0.975))
     return float(low), float(high)
 

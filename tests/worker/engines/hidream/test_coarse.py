@@ -87,16 +87,15 @@ def test_noise_of_an_odd_half_is_its_own() -> None:
 
 @pytest.mark.parametrize("size", [(128, 64), (96, 160)])
 def test_a_coarse_render_repeats_and_is_another_picture(engine: HiDreamEngine, size: tuple[int, int]) -> None:
-    job = spec(coarse_steps=18, width=size[0], height=size[1])
+    job = spec(coarse_steps=27, width=size[0], height=size[1])
     steps = list(engine.render(job))
     assert [step.index for step in steps] == list(range(29))
     assert digest(steps) == digest(list(engine.render(job)))
-    others = [job.model_copy(update={"coarse_steps": count}) for count in (0, 27)]
-    assert digest(steps) not in {digest(list(engine.render(other))) for other in others}
+    assert digest(steps) != digest(list(engine.render(job.model_copy(update={"coarse_steps": 0}))))
     shapes = {step.preview().shape for step in steps if step.preview}
     assert shapes == {(size[1], size[0], 3)}
     assert steps[-1].facts is not None
-    assert steps[-1].facts.record()["coarse_steps"] == "18"
+    assert steps[-1].facts.record()["coarse_steps"] == "27"
 
 
 def test_without_coarse_steps_nothing_tells_of_them(engine: HiDreamEngine) -> None:
