@@ -56,6 +56,93 @@ def test_refusals_follow_the_model(fields: dict[str, Any], line: str) -> None:
     assert str(caught.value) == line
 
 
+ONE, TWO = {"references": [SHA]}, {"references": [SHA] * 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "line"),
+    [
+        ("demo", {"strength": 0.5}, "strength: demo has none; leave it out"),
+        ("flux2-klein-4b", {**ONE, "strength": 0.5}, "strength: flux2-klein-4b has none; leave it out"),
+        ("z-image-turbo", {"strength": 0.5}, "strength: needs a reference picture"),
+        ("z-image-turbo", ONE, "strength: is missing; z-image-turbo takes a reference picture only with it"),
+        ("z-image-turbo", {**ONE, "strength": 0}, "strength: must be greater than 0, not 0"),
+        (
+            "z-image-turbo",
+            {**ONE, "strength": 1.5},
+            "strength: must be less than or equal to 1, not 1.5",
+        ),
+        (
+            "z-image-turbo",
+            {**TWO, "strength": 0.5},
+            "references: z-image-turbo takes at most 1 reference pictures",
+        ),
+        (
+            "z-image-turbo",
+            {"guidance": 4},
+            "guidance: z-image-turbo has its own, fixed by its recipe; leave it out",
+        ),
+        (
+            "z-image-turbo",
+            {"width": 1000},
+            "width: 1000 is not a multiple of 16; the nearest are 992 and 1008",
+        ),
+        ("flux2-klein-4b", {"width": 48}, "width: must be greater than or equal to 64, not 48"),
+        (
+            "flux2-klein-4b",
+            {"negative_prompt": "x"},
+            "negative_prompt: flux2-klein-4b takes none; leave it out",
+        ),
+        ("qwen-image", ONE, "references: qwen-image takes no reference pictures"),
+        ("qwen-image", {"steps": 1}, "steps: 1 is out of range; qwen-image takes 2 to 100"),
+        (
+            "qwen-image",
+            {"negative_prompt": "x", "guidance": 1},
+            "negative_prompt: has no part at guidance 1.0; leave it out",
+        ),
+        (
+            "qwen-image",
+            {"negative_prompt": "\x07"},
+            "negative_prompt: holds the control character U+0007 at position 0",
+        ),
+        (
+            "qwen-image-edit-2511",
+            {},
+            "references: qwen-image-edit-2511 edits pictures and needs at least 1",
+        ),
+        (
+            "qwen-image-edit-2509",
+            {"references": [SHA] * 4},
+            "references: qwen-image-edit-2509 takes at most 3 reference pictures",
+        ),
+        (
+            "flux2-klein-4b",
+            {**ONE, "keep_aspect": True},
+            "keep_aspect: flux2-klein-4b has its own rule; leave it out, width and height too",
+        ),
+        ("flux2-klein-4b", {**ONE, "layout": [BOX]}, "layout: flux2-klein-4b takes no boxes; leave it out"),
+        ("qwen-image", {"blend_seams": 1}, "blend_seams: qwen-image leaves no seams; leave it out"),
+    ],
+)
+def test_what_the_models_take_not(model: str, fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        RenderSpec.parse({"prompt": "x", "model": model, **fields})
+    assert str(caught.value) == line
+
+
+def test_the_quantization_to_choose() -> None:
+    model = CATALOGUE["qwen-image"]
+    assert [
+        model.preferred(one) for one in ((), ("q4", "q6", "bf16"), ("q4", "bf16", "q8"), ("q4", "q5"))
+    ] == [
+        "q6",
+        "q6",
+        "q8",
+        "q5",
+    ]
+    assert (OTHER.preferred(()), OTHER.preferred(("q8", "bf16"))) == ("bf16", "q8")
+
+
 def test_what_a_model_allows_is_taken() -> None:
     spec = RenderSpec.parse({"prompt": "x", "model": "other", "steps": 8, "references": [SHA] * 2})
     assert (spec.width, spec.height) == (480, 480)

@@ -388,6 +388,45 @@ def test_references_given_as_paths_are_uploaded_for_the_jobs_client(
     assert len(ids) == 2
 
 
+def test_what_is_left_out_is_filled_in_told_and_recorded(kiln: Kiln) -> None:
+    job = kiln.submit(prompt="a fox", width=64, height=64)
+    assert f"{job.spec.model}:{job.spec.quantization}" in kiln.farm().served
+    assert job.filled == {"model", "quantization"}
+    kiln.settings = kiln.settings.model_copy(update={"model": "demo"})
+    mine = kiln.submit({"prompt": "a fox", "width": 64, "height": 64})
+    assert (mine.spec.model, mine.spec.quantization) == ("demo", "bf16")
+    kiln.wait([job.id, mine.id])
+    assert kiln.sidecar(mine.id).spec == mine.spec
+    spec = RenderSpec.parse({"prompt": "a fox", "client": kiln.settings.client})
+    assert kiln.submit(spec).spec.lane == spec.lane  # a spec says all, as on the wire
+
+
+def test_an_id_stands_for_one_picture_whatever_is_filled_in(kiln: Kiln, paused: Callable[[], object]) -> None:
+    name = new_client("job")
+    first = kiln.submit(prompt="a fox", id=name)
+    kiln.settings = kiln.settings.model_copy(update={"model": "z-image-turbo:q4"})
+    again = kiln.submit(prompt="a fox", id=name)
+    assert (again.created, again.spec) == (False, first.spec)
+    with pytest.raises(SpecError, match=r"\(another .*model, quantization"):
+        kiln.submit(prompt="a fox", model="z-image-turbo", quantization="q4", id=name)
+
+
+def test_an_edits_size_follows_from_its_picture(
+    kiln: Kiln, paused: Callable[[], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (150, 93), "red").save(path)
+    jobs = [kiln.submit(prompt="x", model="flux2-klein-4b", quantization="q6", references=[path])]
+    jobs.append(kiln.submit({**jobs[0].spec.wire(), "references": [kiln.upload(path)]}))
+    named = [*jobs[0].spec.references]
+    jobs.append(kiln.submit(prompt="x", model="flux2-klein-4b", quantization="q6", references=named))
+    assert {(job.spec.width, job.spec.height) for job in jobs} == {(144, 80)}
+    assert [bool(job.filled) for job in jobs] == [True, False, True]
+    kiln.cancel([job.id for job in jobs])
+    with pytest.raises(SpecError, match=r"^references\.0: refs/.* is not in the bucket; upload it"):
+        kiln.submit(prompt="x", model="flux2-klein-4b", references=["0" * 64])
+
+
 def test_closed_at_the_end_of_the_block_and_usable_after(kiln: Kiln) -> None:
     with kiln as same:
         assert same is kiln

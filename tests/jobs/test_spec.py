@@ -301,6 +301,15 @@ def test_wire_round_trip_keeps_everything() -> None:
     assert spec.wire() == {"version": 1, **fields}
 
 
+def test_what_came_later_is_absent_until_it_is_said() -> None:
+    edit = {"prompt": "x", "model": "z-image-turbo", "references": [SHA], "strength": 0.5}
+    assert "strength" not in RenderSpec.parse({"prompt": "x"}).model_dump()
+    assert RenderSpec.parse(edit).wire()["strength"] == 0.5
+    negative = RenderSpec.parse({"prompt": "x", "model": "qwen-image", "negative_prompt": ""})
+    assert negative.wire()["negative_prompt"] == ""
+    assert RenderSpec.parse(json.dumps(negative.wire())) == negative
+
+
 def test_wire_says_the_size_even_where_it_is_a_default() -> None:
     wire = RenderSpec.parse({"prompt": "x"}).wire()
     assert wire == {"version": 1, "prompt": "x", "width": 1024, "height": 1024}

@@ -87,6 +87,20 @@ def test_three_blocks_say_what_made_it() -> None:
     assert description.get("{http://ns.adobe.com/xap/1.0/}CreatorTool") == "pixelkiln 1.2"
 
 
+def test_a_negative_prompt_and_a_strength_stand_where_picture_tools_look(facts: Facts) -> None:
+    fields = {"model": "qwen-image", "negative_prompt": "a hat,\nSteps: 99", "seed": 1}
+    spec = RenderSpec.parse({"prompt": "a fox", "width": 64, "height": 64, **fields})
+    text = opened(encode(noise(64, 64), spec, facts, "1")).text
+    assert text["parameters"].startswith("a fox\nNegative prompt: a hat,\nSteps: 99\nSteps: 28, ")
+    assert read(text["parameters"])[1]["Steps"] == "28"
+    assert json.loads(text["pixelkiln"])["spec"]["negative_prompt"] == fields["negative_prompt"]
+    fields = {"model": "z-image-turbo", "references": ["0" * 64], "strength": 0.5, "seed": 1}
+    spec = RenderSpec.parse({"prompt": "a fox", "width": 64, "height": 64, **fields})
+    text = opened(encode(noise(64, 64), spec, facts, "1")).text
+    assert read(text["parameters"])[1]["Denoising strength"] == "0.5"
+    assert "Negative prompt" not in text["parameters"]
+
+
 def test_guidance_is_told_where_it_ran(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(GOLDEN, tmp_path / "full"))
     about = {"schema": 1, "model": "hidream-o1-full", "recipe": "full", "bits": 16, "source": "test"}

@@ -49,6 +49,17 @@ def test_only_what_is_served_is_taken(claims: Claims, submit: Submit) -> None:
     assert taken(claims, "hidream-o1-dev:q6") == job_id
 
 
+@pytest.mark.parametrize(
+    "model", ["z-image-turbo", "flux2-klein-4b", "flux2-klein-base-4b", "qwen-image", "qwen-image-edit-2511"]
+)
+def test_a_job_stays_for_a_worker_that_has_its_model(claims: Claims, submit: Submit, model: str) -> None:
+    edit = {"references": ["0" * 64]} if "edit" in model else {}
+    job_id, other = submit(model=model, quantization="q6", **edit), submit()
+    assert taken(claims, "demo:bf16", f"{model}:q8") == other
+    assert taken(claims, "demo:bf16", f"{model}:q8") is None
+    assert taken(claims, f"{model}:q6") == job_id
+
+
 def test_higher_priority_first(claims: Claims, submit: Submit) -> None:
     low, normal, high = (submit(priority=p, client=f"c{i}") for i, p in enumerate(("low", "normal", "high")))
     assert [taken(claims) for _ in range(3)] == [high, normal, low]

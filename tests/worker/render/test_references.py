@@ -55,7 +55,8 @@ def test_an_edit_two_pictures_and_a_layout(
     farm: Callable[[Kiln, list[str]], None], kiln: Kiln, tmp_path: Path
 ) -> None:
     first, second = (GOLDEN / f"dev_refs2.ref{i}.png" for i in (0, 1))
-    both = {"model": MODEL, "references": [first, second], "width": 128, "height": 96, "seed": 3}
+    kind = {"model": MODEL, "quantization": "bf16"}
+    both = {**kind, "references": [first, second], "width": 128, "height": 96, "seed": 3}
     boxes = [
         {"x1": 0.2, "x2": 0.44, "y1": 0.48, "y2": 0.75},
         {"x1": 0.57, "x2": 0.8, "y1": 0.08, "y2": 0.34},
@@ -86,7 +87,7 @@ def test_references_that_are_not_what_they_should_be_fail_their_job_alone(
     for name, body in stored.items():
         kiln.bucket.put(keys.REFERENCE(client, name), body, "image/png")
     kiln.bucket.put(keys.REFERENCE(client, "e" * 64), png(colour="blue"), "image/png")  # under another's name
-    wanted = {"model": MODEL, "prompt": "x", "width": 64, "height": 64}
+    wanted = {"model": MODEL, "quantization": "bf16", "prompt": "x", "width": 64, "height": 64}
     ids = [
         kiln.submit(**wanted, references=[name]).id
         for name in ("f" * 64, "e" * 64, text_name, cut_name, good_name)
