@@ -65,6 +65,9 @@ class Completion:
         """The spec that is meant, of the settings' client where it names none."""
         if isinstance(given, RenderSpec):  # it says all, as on the wire, but for a client that was not set
             given = given.model_dump(mode="json", exclude={"client"} - given.model_fields_set)
+        if not isinstance(given, Mapping):  # a program without types
+            wrong = type(given).__name__  # type: ignore[unreachable]
+            raise SpecError("spec", f"must be a RenderSpec or its fields, as prompt=…, not {wrong}")
         fields = {"client": self._settings.client, **given}
         blind = {**fields, **_without_paths(fields)}
         chosen = choose(blind, self._settings.model, self._served, lambda kind: _is_taken({**blind, **kind}))

@@ -106,7 +106,7 @@ class Kiln:
         the same id is safe).
         """
         if spec is not None and fields:
-            raise UsageError("submit takes a spec or its fields, not both")
+            raise UsageError("submit takes a spec or its fields, not both; a prompt is a field: prompt=…")
         wanted = cast(SpecFields, fields) if spec is None else spec
         return self.submit_many([wanted], ids=None if id is None else [id])[0]
 

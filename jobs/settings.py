@@ -18,6 +18,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -108,7 +109,15 @@ def _hard_to_guess(key: SecretStr) -> SecretStr:
     return key
 
 
+def _with_unit(size: ByteSize) -> ByteSize:
+    """24 was meant as 24 GiB: as bytes nothing would run."""
+    if 0 < size < 2**20:
+        raise ValueError(f"is {int(size):,} bytes, too few for anything; write the unit, for instance 24GiB")
+    return size
+
+
 Folder = Annotated[Path, AfterValidator(_expanded)]
+Size = Annotated[ByteSize, AfterValidator(_with_unit)]
 # No dot, which would end a host's name, and room for the ending that tells workers of one name apart.
 WorkerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,47}$")]
 AdminKey = Annotated[SecretStr, AfterValidator(_hard_to_guess)]
@@ -140,7 +149,7 @@ class Settings(BaseSettings):
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     check_digest: bool = False  # before a model is loaded, read its weights and compare their digest
     previews: bool = True  # while a picture renders, a small one of it so far
-    memory: ByteSize | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
+    memory: Size | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
     worker_name: WorkerName | None = None  # that orders call workers here by; absent: the machine's
     keep_awake: Literal["always", "mains", "working"] = (
         "mains"  # when a worker keeps the machine from sleeping
@@ -152,7 +161,7 @@ class Settings(BaseSettings):
     spool_jobs: Annotated[int, Field(ge=1)] = (
         200  # pictures, the one being rendered included, that may wait to be stored
     )
-    spool_free: ByteSize = ByteSize(2 * 1024**3)  # bytes the spool's disk must keep free
+    spool_free: Size = ByteSize(2 * 1024**3)  # bytes the spool's disk must keep free
 
     @classmethod
     def settings_customise_sources(
@@ -185,7 +194,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = "KILN_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise UsageError(f"{name}: {first['msg']}") from None
+            raise UsageError(f"{name}: {_said(first)}") from None
         except OSError as error:
             raise UsageError(f"kiln.toml: {error.strerror}") from None
         except ValueError as error:  # kiln.toml is not TOML
@@ -235,6 +244,23 @@ def without_password(url: str) -> str:
     if "@" in parts.path + parts.query + parts.fragment:  # a password with / ? or # in it ends the host early
         return f"{parts.scheme}://…"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+_IN_WORDS = {  # of pydantic's findings those that do not say what to write
+    "bool_parsing": "must be true or false",
+    "byte_size": "must be a number with its unit, for instance 24GiB",
+    "byte_size_unit": "must be a number with its unit, for instance 24GiB",
+    "float_parsing": "must be a number",
+    "int_parsing": "must be a whole number",
+    "string_pattern_mismatch": "must be 1 to 48 of {}, - and _, beginning with a letter or digit",
+}
+
+
+def _said(first: ErrorDetails) -> str:
+    """What is wrong with a setting; its value stays out, which may be a secret."""
+    if words := _IN_WORDS.get(first["type"]):
+        return words.format("a-z, 0-9" if first["loc"] == ("client",) else "letters, digits")
+    return first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
 
 
 def _brief(error: Exception) -> str:

@@ -46,7 +46,7 @@ class Timings(_Record):
 class Memory(_Record):
     """What was held in memory, and read back from swap, while the picture rendered."""
 
-    peak_mlx: int  # bytes MLX held at most during this job
+    peak_mlx: int  # bytes MLX held at most during this job, without other models in memory
     peak_resident: int  # bytes the process held at most so far
     swap_ins: int  # bytes the machine read back from swap while it rendered
 

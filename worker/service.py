@@ -1,4 +1,4 @@
-"""The long-lived worker: takes jobs one at a time, keeps a model resident, renders, hands over to delivery.
+"""The long-lived worker: takes jobs one at a time, keeps models resident, renders, hands over to delivery.
 
 Everything here happens on the main thread, which is the one that loads and renders: MLX's arrays belong to
 the thread that made them.
@@ -63,22 +63,21 @@ class Service:
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
         self._served = chosen(settings, set(only))
         jobs = connect(settings, most=SHARED)  # takes, deliveries, previews
-        beats = connect(
-            settings, timeout=BEAT_TIMEOUT, most=SHARED
-        )  # the heartbeat, and orders, which listen
+        beats = connect(settings, timeout=BEAT_TIMEOUT, most=SHARED)  # the heartbeat; orders, which listen
         check(settings, jobs)
         bucket = Bucket.open(settings, attempts=1)
         bucket.check()
         self._spool = Spool(settings.spool_dir)
         self._claims = self._own_claims(jobs)
         watchdog = Watchdog(settings.stall_seconds)
-        self._renderer = Renderer(self._served, settings, References(bucket), watchdog)
         machine = Machine.of(self.name)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
-        about |= self._renderer.budget.about()
         self._heartbeat = Heartbeat(
             self._own_claims(beats), about, watchdog, explain=partial(explain, settings)
         )
+        tell = self._heartbeat.tell
+        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, tell)
+        tell(**self._renderer.budget.about())
         with explained(settings):
             self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
         renders = settings.renders_dir

@@ -106,9 +106,10 @@ def _totals(lanes: Sequence[LaneStatus]) -> Table:
 
 
 def _workers(title: str, workers: Iterable[WorkerStatus]) -> Table:
-    table = Table("worker", "does", "seen", "serves", title=title, title_justify="left")
+    table = Table("worker", "does", "seen", "serves", "in memory", title=title, title_justify="left")
     for worker in workers:
-        table.add_row(worker.name, worker.state, _seen(worker), ",".join(worker.serves))
+        listed = (",".join(names) for names in (worker.serves, worker.resident))
+        table.add_row(worker.name, worker.state, _seen(worker), *listed)
     return table
 
 

@@ -19,7 +19,20 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")]
+
+
+def a_folder(path: Path | None) -> Path | None:
+    """What --out names, looked at before anything is enqueued. Raises UsageError for a file."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise UsageError(f"--out: {path} is no folder; name one, or one that is to be made")
+    return path
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.", callback=a_folder)]
+Home = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.", callback=a_folder),
+]
 SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 
 

@@ -14,7 +14,7 @@ import typer
 from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, DRAFT, FAST, Model
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, parse_size, print_json
+from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
 from pixelkiln.jobs.commands.told import tell, tell_of_first
 from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
@@ -96,9 +96,7 @@ def submit(
         str | None, typer.Option(help="The job's id; one that is there for the same spec is left as it is.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until it has ended.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
-    ] = None,
+    folder: Home = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take several one-word prompts as meant.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -145,14 +143,13 @@ def batch(
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
     name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.")
-    ] = None,
+    folder: Home = None,
     as_json: JSON = False,
 ) -> None:
     """Enqueue a file of jobs: all of them, or none if a line is refused."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        text = text.removeprefix("\ufeff")  # a byte order mark, as Windows' editors write it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
     kind = {"model": model, "quantization": quantization}

@@ -22,7 +22,7 @@ def tell(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, 
     """Print what was enqueued; if asked to, wait and fetch. The exit code tells how the jobs ended."""
     _tell_of_filled(jobs)
     _warn(jobs)
-    _tell_of_unserved(kiln, jobs)
+    _tell_of_unserved(kiln, jobs, wait)
     if not wait:
         if as_json:
             print_json([{"id": job.id, "created": job.created, "spec": job.spec.wire()} for job in jobs])
@@ -73,8 +73,11 @@ def _tell_of_filled(jobs: list[Submitted]) -> None:
         err.print(f"kiln: {what}{times}", markup=False, emoji=False, soft_wrap=True)
 
 
-def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
-    """A job that no worker serves now waits for one: worth a line, lest someone waits with it."""
+def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted], wait: bool) -> None:
+    """A job that no worker serves now waits for one: worth a line, lest someone waits with it.
+
+    Where none is there at all, only who waits is told: others may start theirs in the evening.
+    """
     try:
         farm = kiln.farm()
     except NotReadyError:  # the jobs are in; who works is not worth failing for
@@ -91,6 +94,8 @@ def _tell_of_unserved(kiln: Kiln, jobs: list[Submitted]) -> None:
             markup=False,
             emoji=False,
         )
+    if wait and not served and any(job.created for job in jobs):
+        err.print("kiln: no worker is there now; it waits until one is: kiln worker")
     for kind, side, pixels in _beyond_all(farm, jobs):
         err.print(
             f"kiln: {pixels:,} pixels at {kind} are more than any worker has memory for now: at most"

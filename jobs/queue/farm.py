@@ -32,6 +32,7 @@ _FIELDS = (
     "kiln_orders",
     "kiln_memory",
     "kiln_largest",
+    "kiln_resident",
 )
 
 
@@ -60,6 +61,7 @@ class WorkerStatus:
     orders: str = ""  # fingerprint of the key whose orders it obeys; '' for none
     memory: int = 0  # bytes it may use
     largest: dict[str, int] = field(default_factory=dict)  # of each it serves, the largest square's side
+    resident: tuple[str, ...] = ()  # of those it serves the ones in memory, the last used first
 
     @property
     def gone(self) -> bool:
@@ -68,7 +70,8 @@ class WorkerStatus:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        return asdict(self) | {"serves": ",".join(self.serves), "paused": ",".join(self.paused)}
+        listed = {name: ",".join(getattr(self, name)) for name in ("serves", "paused", "resident")}
+        return asdict(self) | listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
         paused=_listed(fields["kiln_paused"]),
         orders=fields["kiln_orders"],
         memory=count(fields["kiln_memory"]),
+        resident=_listed(fields["kiln_resident"]),
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},
     )
 

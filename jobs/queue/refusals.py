@@ -36,7 +36,7 @@ def door(url: str) -> Door:
 
 def words(error: BaseException, url: str) -> str:
     """What is wrong and what to do, to follow the address."""
-    said = plain(str(error)[:200])
+    said = plain(str(error)[:200]).partition(", with args beginning with")[0]
     if isinstance(error, NoMasterError):
         known = "" if error.__cause__ is None else f" (the last one {door(url).away(error.__cause__)})"
         return f"is unreachable: {said}{known}; check {SETTING}"

@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from pixelkiln.jobs.causes import Door
 from pixelkiln.jobs.errors import NotReadyError, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.network import host_of
 from pixelkiln.jobs.plain import plain
 
 SETTING = "KILN_S3_ENDPOINT"
@@ -75,9 +76,10 @@ _FULL = re.compile("507|.*(Quota|StorageFull|InsufficientStorage|OutOfCapacity).
 def explain(error: Exception, where: str, endpoint: str) -> NotReadyError:
     """What was raised as one line that begins with `where`; it may try the address again."""
     asked = error.kwargs.get("endpoint_url") if isinstance(error, EndpointConnectionError) else None
-    endpoint = asked or endpoint  # with the bucket's name before the host, where that is the way
+    virtual = host_of(asked).endswith(f".{host_of(endpoint)}")  # the bucket's name stands before the host
+    endpoint, setting = asked or endpoint, f"{SETTING} and KILN_S3_ADDRESSING" if virtual else SETTING
     port = 443 if endpoint.startswith("https:") else 80
-    door = Door(endpoint, SETTING, ("http", "https"), port, "AWS_CA_BUNDLE=/PATH/ca.pem", "AWS_CA_BUNDLE")
+    door = Door(endpoint, setting, ("http", "https"), port, "AWS_CA_BUNDLE=/PATH/ca.pem", "AWS_CA_BUNDLE")
     if isinstance(error, NoCredentialsError):
         return StorageRefusedError(
             f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"

@@ -188,7 +188,7 @@ class Worker:
 
     def _take(self) -> None:
         claim = self.claims.take(
-            ["demo:bf16", "big:q6"], self._resident, estimate=UNKNOWN, handed=self.heartbeat.handed()
+            ["demo:bf16", "big:q6"], [self._resident], estimate=UNKNOWN, handed=self.heartbeat.handed()
         )
         if claim is None:
             self._later(1.0, self._take)

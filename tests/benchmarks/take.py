@@ -74,12 +74,21 @@ class ByScan(ByIndex):
         super().__init__(connection, timed)
         self._old = connection.register_script(SCAN.read_text())
 
-    def take(self, served: Any, resident: str = "", **named: Any) -> Claim | None:  # type: ignore[override]
+    def take(self, served: Any, resident: Any = (), **named: Any) -> Claim | None:  # type: ignore[override]
         """As version 0.1 asked."""
         started = datetime.now(UTC)
         stale = stamp(datetime.fromtimestamp(started.timestamp() - STALE, UTC))
         without = named.get("without", ())
-        about = ["take", new_execution(), self.worker, stamp(started), LEASE, 30.0, stale, resident]
+        about = [
+            "take",
+            new_execution(),
+            self.worker,
+            stamp(started),
+            LEASE,
+            30.0,
+            stale,
+            "".join(resident[:1]),
+        ]
         asked = [*about, named.get("memory", 2**53), "-", len(without), *without, *served]
         for _ in range(100):
             found = self._timed.timed("take", lambda: self._old(args=asked))

@@ -72,16 +72,25 @@ def test_order_is_kept(kiln: Kiln) -> None:
 
 
 def test_many_jobs_are_few_round_trips(kiln: Kiln) -> None:
-    kiln.submit(**spec())  # loads the script
+    whole = spec(quantization="bf16")
+    kiln.submit(**whole)  # loads the script
     kiln.redis.config_resetstat()
-    kiln.submit_many([spec() for _ in range(CHUNK)])
+    kiln.submit_many([whole] * CHUNK)
     assert commands(kiln) == 1
-    kiln.submit_many([spec() for _ in range(2 * CHUNK + 1)])
+    kiln.submit_many([whole] * (2 * CHUNK + 1))
     assert commands(kiln) == 4
     everything: Any = kiln.redis.info("commandstats")
     from_scripts = {"hset", "sadd", "rpush", "lpush", "ltrim", "exists", "type"}
     outside = {name.removeprefix("cmdstat_") for name in everything} - from_scripts
     assert outside <= {"evalsha", "info", "config|resetstat", "client|setinfo"}
+
+
+def test_who_serves_is_looked_up_once_for_all_jobs_that_leave_it_out(kiln: Kiln) -> None:
+    kiln.submit(**spec())
+    kiln.redis.config_resetstat()
+    kiln.submit_many([spec() for _ in range(CHUNK)])
+    everything: Any = kiln.redis.info("commandstats")
+    assert everything["cmdstat_sscan"]["calls"] == everything["cmdstat_time"]["calls"] == 1
 
 
 def test_no_jobs_are_no_jobs(kiln: Kiln) -> None:

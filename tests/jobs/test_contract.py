@@ -340,9 +340,17 @@ def test_the_farm_tells_who_serves(kiln: Kiln) -> None:
     assert "demo:bf16" in kiln.farm().served
     told = kiln.farm().as_dict()
     assert set(told) == {"lanes", "workers"}
-    keys = {"name", "state", "serves", "host", "seen", "paused", "orders", "memory", "largest"}
-    assert set(told["workers"][0]) == keys
+    keys = {"age", "name", "state", "serves", "host", "seen", "paused", "orders", "memory", "largest"}
+    assert set(told["workers"][0]) == {*keys, "resident"}
     json.dumps(told)
+
+
+def test_a_prompt_that_is_no_field_is_told(kiln: Kiln) -> None:
+    with pytest.raises(UsageError, match=r"a prompt is a field: prompt="):
+        kiln.submit("a fox", model="demo")  # type: ignore[call-overload]
+    for wrong in ("a fox", ["a fox"], [None]):
+        with pytest.raises(SpecError, match=r"^spec: must be a RenderSpec or its fields, as prompt="):
+            kiln.submit_many(wrong)  # type: ignore[arg-type]
 
 
 def test_what_is_not_there(kiln: Kiln, tmp_path: Path) -> None:

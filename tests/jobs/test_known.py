@@ -100,7 +100,7 @@ def test_a_sidecar_that_cannot_be_read_is_none(kiln: Kiln, body: bytes) -> None:
     assert kiln.submit(id="mine", **SPEC).created
 
 
-@pytest.mark.parametrize("how", ["is unreachable", "refuses", "is not there", "cannot be", "hangs"])
+@pytest.mark.parametrize("how", ["is unreachable", "refuses", "is not there", "hangs"])
 def test_a_bucket_that_does_not_answer_hinders_nothing_and_is_not_asked_again(
     settings: Settings, rewire: Rewire, kiln: Kiln, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -113,8 +113,6 @@ def test_a_bucket_that_does_not_answer_hinders_nothing_and_is_not_asked_again(
             monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         elif how == "is not there":
             settings = settings.model_copy(update={"s3_bucket": "not-there"})
-        elif how == "cannot be":
-            settings = settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:99999"})
         else:
             address = f"http://127.0.0.1:{silent.getsockname()[1]}"
             settings = settings.model_copy(update={"s3_endpoint": address})

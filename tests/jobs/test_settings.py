@@ -75,20 +75,40 @@ def test_sizes_may_have_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "said"),
     [
-        ("KILN_RESULT_DAYS", "0"),
-        ("KILN_RESULT_DAYS", "many"),
-        ("KILN_CLIENT", "Not A Name"),
-        ("KILN_MEMORY", "lots"),
-        ("KILN_SPOOL_JOBS", "-1"),
+        ("KILN_RESULT_DAYS", "0", "must be greater than or equal to 1"),
+        ("KILN_RESULT_DAYS", "many", "must be a whole number"),
+        ("KILN_RESULT_DAYS", "400", "must be less than or equal to 365"),
+        ("KILN_STALL_SECONDS", "long", "must be a number"),
+        ("KILN_STALL_SECONDS", "-1", "must be greater than 0"),
+        ("KILN_CLIENT", "Not A Name", "must be 1 to 48 of a-z, 0-9, - and _, beginning with a letter"),
+        ("KILN_WORKER_NAME", "mini.local", "must be 1 to 48 of letters, digits, - and _, beginning with"),
+        ("KILN_MEMORY", "lots", "must be a number with its unit, for instance 24GiB"),
+        ("KILN_MEMORY", "24 gigs", "must be a number with its unit, for instance 24GiB"),
+        ("KILN_MEMORY", "24", "is 24 bytes, too few for anything; write the unit, for instance 24GiB"),
+        ("KILN_SPOOL_FREE", "2", "is 2 bytes, too few for anything; write the unit"),
+        ("KILN_SPOOL_JOBS", "-1", "must be greater than or equal to 1"),
+        ("KILN_CHECK_DIGEST", "perhaps", "must be true or false"),
+        ("KILN_KEEP_AWAKE", "never", "must be 'always', 'mains' or 'working'"),
+        ("KILN_S3_ADDRESSING", "auto", "must be 'path' or 'virtual'"),
+        ("KILN_ARITHMETIC", "fp16", "must be 'bfloat16', 'float16' or 'float32'"),
     ],
 )
-def test_a_bad_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_bad_value_names_its_variable_and_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=f"^{name}: ") as caught:
+    with pytest.raises(UsageError) as caught:
         Settings.load()
+    assert str(caught.value).startswith(f"{name}: {said}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("KILN_SPOOL_FREE", "0"), ("KILN_MEMORY", "25769803776")])
+def test_bytes_may_be_meant(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert getattr(Settings.load(), name.removeprefix("KILN_").lower()) == int(value)
 
 
 @pytest.mark.parametrize("text", ["client = [", "redis_url = 7", "client = 'a\x00b'"])
@@ -151,7 +171,7 @@ def test_a_tilde_is_the_home_folder_wherever_it_is_written(
 @pytest.mark.parametrize("key", ["short", "a" * 16, "ab" * 32, "password1" * 2, "a" * 20 + "bcd"])
 def test_a_key_that_is_guessed_is_none(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("KILN_ADMIN_KEY", key)
-    with pytest.raises(UsageError, match=r"^KILN_ADMIN_KEY: .*openssl rand -hex 32$") as caught:
+    with pytest.raises(UsageError, match=r"^KILN_ADMIN_KEY: needs at .*openssl rand -hex 32$") as caught:
         Settings.load()
     assert key not in str(caught.value)
 

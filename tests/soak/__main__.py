@@ -20,6 +20,7 @@ def main() -> int:
     """Run once, print what was seen; 0 where it was as promised."""
     parse = argparse.ArgumentParser(prog="soak", description=__doc__)
     parse.add_argument("--jobs", type=int, default=500)
+    parse.add_argument("--switching", action="store_true", help="four models in turn, in this process")
     parse.add_argument("--memory", default=str(MEMORY), help="what the worker may use")
     asked = parse.parse_args()
     use_openblas()
@@ -34,6 +35,12 @@ def main() -> int:
                 "AWS_ACCESS_KEY_ID": local.instance.access_key,
                 "AWS_SECRET_ACCESS_KEY": local.instance.secret_key.get_secret_value(),
             }
+            if asked.switching:
+                from tests.soak.switching import switch
+
+                found = switch(Settings(**fields), asked.jobs)
+                print(*found.lines(), *found.faults(), sep="\n")
+                return 1 if found.faults() else 0
             memory = TypeAdapter(ByteSize).validate_python(asked.memory)
             kiln, environment = Kiln(Settings(**fields)), {**os.environ, **variables}
             report = soak(kiln, environment, folder, mix(folder), asked.jobs, int(memory))

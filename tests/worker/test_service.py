@@ -142,7 +142,7 @@ def test_a_hundred_jobs_are_one_load_and_no_more_memory(service: Service, work: 
         return finished == len(jobs)
 
     work(done)
-    assert service._renderer.loads == 1
+    assert service._renderer.residents.loads == 1
     assert sum(kiln.sidecar(job.id).timings.load > 0 for job in jobs[::10]) == 1
     settled = [size for count, size in resident.items() if 30 <= count <= 50]
     final = [size for count, size in resident.items() if count > 80]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ from pixelkiln.worker.commands.packages import needs_worker
 
 if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
-    from pixelkiln.worker.engines.family import Bench, Case
+    from pixelkiln.worker.engines.family import Bench, Case, Share
 
 models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
 app.add_typer(models_app, name="models", no_args_is_help=True)
@@ -77,6 +78,10 @@ def models_bench(
     config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
     bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
     steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
+    picture: Annotated[
+        list[str] | None,
+        typer.Option(help="STEPS or STEPS:COARSE, several: whole pictures too, so many steps coarse."),
+    ] = None,
     compare: Annotated[
         bool | None,
         typer.Option(help="Time bfloat16 against float16 and say which suits; by default on a Mac's GPU."),
@@ -95,23 +100,32 @@ def models_bench(
     if not widths:
         raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
     halves: engines.Halves | None = None
+    shares = [_share(text) for text in picture or ()]
     with _engine_errors(), _telling() as told:
         if checkpoint is not None:
             cache = Settings.here().cache_dir
-            found = engines.bench(checkpoint, sizes, steps, cache, told=told)
+            found = engines.bench(checkpoint, sizes, steps, cache, told=told, shares=shares)
             if engines.device_facts().metal if compare is None else compare:
                 halves = engines.compare(checkpoint, sizes[0], steps, cache, told)
         else:
             family = family_of(model)
             if config not in family.configs:
                 raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
-            found = family.bench_random(config, sizes, widths, steps, told)
+            found = family.bench_random(config, sizes, widths, steps, told, shares)
     if as_json:
         print(json.dumps({**found.facts(), "halves": asdict(halves) if halves else None}, indent=1))
         return
     _show(found)
     if halves:
         out.print(f"{halves}; to choose it: KILN_ARITHMETIC={halves.suits}", markup=False)
+
+
+def _share(text: str) -> Share:
+    """Steps, and how many are coarse. Raises UsageError."""
+    steps, _, coarse = text.partition(":")
+    if not (steps.isdecimal() and (coarse or "0").isdecimal() and int(coarse or 0) < int(steps)):
+        raise UsageError(f"--picture: {text!r} is not STEPS or STEPS:COARSE, for instance 28:18")
+    return int(steps), int(coarse or 0)
 
 
 def _show(found: Bench) -> None:
@@ -131,6 +145,12 @@ def _show(found: Bench) -> None:
             f"{row.peak_bytes / 1e9:.2f}",
         )
     out.print(table)
+    for one in found.pictures:
+        out.print(
+            f"{one.bits} bits, {'x'.join(map(str, one.size))}, {one.steps} steps, {one.coarse_steps} coarse:"
+            f" {median(one.seconds):.3f} s a picture ({min(one.seconds):.3f}-{max(one.seconds):.3f})",
+            markup=False,
+        )
 
 
 @models_app.command(name="convert")
@@ -144,6 +164,9 @@ def models_convert(
     mixed: Annotated[bool, typer.Option("--mixed", help="More bits where they matter most.")] = False,
     model: Annotated[
         str | None, typer.Option(help="Whose weights, where the folder has no kiln.json.")
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="A Lightning file to fuse into Qwen-Image's weights first.")
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -165,6 +188,7 @@ def models_convert(
             mixed=mixed,
             model=model,
             progress=lambda name, done, total: bar.update(task, completed=done, total=total),
+            lora=lora,
         )
     _told(manifest, target, as_json)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import inf
@@ -14,7 +15,7 @@ from pixelkiln.worker.engines.checkpoints.digests import Signature, measured, si
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
-from pixelkiln.worker.engines.family import Bench, Case, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Share, Size, Told
 
 
 def device() -> str:
@@ -54,6 +55,28 @@ def device_facts() -> DeviceFacts:
     )
 
 
+def limits(budget: int) -> AbstractContextManager[None]:
+    """Within, MLX keeps to `budget` bytes, for all engines together. See mlx.limits."""
+    use_openblas()
+    from pixelkiln.worker.engines.mlx.limits import limits
+
+    return limits(budget)
+
+
+def leave_room(left: int) -> None:
+    """Before a render beside which `left` bytes stay free. See mlx.limits."""
+    from pixelkiln.worker.engines.mlx.limits import leave_room
+
+    leave_room(left)
+
+
+def give_back() -> None:
+    """Give the buffers that closed engines have freed back to the system."""
+    import mlx.core as mx
+
+    mx.clear_cache()
+
+
 def load(
     folder: Path,
     budget: int | None = None,
@@ -62,7 +85,7 @@ def load(
 ) -> Engine:
     """The engine for a checkpoint folder, its weights in memory.
 
-    `budget` bounds what it may hold, in bytes; the rest as of Family. Raises CheckpointError. MLX is imported
+    `budget` is what it may hold, in bytes; the rest as of Family. Raises CheckpointError. MLX is imported
     here, so the caller's thread must be the one that renders.
     """
     use_openblas()
@@ -123,10 +146,11 @@ def bench(
     calibrations: Path | None,
     arithmetic: str | None = None,
     told: Told | None = None,
+    shares: Sequence[Share] = (),
 ) -> Bench:
     """See Family.bench."""
     use_openblas()
-    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told)
+    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told, shares)
 
 
 HALVES = ("bfloat16", "float16")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -33,14 +33,13 @@ class Facts:
     steps: int
     guidance: float  # above 1 a second, unconditional branch ran
     scheduler: str
-    coarse_steps: int = 0  # of these steps, at half the side
+    # What else a family says, by name: a part that was not kept in memory, a prompt that was cut.
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, str]:
         """As PNG and sidecar hold it: flat, and text throughout."""
-        names = [one.name for one in fields(self) if one.name != "versions"]
-        if not self.coarse_steps:
-            names.remove("coarse_steps")
-        return {**{name: str(getattr(self, name)) for name in names}, **self.versions}
+        names = [one.name for one in fields(self) if one.name not in ("versions", "told")]
+        return {**{name: str(getattr(self, name)) for name in names}, **self.told, **self.versions}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,10 @@ class Estimate(Protocol):
 
 
 class Engine(Protocol):
-    """A model in memory. Load, render and close it on one thread."""
+    """A model in memory, maybe one of several. Load, render and close it on one thread.
+
+    MLX's own limits are the process's: see worker.engines.limits.
+    """
 
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
         """Yield one Step per finished part; closing the iterator stops the render.
@@ -82,7 +84,18 @@ class Engine(Protocol):
         ...
 
     def bytes_needed(self, spec: RenderSpec) -> int:
-        """Peak bytes a render of `spec` needs, weights included."""
+        """Peak bytes a render of `spec` needs, weights included, with nothing it can do without."""
+        ...
+
+    def held_bytes(self) -> int:
+        """Bytes its arrays hold between two renders: weights, and what is kept for speed."""
+        ...
+
+    def allow(self, budget: int) -> None:
+        """Hold at most `budget` bytes from now on, the next render's included.
+
+        Never less than `bytes_needed` of it; what is beyond that is for what may be kept for speed.
+        """
         ...
 
     def trim(self) -> None:
@@ -94,7 +107,7 @@ class Engine(Protocol):
         ...
 
     def peak_bytes(self) -> int:
-        """The most bytes the engine's arrays held since `reset_peak`."""
+        """The most bytes that arrays held since `reset_peak`, other engines' included."""
         ...
 
     def close(self) -> None:

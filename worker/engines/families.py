@@ -7,12 +7,21 @@ from pathlib import Path
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.engines.family import Family
+from pixelkiln.worker.engines.flux2.family import Flux2
 from pixelkiln.worker.engines.hidream.family import HiDream
+from pixelkiln.worker.engines.qwen_image.family import QwenImage
+from pixelkiln.worker.engines.z_image.family import ZImage
 
 FAMILIES: dict[str, Family] = {
     "hidream-o1-dev": HiDream(),
     "hidream-o1-dev-2604": HiDream(),
     "hidream-o1-full": HiDream(),
+    "z-image-turbo": ZImage(),
+    "qwen-image": QwenImage(),
+    "qwen-image-edit-2511": QwenImage(),
+    "qwen-image-edit-2509": QwenImage(),
+    "flux2-klein-4b": Flux2(),
+    "flux2-klein-base-4b": Flux2(),
     "demo": HiDream(),
 }
 

@@ -6,7 +6,7 @@ Nothing here, and nothing that a family does at import, loads MLX.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 
 Size = tuple[int, int]  # width, height in pixels
+Share = tuple[int, int]  # steps, and how many of the first are coarse
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
 Told = Callable[[str], None]  # what a bench does now, in words
 
@@ -76,6 +77,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """Whole pictures of one width, size and share."""
+
+    bits: int
+    size: Size
+    steps: int
+    coarse_steps: int
+    seconds: tuple[float, ...]  # of each, from prompt to pixels
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """One run on one machine."""
 
@@ -84,6 +96,7 @@ class Bench:
     arithmetic: str
     ceiling: float  # FLOP/s
     rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...] = ()  # none was asked for
 
     def facts(self) -> dict[str, object]:
         """As JSON: seconds, bytes and FLOP/s."""
@@ -96,6 +109,7 @@ class Bench:
             "arithmetic": self.arithmetic,
             "ceiling": self.ceiling,
             "rows": rows,
+            "pictures": [asdict(one) for one in self.pictures],
         }
 
 
@@ -122,7 +136,10 @@ class Family(Protocol):
     def load(
         self, folder: Path, budget: int | None, arithmetic: str | None, calibrations: Path | None
     ) -> Engine:
-        """The engine for a checkpoint folder, holding at most `budget` bytes. Raises CheckpointError."""
+        """The engine for a checkpoint folder. Raises CheckpointError.
+
+        It may hold `budget` bytes, until it is allowed others: None says that there is room for all.
+        """
         ...
 
     def estimate(self, folder: Path, arithmetic: str | None, calibrations: Path | None) -> Estimate:
@@ -147,13 +164,14 @@ class Family(Protocol):
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         """Write `source` as a new folder of `bits`, and return its kiln.json.
 
-        16 bits keep every value, as bfloat16. `model` says whose the weights are where `source` has no
-        kiln.json. Raises CheckpointError for a source that does not fit its config, a source that is
-        quantised to other bits already, a target that exists and a disk too small; nothing is left of what
-        was begun.
+        `lora` is a file to fuse into the weights before that, for a family that takes one. 16 bits keep every
+        value, as bfloat16. `model` says whose the weights are where `source` has no kiln.json. Raises
+        CheckpointError for a source that does not fit its config, a source that is quantised to other bits
+        already, a target that exists and a disk too small; nothing is left of what was begun.
         """
         ...
 
@@ -169,8 +187,12 @@ class Family(Protocol):
         calibrations: Path | None,
         arithmetic: str | None = None,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
-        """Time `steps` steps of a checkpoint at each size. Raises CheckpointError."""
+        """Time `steps` steps of a checkpoint at each size, and a whole picture of each of `shares`.
+
+        Raises CheckpointError, as for shares of a model that takes none.
+        """
         ...
 
     def bench_random(
@@ -180,6 +202,7 @@ class Family(Protocol):
         bits: Sequence[int],
         steps: int,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         """The same of random weights, `name` one of `configs`, one width after another."""
         ...

@@ -74,7 +74,7 @@ class Claims:
     def take(
         self,
         served: Sequence[str],
-        resident: str = "",
+        resident: Sequence[str] = (),
         *,
         execution: str | None = None,
         estimate: float = 30.0,
@@ -85,12 +85,12 @@ class Claims:
     ) -> Claim | None:
         """The next job of the best lane among the `model:quantization` served, if any waits.
 
-        Best: highest priority, then the client that had least GPU time, then `resident` unless another has
-        waited too long. Clients `without` are passed over, and jobs that were left to workers with more than
-        `memory` bytes. Its client is charged `estimate` GPU seconds until it is known better. `handed`: the
-        jobs that this worker has rendered and holds; with this call, at the latest, they are paid for, and
-        blamed for nothing that comes. Repeating a call with the same `execution` gives the same job. Raises
-        NewOrdersError where `serial` is given and not that of the orders in force.
+        Best: highest priority, then the client that had least GPU time, then the kinds `resident` unless
+        another has waited too long. Clients `without` are passed over, and jobs that were left to workers
+        with more than `memory` bytes. Its client is charged `estimate` GPU seconds until it is known better.
+        `handed`: the jobs that this worker has rendered and holds; with this call, at the latest, they are
+        paid for, and blamed for nothing that comes. Repeating a call with the same `execution` gives the same
+        job. Raises NewOrdersError where `serial` is given and not that of the orders in force.
         """
         execution = execution or new_execution()
         if looked := time.monotonic() - self._looked >= LOOK:
@@ -103,7 +103,7 @@ class Claims:
             "lease": LEASE,
             "estimate": estimate,
             "served": list(served),
-            "resident": resident,
+            "resident": list(resident),
             "memory": memory,
             "stale": started.timestamp() - STALE,
             "serial": serial,

@@ -1,1 +1,1 @@
-"""From a spec to a picture in memory: the resident model, its budget, its health."""
+"""From a spec to a picture in memory: the resident models, their budget, their health."""

@@ -29,7 +29,7 @@ class TooLargeError(SpecError):
 
 
 class Budget:
-    """The memory of one worker, in bytes: `total` is all, `model` what the engine may hold of it.
+    """The memory of one worker, in bytes: `total` is all, `model` what engines may hold of it together.
 
     The rest is the process's own: what it holds when this is made, before a model is loaded, and OWN.
     """
@@ -48,9 +48,16 @@ class Budget:
 
         Raises CheckpointError.
         """
+        return self.total - self.share(spec) + self.rendering(spec, engine)
+
+    def rendering(self, spec: RenderSpec, engine: Estimate | None = None) -> int:
+        """Of these, the model's."""
+        return (engine or self._estimate(f"{spec.model}:{spec.quantization}")).bytes_needed(spec)
+
+    def share(self, spec: RenderSpec) -> int:
+        """Bytes for all models and for references while `spec` is rendered; below 0 where there are none."""
         pixels = CATALOGUE[spec.model].max_pixels if spec.keep_aspect else spec.width * spec.height
-        model = (engine or self._estimate(f"{spec.model}:{spec.quantization}")).bytes_needed(spec)
-        return self._own + HANDLED * pixels + model
+        return self.total - self._own - HANDLED * pixels
 
     def refuse(self, spec: RenderSpec, engine: Estimate | None = None) -> None:
         """Raise TooLargeError where `spec` does not fit, naming the sizes and quantizations that do."""
@@ -72,10 +79,6 @@ class Budget:
             f" {' or '.join(offer for offer in offers if offer) or 'nothing it has'} would fit",
         )
 
-    def room(self, spec: RenderSpec, engine: Estimate) -> int:
-        """Bytes left for the decoded references of a job that is to be rendered now, and of earlier ones."""
-        return max(0, self.total - self.needed(spec, engine))
-
     def learned(self, kind: str) -> None:
         """Look again what `kind` needs: when it is first loaded, how it multiplies here is measured."""
         self._estimates.pop(kind, None)
@@ -84,7 +87,9 @@ class Budget:
         """By kind, the side in pixels of the largest square picture that fits; 0 where none does."""
         found = {}
         for kind, one in self._served.items():
-            spec = RenderSpec.parse({"prompt": "x", "model": one.model, "quantization": one.quantization})
+            least = {"references": ["0" * 64] * CATALOGUE[one.model].min_references}  # of one that edits
+            kinds = {"model": one.model, "quantization": one.quantization}
+            spec = RenderSpec.parse({"prompt": "x", **kinds, **least})
             fitting = (side for side in squares(one.model) if self._fits(spec, None, width=side, height=side))
             found[kind] = next(fitting, 0)
         return found

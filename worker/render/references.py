@@ -17,6 +17,10 @@ from pixelkiln.jobs.storage.pictures import MAX_BYTES, PIXEL, look
 KEPT = 512 * 2**20  # bytes of decoded pictures
 
 
+class NoRoomError(SpecError):
+    """Pictures do not fit into the room that is left for them."""
+
+
 class References:
     """A bounded cache of decoded pictures before the bucket."""
 
@@ -27,30 +31,41 @@ class References:
     def of(self, spec: RenderSpec, room: int) -> Sequence[Image.Image]:
         """The pictures a spec names, RGB, in its order; those kept of others included, within `room` bytes.
 
-        Raises SpecError for one that is missing, is not what its name says, is no picture or does not fit,
-        and StorageAwayError where the bucket does not answer.
+        Raises SpecError for one that is missing, is not what its name says or is no picture, NoRoomError for
+        what does not fit, and StorageAwayError where the bucket does not answer.
         """
         named = [keys.REFERENCE(spec.client, name) for name in spec.references]
-        self._shrink(room, named)
+        self.shrink(room, named)
         for i, (key, name) in enumerate(zip(named, spec.references, strict=True)):
             if key not in self._kept:
                 self._kept[key] = self._decoded(key, name, f"references.{i}", room, named)
             self._kept.move_to_end(key)
-        self._shrink(min(room, KEPT), named)
-        if named and self._taken() > room:
-            raise SpecError(
-                "references", f"take {self._taken():,} bytes; this worker has room for {room:,} (KILN_MEMORY)"
+        self.shrink(min(room, KEPT), named)
+        if named and self.held() > room:
+            raise NoRoomError(
+                "references", f"take {self.held():,} bytes; this worker has room for {room:,} (KILN_MEMORY)"
             )
         return [self._kept[key] for key in named]
 
+    def shrink(self, size: int, wanted: Sequence[str] = ()) -> None:
+        """Drop what was not used for longest until all take `size` bytes, but none that are wanted."""
+        for key in [key for key in self._kept if key not in wanted]:
+            if self.held() <= size:
+                return
+            del self._kept[key]
+
+    def held(self) -> int:
+        """Bytes of those that are kept."""
+        return sum(one.width * one.height * PIXEL for one in self._kept.values())
+
     def _decoded(self, key: str, name: str, field: str, room: int, named: Sequence[str]) -> Image.Image:
-        self._shrink(room - MAX_BYTES, named)
-        file = look(self._fetched(key, name, field, max(0, room - self._taken())), field)
-        self._shrink(room - file.bytes_needed, named)
-        left = max(0, room - self._taken())
+        self.shrink(room - MAX_BYTES, named)
+        file = look(self._fetched(key, name, field, max(0, room - self.held())), field)
+        self.shrink(room - file.bytes_needed, named)
+        left = max(0, room - self.held())
         if file.bytes_needed > left:
             width, height = file.size
-            raise SpecError(
+            raise NoRoomError(
                 field,
                 f"{width} x {height} is {width * height:,} pixels; decoding them takes"
                 f" {file.bytes_needed:,} bytes, this worker has {left:,} beside this render (KILN_MEMORY)",
@@ -61,8 +76,9 @@ class References:
         try:
             body = self._bucket.get(key, limit=min(MAX_BYTES, left))
         except CorruptObjectError as error:
-            why = " beside this render (KILN_MEMORY)" if left < MAX_BYTES else ""
-            raise SpecError(field, f"{error}{why}") from None
+            if left < MAX_BYTES:
+                raise NoRoomError(field, f"{error} beside this render (KILN_MEMORY)") from None
+            raise SpecError(field, str(error)) from None
         if body is None:
             raise SpecError(
                 field, f"{key} is not in the bucket; upload it with Kiln.upload or `kiln submit --ref`"
@@ -70,13 +86,3 @@ class References:
         if hashlib.sha256(body).hexdigest() != name:
             raise SpecError(field, f"{key} is not the file its name says")
         return body
-
-    def _shrink(self, size: int, wanted: Sequence[str]) -> None:
-        """Drop what was not used for longest until all take `size` bytes, but none that are wanted."""
-        for key in [key for key in self._kept if key not in wanted]:
-            if self._taken() <= size:
-                return
-            del self._kept[key]
-
-    def _taken(self) -> int:
-        return sum(one.width * one.height * PIXEL for one in self._kept.values())

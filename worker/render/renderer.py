@@ -1,4 +1,4 @@
-"""The resident model and what is done with it: one job at a time, measured, within the budget.
+"""What is done with the models in memory: one job at a time, measured, within the budget.
 
 Used on one thread only, the one that loaded the model: MLX's arrays belong to the thread that made them.
 """
@@ -15,11 +15,8 @@ from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.sidecar import Memory
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.worker import engines
-from pixelkiln.worker.engines.checkpoints.digests import Signature
 from pixelkiln.worker.engines.checkpoints.installed import Installed
-from pixelkiln.worker.engines.checkpoints.manifest import Manifest
-from pixelkiln.worker.engines.engine import CheckpointError, Engine, EngineError, Step, device_fault
+from pixelkiln.worker.engines.engine import EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claim import Claim
@@ -29,6 +26,7 @@ from pixelkiln.worker.render.health import FAILURES, Health
 from pixelkiln.worker.render.meter import Meter
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.rendered import Rendered
+from pixelkiln.worker.render.residents import Residents
 
 log = logging.getLogger("kiln.renderer")
 
@@ -40,29 +38,23 @@ class GiveBackError(Exception):
 
 
 class Renderer:
-    """Keeps at most one model in memory. `served` are the checkpoints it may load, by kind."""
+    """Renders with the checkpoints in `served`, by kind; `told` hears which are in memory, see Residents."""
 
     def __init__(
-        self, served: Mapping[str, Installed], settings: Settings, references: References, watchdog: Watchdog
+        self,
+        served: Mapping[str, Installed],
+        settings: Settings,
+        references: References,
+        watchdog: Watchdog,
+        told: Callable[..., None] = lambda **facts: None,
     ) -> None:
         self._served = served
-        self._settings = settings
         self.budget = Budget(served, settings)
-        self._references = references
+        self.residents = Residents(self.budget, settings, references, told)
         self._watchdog = watchdog
         self.meter = Meter()  # started by whoever takes a job
         self._health = Health()
-        self._engine: Engine | None = None
-        self._resident: Installed | None = None
-        self._digest = ""  # of its weights as they were read
-        self._weights: Signature = []
-        self.loads = 0
         self.unwell: str | None = None  # why it should be given no more jobs
-
-    @property
-    def resident(self) -> str:
-        """The kind in memory, or ''."""
-        return self._resident.kind if self._resident else ""
 
     def render(
         self, claim: Claim, spec: RenderSpec, taken: float, report: Callable[[Step], bool]
@@ -79,7 +71,7 @@ class Renderer:
             fault = device_fault(error)
             if fault is None:
                 raise
-            self._engine = self._resident = None  # not closed: a broken device may never answer
+            self.residents.forget()
             self._give_up(f"the GPU failed ({fault}); started again, it may be well")
             raise fault from error
 
@@ -87,18 +79,16 @@ class Renderer:
         self, claim: Claim, spec: RenderSpec, taken: float, report: Callable[[Step], bool]
     ) -> Rendered:
         with self._watched(f"job {claim.job_id}, loading"):
-            self.budget.refuse(spec)
             with self.meter.stopped():
-                engine, load = self._engine_for(spec)
-            self.budget.refuse(spec, engine)
-            pictures = self._references.of(spec, self.budget.room(spec, engine))
+                model, load = self.residents.get(self._served[f"{spec.model}:{spec.quantization}"], spec)
+            pictures = self.residents.pictures(spec, model)
         length = len(spec.prompt.encode()).bit_length()  # 16,000 tokens take what 100 never did
-        size = (self._resident, spec.width, spec.height, len(spec.references), length)
+        size = (model.installed, spec.width, spec.height, len(spec.references), length)
         swapped = machine.swap_ins()
-        engine.reset_peak()
+        self.residents.begin(spec, model)
         seconds: list[float] = []  # not the steps: each holds an array as large as the picture, its preview
         last: Step | None = None
-        parts = engine.render(spec, pictures)
+        parts = model.engine.render(spec, pictures)
         while last is None or last.index < last.total:
             sort = "prompt" if not seconds else "coarse step" if len(seconds) <= spec.coarse_steps else "step"
             with self._watched(f"job {claim.job_id}, {sort} {len(seconds)}", (sort, size)):
@@ -111,7 +101,7 @@ class Renderer:
             if not go_on:
                 raise GiveBackError
         memory = Memory(
-            peak_mlx=engine.peak_bytes(),
+            peak_mlx=model.engine.peak_bytes() - self.residents.beside(model),
             peak_resident=machine.peak_resident(),
             swap_ins=machine.swap_ins() - swapped,
         )
@@ -132,7 +122,7 @@ class Renderer:
             decode=last.decode_seconds,
             cost=self.meter.seconds,
             memory=memory,
-            facts=replace(last.facts, digest=self._digest),
+            facts=replace(last.facts, digest=model.digest),
             events=events,
         )
 
@@ -145,81 +135,36 @@ class Renderer:
         cure = self._health.cure()
         if cure == "canary":
             self._ask_canary()
-        elif cure == "trim" and self._engine is not None:
+        elif cure == "trim":
             log.warning("%s; freeing caches", self._health.story)
-            self._engine.trim()
+            self.residents.trim()
         elif cure == "reload":
-            log.warning("%s; the model is loaded anew for the next job", self._health.story)
+            log.warning("%s; models are loaded anew for the next jobs", self._health.story)
             self.unload()
         elif cure == "stop":
             self._give_up(f"{self._health.story}; restart the worker, and see what else the machine runs")
 
     def unload(self) -> None:
-        """Give the model's memory back."""
-        if self._engine is not None:
-            self._engine.close()
-        self._engine = self._resident = None
-
-    def _engine_for(self, spec: RenderSpec) -> tuple[Engine, float]:
-        """The engine that renders `spec`, and the seconds its loading took now; never two models at once."""
-        wanted = self._served[f"{spec.model}:{spec.quantization}"]
-        if self._engine is not None and self._resident == wanted and self._holds(wanted, spec):
-            return self._engine, 0.0
-        self.unload()
-        log.info("loading %s from %s", wanted.kind, wanted.folder)
-        started = time.perf_counter()
-        try:
-            self._engine = self._loaded(wanted)
-        except CheckpointError:
-            raise
-        except Exception as error:  # the device, the disk, the memory: no fault of the job's
-            if device_fault(error):
-                raise
-            log.exception("loading %s", wanted.kind)
-            raise CheckpointError(f"{wanted.folder}: {type(error).__name__}: {error}") from error
-        self._resident = wanted
-        self.budget.learned(wanted.kind)
-        self.loads += 1
-        return self._engine, time.perf_counter() - started
-
-    def _loaded(self, wanted: Installed) -> Engine:
-        """An engine whose weights have the digest that is recorded, whatever their kiln.json says."""
-        if self._settings.check_digest:
-            engines.check_digest(wanted.folder)
-        self._weights = engines.weights_of(wanted.folder)
-        self._digest = engines.digest(wanted.folder, self._settings.cache_dir)
-        if self._digest != (said := Manifest.read(wanted.folder).digest):
-            log.warning(
-                "%s: its weights are not those that kiln.json names (%s, not %s); pictures tell the first;"
-                " `kiln models convert` gives them a kiln.json of their own",
-                *(wanted.folder, self._digest, said),
-            )
-        engine = engines.load(
-            wanted.folder, self.budget.model, self._settings.arithmetic, self._settings.cache_dir
-        )
-        if engines.weights_of(wanted.folder) != self._weights:
-            engine.close()
-            raise CheckpointError(f"{wanted.folder}: its weights changed while they were loaded")
-        return engine
-
-    def _holds(self, resident: Installed, spec: RenderSpec) -> bool:
-        """Whether all that renders `spec` is as it was loaded: some weights are read for references only."""
-        return not spec.references or engines.weights_of(resident.folder) == self._weights
+        """Give the models' memory back."""
+        self.residents.unload()
 
     def _ask_canary(self) -> None:
-        """Several jobs failed in a row: is it them, or us? A small picture that must come out tells."""
-        if self._resident is None or self._engine is None:
+        """Several jobs failed in a row: is it them, or us? A small picture by the last one's model tells."""
+        latest = self.residents.latest
+        if latest is None:
             self._give_up(
                 f"{FAILURES} jobs failed in a row and no model can be loaded; see the log, restart the worker"
             )
             return
         log.warning("%d jobs failed in a row; rendering a canary", FAILURES)
-        model = CATALOGUE[self._resident.model]
+        model = CATALOGUE[latest.installed.model]
         side = model.nearest(CANARY_SIDE)
         spec = RenderSpec(prompt="a canary", model=model.name, width=side, height=side, seed=1)
         try:
             with self._watched("a canary"):
-                pixels = [step.pixels for step in self._engine.render(spec)][-1]
+                self.residents.make_room(spec, latest)
+                self.residents.begin(spec, latest)
+                pixels = [step.pixels for step in latest.engine.render(spec)][-1]
             shows = pixels is not None and not check(pixels, model.grid).warnings
             found = "" if shows else "its picture shows nothing"
         except Exception as error:  # whatever went wrong, the canary did not come out

@@ -16,7 +16,8 @@ from rq.results import Result
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec
-from pixelkiln.jobs.commands import submit
+from pixelkiln.jobs.commands import submit, told
+from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.worker.deliver.png import encode
 from tests.jobs.commands.running import Run
 from tests.wire import proxy_to, through
@@ -99,6 +100,9 @@ def test_submit_json(run: Run) -> None:
         (["submit", "x", "--id", "../up"], "job id: must be 1 to 64"),
         (["submit", "x", "--box", "1,2"], "--box: '1,2' is not X1,X2,Y1,Y2"),
         (["batch", "nothing.txt"], "nothing.txt: No such file or directory"),
+        (["submit", "x", "--out", __file__], f"--out: {__file__} is no folder; name one, or one that"),
+        (["batch", __file__, "--out", __file__], f"--out: {__file__} is no folder"),
+        (["fetch", "x", "--out", __file__], f"--out: {__file__} is no folder"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_2_with_nothing_enqueued(
@@ -247,6 +251,16 @@ def test_a_batch_is_all_or_nothing_and_names_the_line(run: Run, kiln: Kiln, tmp_
         ("[red]verbatim[/]", "normal", 64),
     ]
     assert kiln.redis.scard("rq:group:night") == 3
+
+
+@pytest.mark.parametrize("line", ["a fox", '{"prompt": "a fox", "seed": 5, "width": 256, "height": 320}'])
+def test_a_byte_order_mark_is_dropped(run: Run, tmp_path: Path, line: str) -> None:
+    file = tmp_path / "windows.txt"
+    file.write_text(f"{line}\r\na hare\r\n", encoding="utf-8-sig")
+    first, second = (RenderSpec.parse(job["spec"]) for job in run("batch", file, "-m", "demo", "--json").json)
+    assert (first.prompt, second.prompt) == ("a fox", "a hare")
+    if line != "a fox":
+        assert (first.seed, first.width, first.height) == (5, 256, 320)
 
 
 def test_status_of_one_and_of_several(run: Run, kiln: Kiln) -> None:
@@ -409,6 +423,23 @@ def test_a_model_that_no_worker_serves_is_told(run: Run, kiln: Kiln) -> None:
     assert told.code == 0
     assert "no worker serves hidream-o1-dev:q6 now (there is demo:bf16)" in told.err
     assert "no worker" not in run("submit", "a fox", "-m", "demo").err
+
+
+def test_who_waits_is_told_where_no_worker_is(run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(kiln: Kiln, prompts: dict[str, str], *_: object) -> dict[str, JobStatus]:
+        for job_id in prompts:
+            end(kiln, job_id, "why")
+        return {job_id: kiln.status(job_id) for job_id in prompts}
+
+    monkeypatch.setattr(told, "follow", ended)
+    line = "kiln: no worker is there now; it waits until one is: kiln worker\n"
+    command = ["submit", "a fox", "-m", "demo", "-q", "bf16", "--id", "mine"]
+    assert run(*command, "--wait").err == line
+    assert run(*command, "--wait").err == ""  # it has ended
+    assert run("submit", "a hare", "-m", "demo", "-q", "bf16").err == ""
+    kiln.redis.hset("rq:worker:w", mapping={"queues": "demo:bf16"})
+    kiln.redis.sadd("rq:workers", "rq:worker:w")
+    assert run("submit", "a hen", "-m", "demo", "-q", "bf16", "--wait").err == ""
 
 
 @pytest.mark.parametrize(

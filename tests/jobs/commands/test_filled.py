@@ -51,7 +51,7 @@ def test_the_settings_model(
     assert "no worker serves z-image-turbo:q6 now (there is demo:bf16)" in run("submit", "a fox").err
     monkeypatch.setenv("KILN_MODEL", "z-image-turbo:q7")
     assert run("submit", "a fox").err == (
-        "kiln: KILN_MODEL: Value error, z-image-turbo has bf16, q8, q6, q5, q4, not 'q7'\n"
+        "kiln: KILN_MODEL: z-image-turbo has bf16, q8, q6, q5, q4, not 'q7'\n"
     )
 
 

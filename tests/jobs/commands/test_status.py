@@ -69,6 +69,8 @@ def test_names_are_shown_whole_whatever_the_width(
     kiln.redis.sadd("rq:workers", f"rq:worker:{worker}")
     kiln.redis.hset(f"rq:worker:{worker}", mapping={"kiln_state": "idle", "queues": "demo:bf16"})
     monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one has 80 columns, whatever it says
+    monkeypatch.setattr(out, "_width", int(width))  # where COLUMNS was set as it was made, it keeps that
     shown = run("status").out
     assert {lane, worker} <= set(shown.replace("│", " ").split())  # in a pipe, each on one line
     monkeypatch.setattr(type(out), "is_terminal", True)

@@ -64,7 +64,7 @@ def test_what_can_mean_one_thing_is_taken(
     [
         ({"width": 96.5}, "width: must be a valid integer, not 96.5"),
         ({"width": 1e300}, "width: must be less than or equal to 4096, not a number that long"),
-        ({"width": "96"}, "width: must be a valid integer, not '96'"),
+        ({"width": "96"}, "width: must be a valid integer, not '96'; write 96 without quotes"),
         ({"width": []}, "width: must be a valid integer"),
         ({"seed": True}, None),
         ({"seed": 2.0**53}, None),

@@ -132,6 +132,7 @@ def _answer(status: str, *headers: str, body: bytes = b"") -> bytes:
 
 DATED = "Last-Modified: Thu, 26 Nov 2026 04:36:42 GMT"
 EMPTY = "Content-Length: 0"
+LINES = b"<Error><Code>a\nb\x1b[31m</Code></Error> ..."
 NESTED = b"<Error><Code><a>x</a></Code></Error>"
 CALLS: dict[str, Callable[[Bucket, str], object]] = {
     "head": Bucket.head,
@@ -165,7 +166,7 @@ CALLS: dict[str, Callable[[Bucket, str], object]] = {
         (_answer("404 Not Found", "Content-Length: 9", body=b"<html>no."), set(CALLS) - {"head"}),
         (_answer("400 No", f"Content-Length: {len(NESTED)}", body=NESTED), set(CALLS)),
         (
-            _answer("400 No", "Content-Length: 41", body=b"<Error><Code>a\nb\x1b[31m</Code></Error> ..."),
+            _answer("400 No", f"Content-Length: {len(LINES)}", body=LINES),
             set(CALLS),
         ),
         (

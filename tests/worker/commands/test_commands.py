@@ -110,8 +110,13 @@ def test_doctor_says_what_is_wrong_with_a_checkpoint(
     (folder / "kiln.json").write_text(
         json.dumps(json.loads((folder / "kiln.json").read_bytes()) | {"model": "hidream-o1-dev"})
     )
-    found = [one["found"] for one in json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])]
-    assert any("is in model.safetensors and old.safetensors" in one for one in found)
+    findings = json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])
+    whole, broken = (one for one in findings if one["what"] == "models")
+    assert (whole["state"], whole["found"]) == ("ok", "demo:bf16 (up to 2048 x 2048)")
+    assert broken["state"] == "problem"
+    assert broken["found"].startswith(f"hidream-o1-dev:bf16 cannot be loaded: {folder}: tensor ")
+    assert "is in model.safetensors and old.safetensors: move the file" in broken["found"]
+    assert "KILN_MEMORY" not in broken["mend"]
 
 
 @pytest.mark.usefixtures("environment")

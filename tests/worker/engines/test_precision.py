@@ -132,9 +132,10 @@ def test_a_worker_that_is_told_to_looks_before_it_loads(
         checking = settings.model_copy(update={"check_digest": check})
         return Renderer(installed(models), checking, References(bucket), Watchdog(900.0))
 
-    renderer(False)._engine_for(spec)
+    served = installed(models)["demo:bf16"]
+    renderer(False).residents.get(served, spec)
     with pytest.raises(CheckpointError, match="its weights have changed"):
-        renderer(True)._engine_for(spec)
+        renderer(True).residents.get(served, spec)
 
 
 def test_pictures_tell_the_weights_that_made_them(
@@ -150,14 +151,12 @@ def test_pictures_tell_the_weights_that_made_them(
     assert made.facts.digest == engines.digest(folder, None) != said
     assert "its weights are not those that kiln.json names" in caplog.text
 
-    # The tower's weights are read with each reference: by then they may be others.
-    edit = RenderSpec.parse({**spec.wire(), "model": "hidream-o1-dev", "references": ["0" * 64]})
-    resident = renderer._resident
+    # Some weights are read with each job, a tower's for one: by then they may be others.
+    resident = renderer.residents.latest
     assert resident is not None
-    assert renderer._holds(resident, edit)
+    assert resident.holds()
     shutil.copy(TINY / "model.safetensors", folder)
-    assert not renderer._holds(resident, edit)
-    assert renderer._holds(resident, spec)
+    assert not resident.holds()
     renderer.unload()
     assert renderer.render(claim, spec, 0.0, lambda step: True).facts.digest == said
     renderer.unload()
@@ -179,5 +178,5 @@ def test_weights_that_change_while_they_are_loaded_are_not_used(
     renderer = Renderer(installed(settings.models_dir), settings, References(bucket), Watchdog(900.0))
     spec = RenderSpec.parse({"prompt": "a fox", "model": "demo", "width": 64, "height": 64, "seed": 1})
     with pytest.raises(CheckpointError, match="its weights changed while they were loaded"):
-        renderer._engine_for(spec)
-    assert renderer.resident == ""
+        renderer.residents.get(installed(settings.models_dir)["demo:bf16"], spec)
+    assert renderer.residents.kinds == ()

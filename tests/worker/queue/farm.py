@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pixelkiln.jobs import Kiln, Settings, keys
@@ -19,7 +19,7 @@ LANE = "kiln:demo:bf16:normal:default"
 RESULT = {"png": "p", "sidecar": "s", "sha256": "0"}
 
 
-def taken(claims: Claims, *served: str, resident: str = "") -> str | None:
+def taken(claims: Claims, *served: str, resident: Sequence[str] = ()) -> str | None:
     claim = claims.take(list(served) or DEMO, resident)
     return claim.job_id if claim else None
 

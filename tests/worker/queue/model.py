@@ -36,7 +36,7 @@ class Ask(NamedTuple):
     """What a worker says when it takes."""
 
     served: Sequence[str]
-    resident: str = ""
+    resident: Collection[str] = ()
     memory: int = UNBOUNDED
     paused: Collection[str] = ()
     estimate: float = 30.0
@@ -108,7 +108,7 @@ class Model:
             lane, needed = place
             if jobs and lane.kind in ask.served and lane.client not in ask.paused and needed <= ask.memory:
                 since = self.since[jobs[0]]
-                about = 0 if since < self.stale else 1 if lane.kind == ask.resident else 2
+                about = 0 if since < self.stale else 1 if lane.kind in ask.resident else 2
                 clock = self.clock(lane.client)
                 ranked.append(((RANK[lane.priority], clock, about, since, lane.name, needed), place))
         ranked.sort()
@@ -203,7 +203,8 @@ def check(farm: Farm, seed: int, operations: int, *, clients: int = 12) -> list[
             served = rng.sample(kinds, rng.randint(1, 3))
             paused = rng.choices(names, k=rng.choice((0, 0, 1, 5)))
             memory, estimate = rng.choice((UNBOUNDED, 5, 40, 100)), rng.choice((0.0, 5.0, 30.0, 30.5))
-            ask = Ask(served, rng.choice(kinds), memory, paused, estimate)
+            resident = rng.sample(kinds, rng.randint(0, 3))
+            ask = Ask(served, resident, memory, paused, estimate)
             allowed = model.allowed(ask)
             got = farm.take(token := f"t{seed}-{n}", ask)
             heads = {model.waiting[place][0] if place else None: place for place in allowed}

@@ -179,7 +179,7 @@ def test_mail_that_is_long_counts_as_much(claims: Claims, submit: Submit, kiln: 
 def asked() -> dict[str, Any]:
     """A take's arguments."""
     about = {"execution": "e", "worker": "w", "stamp": stamp(), "lease": 15.0, "estimate": 30.0, "stale": 0.0}
-    return {**about, "served": DEMO, "resident": "", "memory": 100, "without": [], "handed": []}
+    return {**about, "served": DEMO, "resident": [], "memory": 100, "without": [], "handed": []}
 
 
 def test_paused_clients_in_forged_priorities_are_not_all_passed_over(

@@ -85,7 +85,7 @@ class Scene:
     def _watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put the gates where the phases are, and see when a take finds nothing."""
         renderer, heartbeat, claims = self.service._renderer, self.service._heartbeat, self.service._claims
-        load, report, take = renderer._engine_for, heartbeat.report, claims.take
+        load, report, take = renderer.residents.get, heartbeat.report, claims.take
 
         def loading(*arguments: object) -> object:
             self.gates["loading"]()
@@ -106,7 +106,7 @@ class Scene:
             self.gates["delivering"]()
             return reply
 
-        monkeypatch.setattr(renderer, "_engine_for", loading)
+        monkeypatch.setattr(renderer.residents, "get", loading)
         monkeypatch.setattr(heartbeat, "report", reporting)
         monkeypatch.setattr(claims, "take", taking)
         self.s3.alter = storing
@@ -238,13 +238,15 @@ def test_what_a_worker_does_that_leaves(scene: Scene, phase: str, command: str) 
 
     working(scene.service, give)
     scene.go_on()
-    standing, record = scene.standing(ids[0]), scene.kiln.status(ids[0])
-    if list(scene.far.spool_dir.rglob("*.png")):
+    if list(scene.far.spool_dir.rglob("*.png")):  # stored already, perhaps, and not settled
         other = Service(scene.far, ["demo"])
         working(other, lambda: scene.kiln.status(ids[0]).ended)
-        assert (scene.standing(ids[0]), other._renderer.loads) == ("rendered", 0)
+        assert (scene.standing(ids[0]), other._renderer.residents.loads) == ("rendered", 0)
         standing = "spooled"
-    elif standing == "waits" and record.attempt:
+    else:
+        standing = scene.standing(ids[0])
+    record = scene.kiln.status(ids[0])
+    if standing == "waits" and record.attempt:
         assert scene.kiln.redis.lindex(f"rq:queue:{record.lane}", 0) == ids[0].encode()
         standing = "given back"
     assert standing == PROMISED[command][phase]

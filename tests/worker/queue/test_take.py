@@ -98,10 +98,19 @@ def test_the_resident_model_first_among_equals(claims: Claims, submit: Submit) -
     other = submit(model="hidream-o1-dev")
     own = submit(model="demo")
     served = ("hidream-o1-dev:bf16", "demo:bf16")
-    claim = claims.take(served, "demo:bf16")
+    claim = claims.take(served, ["demo:bf16"])
     assert claim is not None
     assert claim.job_id == own
-    assert taken(claims, *served, resident="demo:bf16") == other
+    assert taken(claims, *served, resident=["demo:bf16"]) == other
+
+
+def test_every_resident_model_before_the_others(claims: Claims, submit: Submit) -> None:
+    served = ("hidream-o1-dev:bf16", "demo:bf16", "demo:q6", "demo:q4")
+    first, second, third = (submit(model="demo", quantization=bits) for bits in ("q4", "q6", "bf16"))
+    fourth = submit(model="demo", quantization="q6")
+    resident = ["demo:bf16", "demo:q6"]  # among them whoever waits longest
+    order = [taken(claims, *served, resident=resident) for _ in range(4)]
+    assert order == [second, third, fourth, first]
 
 
 def test_a_lane_that_waited_long_before_the_resident_model(
@@ -113,7 +122,7 @@ def test_a_lane_that_waited_long_before_the_resident_model(
         module.datetime.fromtimestamp(module.datetime.now().timestamp() - STALE - 1, module.UTC)
     )
     kiln.redis.hset(f"rq:job:{stale}", "enqueued_at", long_ago)
-    assert taken(claims, "hidream-o1-dev:bf16", "demo:bf16", resident="demo:bf16") == stale
+    assert taken(claims, "hidream-o1-dev:bf16", "demo:bf16", resident=["demo:bf16"]) == stale
 
 
 def test_a_take_made_again_gives_the_same_job(claims: Claims, submit: Submit) -> None:

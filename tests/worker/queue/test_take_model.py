@@ -51,7 +51,7 @@ class Server:
         self._claims._looked = float("inf")  # only when asked to: `look` below
         claim = self._claims.take(
             ask.served,
-            ask.resident,
+            list(ask.resident),
             execution=token,
             estimate=ask.estimate,
             memory=ask.memory,

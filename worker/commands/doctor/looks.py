@@ -96,15 +96,29 @@ def _models(settings: Settings) -> list[Finding]:
 
 def _served(settings: Settings) -> list[Finding]:
     found = installed(settings.models_dir)
-    largest = Budget(found, settings).largest()
+    largest = dict(sorted(Budget(found, settings).largest().items()))
+    faults = {kind: _fault(found[kind], settings) for kind, side in largest.items() if not side}
+    mend = "put that right, or pull or convert it again"
+    broken = [
+        Finding(
+            "problem",
+            "models",
+            f"{kind} cannot be loaded: {why}",
+            "put that right, or pull or convert it again",
+        )
+        for kind, why in faults.items()
+        if why
+    ]
+    whole = {kind: side for kind, side in largest.items() if not faults.get(kind)}
     names = ", ".join(
         f"{kind} (up to {side} x {side})" if side else f"{kind} (not one picture)"
-        for kind, side in sorted(largest.items())
+        for kind, side in whole.items()
     )
-    if not all(largest.values()):
-        mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY; kiln models verify if it is damaged"
-        faults = [_fault(found[kind], settings) for kind, side in sorted(largest.items()) if not side]
-        return [Finding("problem", "models", told, mend) for told in (names, *filter(None, faults))]
+    if not all(whole.values()):
+        mend = "kiln models convert … --bits 6, or a larger KILN_MEMORY"
+        return [Finding("problem", "models", names, mend), *broken]
+    if broken:
+        return [*([Finding("ok", "models", names)] if whole else []), *broken]
     if set(largest) == {"demo:bf16"}:
         folder = settings.models_dir
         gone = "" if folder.is_dir() else f"; {folder} is not there (KILN_MODELS_DIR)"

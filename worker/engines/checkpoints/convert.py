@@ -7,11 +7,12 @@ name after that: whatever ends a conversion, what carries the target's name is w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -32,6 +33,14 @@ BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # small files to take along
 _NUMPY = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
 
 
+class Delta(Protocol):
+    """What is added to one matrix."""
+
+    def rows(self, first: int, count: int) -> mx.array:
+        """(count, columns) float32, of some of its rows."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One folder of a checkpoint: the tensors to keep, by the names they get, and the rule for them."""
@@ -40,6 +49,7 @@ class Part:
     widths: Widths | None = None  # None keeps every value
     quantised: frozenset[int] = frozenset()  # bits of what is stored quantised already
     name: str = ""  # of the folder below the checkpoint's; '' is the checkpoint itself
+    deltas: Mapping[str, Delta] = field(default_factory=dict)  # added to matrices before they are rounded
 
 
 def convert(
@@ -88,7 +98,7 @@ class _Planned:
         self.rule = _as_stored(source, part.quantised, part.widths)
         # In order of names: equal weights give equal bytes however the source orders and divides them.
         tensors = [replace(part.stored[name], name=name) for name in sorted(part.stored, key=_order)]
-        self.groups = [_group(one, self.rule, part.quantised) for one in tensors]
+        self.groups = [_group(one, self.rule, part.quantised, part.deltas.get(one.name)) for one in tensors]
 
 
 def _as_stored(source: Path, widths: frozenset[int], asked: Widths | None) -> Widths | None:
@@ -109,26 +119,28 @@ def _order(name: str) -> tuple[str, int]:
     return (stem, kinds.index(kind)) if kind in kinds else (name, len(kinds))
 
 
-def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int]) -> Group:
+def _group(stored: Stored, widths: Widths | None, quantised: frozenset[int], delta: Delta | None) -> Group:
     bits = None if widths is None else widths.of(stored.name)
     if stored.dtype not in _NUMPY:
         if not quantised or stored.dtype != "U32":
             raise CheckpointError(f"{stored.file}: tensor {stored.name} is {stored.dtype}, expected a float")
         return Group((Piece(stored.name, "U32", stored.shape),), partial(_raw, stored))
     if widths is None or bits is None:
-        return Group((Piece(stored.name, "BF16", stored.shape),), partial(_rounded, stored))
+        written = partial(_rounded, stored) if delta is None else partial(_added, stored, delta)
+        return Group((Piece(stored.name, "BF16", stored.shape),), written)
     rows, columns = stored.shape
-    if columns % widths.group_size:
+    group_size = widths.group(columns)
+    if group_size is None:
         raise CheckpointError(
             f"{stored.file}: tensor {stored.name} has {columns} columns, no multiple of {widths.group_size}"
         )
-    stem, groups = stored.name.removesuffix(".weight"), columns // widths.group_size
+    stem, groups = stored.name.removesuffix(".weight"), columns // group_size
     pieces = (
         Piece(stored.name, "U32", (rows, columns * bits // 32)),
         Piece(f"{stem}.scales", "BF16", (rows, groups)),
         Piece(f"{stem}.biases", "BF16", (rows, groups)),
     )
-    return Group(pieces, partial(_quantized, stored, widths.group_size, bits))
+    return Group(pieces, partial(_quantized, stored, group_size, bits, delta))
 
 
 def _raw(stored: Stored) -> Iterator[memoryview]:
@@ -147,13 +159,25 @@ def _rounded(stored: Stored) -> Iterator[memoryview]:
         yield _bytes(_read(stored, first, min(step, total - first)))
 
 
-def _quantized(stored: Stored, group_size: int, bits: int) -> Iterator[memoryview]:
+def _added(stored: Stored, delta: Delta) -> Iterator[memoryview]:
+    yield from map(_bytes, _rows(stored, delta))
+
+
+def _rows(stored: Stored, delta: Delta | None) -> Iterator[mx.array]:
+    """A matrix in blocks of rows, as bfloat16."""
     rows, columns = stored.shape
     step = max(1, BLOCK_BYTES * rows // stored.size)
-    scales, biases = [], []
     for first in range(0, rows, step):
         count = min(step, rows - first)
         weight = _read(stored, first * columns, count * columns).reshape(count, columns)
+        if delta is not None:
+            weight = (weight.astype(mx.float32) + delta.rows(first, count)).astype(mx.bfloat16)
+        yield weight
+
+
+def _quantized(stored: Stored, group_size: int, bits: int, delta: Delta | None) -> Iterator[memoryview]:
+    scales, biases = [], []
+    for weight in _rows(stored, delta):
         packed, *rest = map(_bytes, quantize(weight, group_size, bits))
         yield packed
         scales.append(rest[0])
@@ -174,7 +198,7 @@ def _bytes(array: mx.array) -> memoryview:
 
 
 def _copy_beside(
-    checkpoint: Path, target: Path, name: str, widths: Widths | None, names: Iterable[str]
+    checkpoint: Path, target: Path, name: str, widths: Widths | None, stored: Mapping[str, Stored]
 ) -> None:
     """Copy the small files of one of a checkpoint's folders, none that leads out of the checkpoint."""
     source, folder = checkpoint / name, target / name
@@ -187,7 +211,7 @@ def _copy_beside(
         _check_inside(checkpoint, source / "config.json")
         config = read_json(source / "config.json")
         if widths is not None and widths.bits != 16:
-            config["quantization"] = widths.described(names)
+            config["quantization"] = widths.described(stored)
         write_json(folder / "config.json", config)
 
 

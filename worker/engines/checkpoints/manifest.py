@@ -28,6 +28,7 @@ class Manifest(BaseModel):
     mixed: bool = False  # whether the most sensitive layers have more bits
     source: str  # where the weights came from
     revision: str
+    lora: str | None = None  # what was fused into them: file and sha256
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]  # of the weights, see `digest`
 
     @classmethod

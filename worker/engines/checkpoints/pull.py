@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from pixelkiln.worker.host import durable
 # Checks a folder: the bits of what is stored quantised there, and its weight files.
 Inspect = Callable[[Path], tuple[Collection[int], Iterable[Path]]]
 
-PATTERNS = ("*.json", "*.jinja", "*.txt", "LICENSE*", "*.safetensors")  # also in folders
+BESIDE = ("*.json", "*.jinja", "*.txt", "LICENSE*")  # also in folders
+WEIGHTS = "*.safetensors"
 HUB_NOTES = ".cache"  # what the hub's client keeps beside the files, to resume
 
 
@@ -37,13 +38,15 @@ def pull(
     repo_id: str | None = None,
     revision: str | None = None,
     endpoint: str | None = None,
+    parts: Sequence[str] = (),
 ) -> Manifest:
     """Fetch `model`'s weights into a new folder `target`, check them, and return its kiln.json.
 
     Without `repo_id` and `revision` what `source` names is fetched; a branch or tag is pinned to the commit
     it stands for now. What an interrupted pull fetched is kept beside `target`, and the next one goes on from
-    there. Raises PullError, CheckpointError for a target that exists and a disk too small, and what `inspect`
-    raises for weights that do not fit their config.
+    there. `parts` are the folders whose weights are wanted, where not all are. Raises PullError,
+    CheckpointError for a target that exists and a disk too small, and what `inspect` raises for weights that
+    do not fit their config.
     """
     if revision is None:
         revision = source.revision if repo_id in (None, source.repo_id) else "main"
@@ -51,13 +54,14 @@ def pull(
     if target.exists():
         raise CheckpointError(f"{target} exists: choose another folder or remove it")
     try:
-        commit, size = _look_up(repo_id, revision, endpoint)
+        patterns = [*BESIDE, *([f"{part}/{WEIGHTS}" for part in parts] or [WEIGHTS])]
+        commit, size = _look_up(repo_id, revision, endpoint, patterns)
         with staged(target, size, keep=True) as folder:
             snapshot_download(
                 repo_id,
                 revision=commit,
                 local_dir=folder,
-                allow_patterns=list(PATTERNS),
+                allow_patterns=patterns,
                 endpoint=endpoint,
             )
             widths, files = inspect(folder)
@@ -83,11 +87,11 @@ def pull(
     return manifest
 
 
-def _look_up(repo_id: str, revision: str, endpoint: str | None) -> tuple[str, int]:
+def _look_up(repo_id: str, revision: str, endpoint: str | None, patterns: Sequence[str]) -> tuple[str, int]:
     """The commit a revision stands for, and the bytes of what would be fetched."""
     info = HfApi(endpoint=endpoint).model_info(repo_id, revision=revision, files_metadata=True)
     if info.sha is None:
         raise PullError(f"{repo_id} at {revision}: the hub names no commit")
     files = info.siblings or []
-    wanted = (one for one in files if any(fnmatch(one.rfilename, pattern) for pattern in PATTERNS))
+    wanted = (one for one in files if any(fnmatch(one.rfilename, pattern) for pattern in patterns))
     return info.sha, sum(one.size or 0 for one in wanted)

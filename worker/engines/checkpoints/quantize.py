@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import mlx.core as mx
 
+from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.engine import CheckpointError
 
 WIDTHS = (4, 5, 6, 8)
@@ -24,6 +25,7 @@ class Widths:
     sensitive: Callable[[str], bool]  # whether `mixed` gives it the next wider width
     group_size: int = 64
     mixed: bool = False
+    narrower: bool = False  # whether a matrix that groups of `group_size` do not divide has smaller ones
 
     def __post_init__(self) -> None:
         """Raise CheckpointError for a width or a group size that is none of MLX's."""
@@ -40,13 +42,21 @@ class Widths:
             return None
         return _WIDER[self.bits] if self.mixed and self.sensitive(name) else self.bits
 
-    def described(self, names: Iterable[str]) -> dict[str, object]:
+    def group(self, columns: int) -> int | None:
+        """How many of so many columns share a scale; None where no size divides them."""
+        sizes = [one for one in GROUP_SIZES if one <= self.group_size] if self.narrower else [self.group_size]
+        return max((one for one in sizes if columns % one == 0), default=None)
+
+    def described(self, stored: Mapping[str, Stored]) -> dict[str, object]:
         """What config.json's `quantization` says of these tensors, as mlx-lm writes it."""
         general: dict[str, object] = {"group_size": self.group_size, "bits": self.bits, "mode": "affine"}
-        others = {name: bits for name in names if (bits := self.of(name)) not in (None, self.bits)}
-        return general | {
-            name.removesuffix(".weight"): {**general, "bits": bits} for name, bits in sorted(others.items())
-        }
+        others = {}
+        for name, one in sorted(stored.items()):
+            bits = self.of(name)
+            own = {**general, "bits": bits, "group_size": bits and self.group(one.shape[-1])}
+            if bits is not None and own != general:
+                others[name.removesuffix(".weight")] = own
+        return general | others
 
 
 def quantize(weight: mx.array, group_size: int, bits: int) -> tuple[mx.array, mx.array, mx.array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -26,7 +27,7 @@ class RandomWeights(Weights):
     def tensor(self, name: str, shape: Sequence[int]) -> mx.array:
         """Random values of this shape."""
         centre = 1.0 if "norm" in name else 0.0
-        spread = 0.02 if centre or len(shape) == 1 else shape[-1] ** -0.5
+        spread = 0.02 if centre or len(shape) == 1 else prod(shape[1:]) ** -0.5
         values = mx.random.normal(shape, self.dtype, centre, spread, mx.random.key(next(self._keys)))
         mx.eval(values)
         return values
@@ -38,14 +39,16 @@ class RandomWeights(Weights):
         bits = self.widths.of(f"{name}.weight")
         if bits is None:
             return self.tensor(f"{name}.weight", (rows, columns))
-        words, groups = columns * bits // 32, columns // self.widths.group_size
+        group_size = self.widths.group(columns)
+        assert group_size is not None
+        words, groups = columns * bits // 32, columns // group_size
         width = (12 / columns) ** 0.5  # of a uniform distribution with a spread of 1/√columns
         scale = width / (2**bits - 1)
         made = Quantized(
             self._integers(rows, words),
             mx.full((rows, groups), scale, self.dtype),
             mx.full((rows, groups), -width / 2, self.dtype),
-            self.widths.group_size,
+            group_size,
             bits,
             self.dequantize_from,
         )

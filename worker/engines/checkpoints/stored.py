@@ -12,7 +12,8 @@ from typing import Any
 from pixelkiln.worker.engines.checkpoints.files import read_json, shown, whole
 from pixelkiln.worker.engines.engine import CheckpointError
 
-INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"  # as we write it, and transformers
+INDEXES = (INDEX, "diffusion_pytorch_model.safetensors.index.json")
 FLOATS = {"BF16", "F16", "F32"}  # stored types that are cast to the arithmetic's
 _READ = {*FLOATS, "U32", "I64"}  # what is quantised; positions that some releases keep and nothing reads
 MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
@@ -35,13 +36,13 @@ class Stored:
     start: int  # where its bytes begin in the file
 
 
-def weight_files(folder: Path, index: str = INDEX) -> list[Path]:
-    """The safetensors files of one folder, sorted: those that `index` there names, else all that show.
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of one folder, sorted: those that the index there names, else all that show.
 
     Raises CheckpointError where one is missing or there is none.
     """
-    path = folder / index
-    if path.exists():
+    path = next((folder / name for name in INDEXES if (folder / name).exists()), None)
+    if path is not None:
         weight_map = read_json(path).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{path} has no 'weight_map'")
@@ -56,7 +57,7 @@ def weight_files(folder: Path, index: str = INDEX) -> list[Path]:
         raise CheckpointError(f"{folder} has no *.safetensors file")
     for file in files:
         if not file.is_file():
-            raise CheckpointError(f"{file} is missing: {index} names it")
+            raise CheckpointError(f"{file} is missing: {path.name if path else 'a link'} names it")
     return files
 
 

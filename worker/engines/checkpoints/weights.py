@@ -13,6 +13,7 @@ import mlx.core as mx
 from pixelkiln.worker.engines.checkpoints.quantize import GROUP_SIZES
 from pixelkiln.worker.engines.checkpoints.stored import FLOATS, Stored
 from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.mlx.convolution import Conv
 from pixelkiln.worker.engines.mlx.layers import Embedding, Linear, Quantized, RMSNorm, Stacked, arrays, stack
 
 WIDTHS = (2, 3, 4, 5, 6, 8)  # bits that MLX multiplies by
@@ -68,6 +69,29 @@ class Weights:
     def embedding(self, name: str, rows: int, columns: int) -> Embedding:
         """A token table, quantised if its `.scales` are stored."""
         return Embedding(self._matrix(name, rows, columns))
+
+    def conv(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        side: int = 3,
+        stride: int = 1,
+        padding: tuple[int, int] | None = None,
+        frames: int | None = None,
+    ) -> Conv:
+        """A convolution with a bias, stored (outputs, inputs, side, side) whatever its sizes.
+
+        Padded, where nothing else is said, so that a stride of 1 keeps a map's size. With `frames`, which are
+        stored before the sides, the last is taken: what is left where nothing lies before in time.
+        """
+        shape = (outputs, inputs, *([] if frames is None else [frames]), side, side)
+        weight = self.tensor(f"{name}.weight", shape)
+        weight = weight if frames is None else weight[:, :, -1]
+        weight = mx.contiguous(weight.transpose(0, 2, 3, 1))
+        self._pending.append(weight)
+        bias = self.tensor(f"{name}.bias", (outputs,))
+        return Conv(weight, bias, stride, padding or (side // 2, side // 2))
 
     def norm(self, name: str, size: int, eps: float) -> RMSNorm:
         """An RMS norm's weight."""

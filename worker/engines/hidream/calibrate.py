@@ -14,8 +14,8 @@ from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.checkpoint import tensors
 from pixelkiln.worker.engines.hidream.config import Config, TextConfig
-from pixelkiln.worker.engines.hidream.decoder import Layer
 from pixelkiln.worker.engines.hidream.rope import rotation
+from pixelkiln.worker.engines.mlx.qwen3 import Layer
 
 
 def known(cache: Path | None, folder: Path, config: Config, dtype: mx.Dtype, digest: str) -> Choice | None:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelkiln.worker.engines.checkpoints.files import read_json, real, shown, whole
-from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.checkpoints.configs import (
+    MOST_HEADS,
+    MOST_LAYERS,
+    MOST_TOKENS,
+    MOST_WIDE,
+    Qwen3Config,
+    read_config,
+)
+from pixelkiln.worker.engines.checkpoints.files import real, shown, whole
 
 PATCH = 32  # pixels: the side of the square that one generated token stands for
 CHANNELS = 3
 
-# What no model comes near; beyond it numbers overflow, or take hours and all memory before anything is read.
-MOST_WIDE, MOST_LAYERS, MOST_HEADS, MOST_TOKENS = 2**17, 512, 1024, 2**22
 _VISION = {  # of what mlx-vlm's tower takes
     "depth": MOST_LAYERS,
     "hidden_size": MOST_WIDE,
@@ -31,18 +36,9 @@ PATCH_VALUES = CHANNELS * PATCH * PATCH
 
 
 @dataclass(frozen=True, slots=True)
-class TextConfig:
+class TextConfig(Qwen3Config):
     """The decoder's sizes."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_theta: float
     mrope_section: tuple[int, int, int]  # rotary frequencies that follow t, h and w
 
 
@@ -59,22 +55,19 @@ class Config:
     @classmethod
     def read(cls, folder: Path) -> Config:
         """Read `folder`/config.json. Raises CheckpointError that names the missing file or key."""
-        path = folder / "config.json"
-        data = read_json(path)
-        try:
-            text = _text(data["text_config"])
-            last = text.vocab_size - 1
-            return cls(
-                text=text,
-                vision=_vision(data.get("vision_config") or {}),
-                image_token_id=whole(data, "image_token_id", last, 0),
-                vision_start_token_id=whole(data, "vision_start_token_id", last, 0),
-                vision_end_token_id=whole(data, "vision_end_token_id", last, 0),
-            )
-        except KeyError as error:
-            raise CheckpointError(f"{path} has no {error.args[0]!r}") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
+        return read_config(folder, cls._parsed)
+
+    @classmethod
+    def _parsed(cls, data: Mapping[str, Any]) -> Config:
+        text = _text(data["text_config"])
+        last = text.vocab_size - 1
+        return cls(
+            text=text,
+            vision=_vision(data.get("vision_config") or {}),
+            image_token_id=whole(data, "image_token_id", last, 0),
+            vision_start_token_id=whole(data, "vision_start_token_id", last, 0),
+            vision_end_token_id=whole(data, "vision_end_token_id", last, 0),
+        )
 
 
 def _text(data: Mapping[str, Any]) -> TextConfig:

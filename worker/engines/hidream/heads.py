@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
-
-FREQUENCIES = 128
-MAX_PERIOD = 10000
-
-
-def sinusoid(t: mx.array) -> mx.array:
-    """(n,) times to (n, 256) float32: cosines of t · 10000^(−i/128), then their sines.
-
-    Sinusoidal timestep embedding as in Nichol et al., GLIDE (2021).
-    """
-    steps = mx.arange(FREQUENCIES, dtype=mx.float32)
-    angles = t.astype(mx.float32)[:, None] * mx.exp(-math.log(MAX_PERIOD) * steps / FREQUENCIES)
-    return mx.concatenate([mx.cos(angles), mx.sin(angles)], axis=-1)
+from pixelkiln.worker.engines.mlx.timesteps import FREQUENCIES, sinusoid
 
 
 class TimestepEmbedder:

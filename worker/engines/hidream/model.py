@@ -11,9 +11,10 @@ from pixelkiln.worker.engines.checkpoints.headers import Headers
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.config import Config
-from pixelkiln.worker.engines.hidream.decoder import Decoder, KeysValues
+from pixelkiln.worker.engines.hidream.decoder import Decoder
 from pixelkiln.worker.engines.hidream.heads import PixelsIn, PixelsOut, TimestepEmbedder
-from pixelkiln.worker.engines.hidream.rope import Rotation
+from pixelkiln.worker.engines.mlx.qwen3 import KeysValues
+from pixelkiln.worker.engines.mlx.rotary import Halves
 
 UNUSED = ("lm_head.", "model.visual.")  # never run; and read by whoever needs the vision tower
 
@@ -36,9 +37,7 @@ class Model:
         self.pixels_out = PixelsOut(weights, hidden)
         weights.finish(ignore=UNUSED)
 
-    def predict(
-        self, tokens: Sequence[mx.array], rotation: Rotation, prefix: Sequence[KeysValues]
-    ) -> mx.array:
+    def predict(self, tokens: Sequence[mx.array], rotation: Halves, prefix: Sequence[KeysValues]) -> mx.array:
         """Clean patches at every generated token, (tokens, 3072) float32.
 
         `tokens` are embeddings in sequence order: the timestep's, the target's patches, the references'.

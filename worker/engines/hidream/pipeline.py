@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 import numpy as np
 
-from pixelkiln.worker.engines.hidream.coarse import enlarge, halved
+from pixelkiln.worker.engines.hidream.coarse import coarse_noise, enlarge, halved
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Added
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
 from pixelkiln.worker.engines.hidream.prefixes import Prefix, PrefixCache
 from pixelkiln.worker.engines.hidream.recipes import Recipe
-from pixelkiln.worker.engines.hidream.rope import Positions, Rotation, rotation
+from pixelkiln.worker.engines.hidream.rope import Positions, rotation
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import Features
-from pixelkiln.worker.engines.mlx.noise import Noise
+from pixelkiln.worker.engines.mlx.noise import Noise, seeded
+from pixelkiln.worker.engines.mlx.rotary import Halves
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
 MIN_SIGMA = 0.001
@@ -45,7 +47,17 @@ class Branch:
     ids: tuple[int, ...]  # up to and including the timestep's token
     positions: Positions  # (3, sequence)
     prefix: Prefix
-    rotation: Rotation  # of the generated tokens
+    rotation: Halves  # of the generated tokens
+
+    def on(self, grid: Grid, config: TextConfig) -> Branch:
+        """The same prompt before another grid, without references."""
+        before, patches = len(self.ids) - 1, patch_positions(grid)
+        text = self.positions[:, : before + 1]
+        return replace(
+            self,
+            positions=np.concatenate([text, patches], axis=1),
+            rotation=rotation(np.concatenate([text[:, before:], patches], axis=1), config),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,23 @@ class Plan:
         """Patches of the target."""
         return self.grid[0] * self.grid[1]
 
+    def with_coarse(self, steps: int, config: TextConfig) -> Plan:
+        """The same, so many of the first steps on half the grid.
+
+        For a recipe that adds noise, without references.
+        """
+        if not steps:
+            return self
+        small = halved(self.grid)
+        branches = tuple(branch.on(small, config) for branch in self.branches)
+        return replace(self, coarse=replace(self, grid=small, branches=branches), coarse_steps=steps)
+
+    def whole(self, clean: mx.array) -> mx.array:
+        """A step's x̂0 at the picture's size: a coarse one's is enlarged."""
+        if self.coarse is None or len(clean) == self.patches:
+            return clean
+        return enlarge(clean, self.coarse.grid, self.grid)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -75,7 +104,6 @@ class State:
 
     z: mx.array
     clean: mx.array
-    grid: Grid  # of `clean`
 
 
 def prepare(
@@ -88,25 +116,16 @@ def prepare(
     conditions: Conditions | None = None,
     coarse_steps: int = 0,
 ) -> Plan:
-    """Run the prompt's prefix, or reuse it, and compute all that no step changes.
-
-    So many of the first steps are to run on half the grid; by a recipe that adds noise, without references.
-    """
+    """Run the prompt's prefix, or reuse it, and compute all that no step changes."""
     texts = (prompt, UNCONDITIONAL) if recipe.guided else (prompt,)
     timesteps = mx.array(recipe.schedule().timesteps, mx.float32)
-    plan = Plan(
+    return Plan(
         grid=grid,
         recipe=recipe,
         branches=tuple(_branch(model, prompts, cache, text, grid, conditions) for text in texts),
         times=model.timestep(timesteps),
         references=None if conditions is None else model.pixels_in(conditions.patches),
-    )
-    if not coarse_steps:
-        return plan
-    small = halved(grid)
-    branches = tuple(_branch(model, prompts, cache, text, small, conditions) for text in texts)
-    coarse = replace(plan, grid=small, branches=branches)
-    return replace(plan, coarse=coarse, coarse_steps=coarse_steps)
+    ).with_coarse(coarse_steps, model.config.text)
 
 
 def _branch(
@@ -153,6 +172,15 @@ def predict(model: Model, plan: Plan, branch: Branch, z: mx.array, i: int) -> mx
     return model.predict(tokens, branch.rotation, branch.prefix)
 
 
+def noises(plan: Plan, seed: int) -> tuple[Noise, Noise]:
+    """What a seed draws for the picture, and for its coarse steps."""
+    noise = seeded(seed, (plan.patches, PATCH_VALUES))
+    if plan.coarse is None:
+        return noise, noise
+    own = seeded(seed, (plan.coarse.patches, PATCH_VALUES))
+    return noise, coarse_noise(noise, own, plan.coarse.grid, plan.grid)
+
+
 def denoise(model: Model, plan: Plan, noise: Noise, small: Noise | None = None) -> Iterator[State]:
     """Yield the state after every step; coarse ones take their noise from `small`."""
 
@@ -183,4 +211,4 @@ def walk(
             z = sampler.step(i, mx.array(0.0), enlarge(cleans[0], now.grid, plan.grid), fresh)
         else:
             z = sampler.step(i, -velocity, z, fresh)
-        yield State(z, cleans[0], now.grid)
+        yield State(z, cleans[0])

@@ -18,7 +18,9 @@ def read_cases(golden: Path, names: Sequence[str] | None = None) -> list[dict[st
     """All or some of a golden folder's cases. Raises GoldenError for a folder or a name that is not there."""
     path = golden / "cases.json"
     try:
-        cases = {case["name"]: case for case in json.loads(path.read_bytes())}
+        data = json.loads(path.read_bytes())
+        listed = data["cases"] if isinstance(data, dict) else data  # some say what made them beside it
+        cases = {case["name"]: case for case in listed}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise GoldenError(f"{path} cannot be read: {error}") from error
     for name in names or ():

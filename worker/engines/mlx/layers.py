@@ -8,6 +8,8 @@ from itertools import accumulate, groupby
 
 import mlx.core as mx
 
+from pixelkiln.worker.engines.mlx.cuda import dequantizer
+
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
@@ -27,6 +29,9 @@ class Quantized:
     def rows(self, index: mx.array | slice = slice(None)) -> mx.array:
         """Some rows as floating point, (len(index), columns)."""
         weight, scales, biases = self.weight[index], self.scales[index], self.biases[index]
+        faster = dequantizer(self.bits, self.group_size, scales.dtype)
+        if faster is not None:
+            return faster(weight, scales, biases)
         return mx.dequantize(weight, scales, biases, group_size=self.group_size, bits=self.bits)
 
     def multiply(self, x: mx.array) -> mx.array:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-Noise = Callable[[int], mx.array]  # step to ε, (patches, 3072); 0 is the start, 1 … the steps
+Noise = Callable[[int], mx.array]  # step to ε, a row a patch; 0 is the start, 1 … the steps
 
 SEED_BITS, STEP_BITS = 53, 11  # together the 64 bits of a key
 

@@ -1,5 +1,5 @@
 -- Take the next job of the best lane among the kinds that a worker serves.
--- a: execution, worker, stamp, lease, estimate; served (kinds), resident (the kind that is loaded), memory (bytes);
+-- a: execution, worker, stamp, lease, estimate; served (kinds), resident (kinds that are loaded), memory (bytes);
 --    stale: when a lane's first job must have been enqueued for residence not to matter; serial of the orders that the
 --    worker knows, where it obeys any; without (clients that are paused); hasty: take the best that is found;
 --    handed: of each execution that this worker has rendered job, execution and cost, so that none of them is blamed
@@ -9,14 +9,15 @@
 -- others come in between.
 --
 -- Best: highest priority; then the client that had least GPU time; among equals one that waits too long already, then
--- the resident kind, then the longest wait, then the lane's name. index.lua says how that is found, key by key;
+-- a resident kind, then the longest wait, then the lane's name. index.lua says how that is found, key by key;
 -- key.TAKEN(execution) is the job that an execution took, so that a take repeated after a lost reply finds it again.
 
 local PASSED = 1000 -- paused ones that are passed over among lanes of forged priorities: of others there are few
 local TIES = 12 -- of those with equal clocks, in each group: as many are compared in one call, the others in the next
 
-local served, paused = {}, {}
+local served, resident, paused = {}, {}, {}
 for _, kind in ipairs(a.served) do served[kind] = true end
+for _, kind in ipairs(a.resident) do resident[kind] = true end
 for _, client in ipairs(a.without) do paused[client] = true end
 
 -- The groups that this worker may take from and where something waits.
@@ -39,7 +40,7 @@ end
 -- What decides between two lanes of one priority and equal clocks.
 local function turn(found)
   local kind, bytes = index.kind(found.group)
-  local class = found.since < a.stale and 0 or (kind == a.resident and 1 or 2)
+  local class = found.since < a.stale and 0 or (resident[kind] and 1 or 2)
   return { class, found.since, guard.home(found.lane), bytes }
 end
 

@@ -306,6 +306,7 @@ def test_virtual_hosted_addresses(
         lost = look(endpoint, **variables)[0]
         if lost.state == "problem":  # where no such name is known
             assert f"no address is known for '{BUCKET}.localhost'" in lost.found
+            assert lost.mend.startswith("check the name in KILN_S3_ENDPOINT and KILN_S3_ADDRESSING, ")
         monkeypatch.setattr(socket, "getaddrinfo", known)
         assert look(endpoint, **variables)[0].state == "ok"
         assert f"{BUCKET}.localhost" in asked

@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def parts(source: Path, bits: int) -> list[Part]:
-    transformer = tensors(weight_files(source / "transformer", INDEX))
+    transformer = tensors(weight_files(source / "transformer"))
     vae = tensors(weight_files(source / "vae"))
     return [
         Part({}),

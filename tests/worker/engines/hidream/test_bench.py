@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pixelkiln.worker.engines.checkpoints import calibrate
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.families import family_of
 from pixelkiln.worker.engines.hidream import bench as benching
 from pixelkiln.worker.engines.hidream.bench import bench, bench_random, random_model
 from pixelkiln.worker.engines.hidream.config import TextConfig
@@ -17,10 +19,10 @@ from pixelkiln.worker.engines.hidream.convert import convert
 from pixelkiln.worker.engines.hidream.flops import step_flops
 from pixelkiln.worker.engines.hidream.memory import weights_at
 from pixelkiln.worker.engines.hidream.model import Model
-from pixelkiln.worker.engines.hidream.prefixes import size_of
 from pixelkiln.worker.engines.hidream.quantize import widths
 from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.mlx import timing
+from pixelkiln.worker.engines.mlx.features import size_of
 from pixelkiln.worker.engines.mlx.layers import Quantized
 
 SMALL = CONFIGS["small"]
@@ -47,6 +49,23 @@ def test_random_weights_of_each_width_are_measured() -> None:
     facts = json.loads(json.dumps(made.facts()))
     assert facts["rows"][0]["linears"] == "dense"
     assert facts["arithmetic"] == "float32"
+
+
+def test_whole_pictures_are_measured_by_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benching, "PROMPT", 4)
+    shares = [(4, 0), (4, 3)]
+    made = bench_random("small", [(64, 96)], [16], dtype=mx.float32, steps=1, side=32, shares=shares)
+    assert [(one.bits, one.size, one.steps, one.coarse_steps) for one in made.pictures] == [
+        (16, (64, 96), 4, 0),
+        (16, (64, 96), 4, 3),
+    ]
+    assert [len(one.seconds) for one in made.pictures] == [benching.PICTURES] * 2
+    assert json.loads(json.dumps(made.facts()))["pictures"][1]["coarse_steps"] == 3
+
+
+def test_a_family_without_coarse_steps_refuses_them() -> None:
+    with pytest.raises(CheckpointError, match="takes no coarse steps"):
+        family_of("z-image-turbo").bench_random("small", [(64, 64)], [16], 1, shares=[(4, 3)])
 
 
 def test_a_checkpoint_is_measured(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

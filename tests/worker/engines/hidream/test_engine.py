@@ -15,6 +15,7 @@ from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import Box, RenderSpec
 from pixelkiln.worker.engines.engine import CheckpointError, EngineError, NonFiniteError, Step
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
+from tests.worker.engines.held import held
 
 
 def spec(**fields: Any) -> RenderSpec:
@@ -192,33 +193,31 @@ def test_facts_are_text_in_a_record(engine: HiDreamEngine) -> None:
 
 
 def test_memory_is_flat(engine: HiDreamEngine) -> None:
-    def held() -> int:
+    def rendered() -> int:
         last(engine, spec(seed=7))
-        return mx.get_active_memory()
+        return held()
 
     list(engine.render(spec(seed=6)))
-    assert len({held() for _ in range(5)}) == 1
+    assert len({rendered() for _ in range(5)}) == 1
 
 
-def test_a_budget_sets_limits_until_the_engine_is_closed(checkpoint: Callable[[str], Path]) -> None:
-    before = mx.get_memory_limit()
-    engine = HiDreamEngine.load(checkpoint("dev"), budget=3 * 2**30, dtype=mx.float32)
-    assert mx.get_memory_limit() == 3 * 2**30
+def test_what_it_holds_is_told_and_given_back(checkpoint: Callable[[str], Path]) -> None:
+    before = mx.get_active_memory()
+    engine = HiDreamEngine.load(checkpoint("dev"), dtype=mx.float32)
+    loaded = engine.held_bytes()
+    assert loaded == pytest.approx(mx.get_active_memory() - before, rel=0.01)
+    list(engine.render(spec(steps=2)))
+    assert engine.held_bytes() > loaded  # the prompt is kept
+    assert engine.held_bytes() == pytest.approx(mx.get_active_memory() - before, rel=0.01)
+    engine.trim()
+    assert engine.held_bytes() == loaded
     engine.close()
-    assert mx.get_memory_limit() == before
-
-
-def test_a_failed_load_leaves_no_limits(copied: Path) -> None:
-    before = mx.get_memory_limit()
-    (copied / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError):
-        HiDreamEngine.load(copied, budget=3 * 2**30)
-    assert mx.get_memory_limit() == before
+    del engine
+    assert mx.get_active_memory() == before
 
 
 def test_the_vision_tower_is_not_kept(checkpoint: Callable[[str], Path]) -> None:
     engine = HiDreamEngine.load(checkpoint("dev"), dtype=mx.float32, prefix_cache_bytes=0)
-    loaded = mx.get_active_memory()
-    steps = engine.render(spec(references=["0" * 64]), [Image.new("RGB", (64, 64), "red")])
-    list(steps)
-    assert mx.get_active_memory() == loaded
+    loaded = held()
+    list(engine.render(spec(references=["0" * 64]), [Image.new("RGB", (64, 64), "red")]))
+    assert held() == loaded

@@ -19,7 +19,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.files import write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, Facts, Pixels, Step
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Share, Size, Told
 
 MODEL = Model(
     "stand-in",
@@ -89,6 +89,11 @@ class StandInEngine(StandInEstimate):
             scheduler="at once",
         )
 
+    def held_bytes(self) -> int:
+        return WEIGHTS
+
+    def allow(self, budget: int) -> None: ...
+
     def trim(self) -> None: ...
 
     def reset_peak(self) -> None: ...
@@ -135,6 +140,7 @@ class StandIn:
         mixed: bool,
         model: str | None,
         progress: Progress | None,
+        lora: Path | None = None,
     ) -> Manifest:
         if bits not in (8, 16):
             raise CheckpointError(f"{source}: 8 or 16 bits")
@@ -157,6 +163,7 @@ class StandIn:
         calibrations: Path | None,
         arithmetic: str | None = None,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         return self._bench(Manifest.read(folder).bits, sizes, steps)
 
@@ -167,6 +174,7 @@ class StandIn:
         bits: Sequence[int],
         steps: int,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         return self._bench(bits[0], sizes, steps)
 

@@ -6,6 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -40,6 +41,7 @@ class Context:
         self.golden = golden
         self.progress = progress
         self.engine: Engine | None = None
+        self.scope = ExitStack()  # of what lasts as long as the engine
         self.start = trial.Memory.now()
 
     def close(self) -> None:
@@ -47,6 +49,7 @@ class Context:
         if self.engine is not None:
             self.engine.close()
             self.engine = None
+        self.scope.close()
 
 
 def _machine(context: Context) -> Iterator[str]:
@@ -127,7 +130,7 @@ def _benched(context: Context) -> Iterator[str]:
 def _rendered(context: Context) -> Iterator[str]:
     folder = installed(context.settings.models_dir)[DEMO].folder
     started = time.perf_counter()
-    context.engine = trial.load(folder, context.settings)
+    context.engine = trial.load(folder, context.settings, context.scope)
     yield f"loaded in {time.perf_counter() - started:.2f} s"
     for number in range(RENDERS):
         yield _shown(trial.shoot(context.engine, number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -44,9 +45,11 @@ class Memory:
         return cls(facts.active, facts.cached, machine.resident_bytes(), machine.swap_ins())
 
 
-def load(folder: Path, settings: Settings) -> Engine:
-    """As a worker loads it."""
-    return engines.load(folder, Budget({}, settings).model, settings.arithmetic, settings.cache_dir)
+def load(folder: Path, settings: Settings, scope: ExitStack) -> Engine:
+    """As a worker loads it; until the end of `scope` MLX keeps to a worker's limits."""
+    budget = Budget({}, settings).model
+    scope.enter_context(engines.limits(budget))
+    return engines.load(folder, budget, settings.arithmetic, settings.cache_dir)
 
 
 def shoot(engine: Engine, number: int) -> Shot:
