@@ -12,8 +12,6 @@ from math import gcd, isqrt
 
 from pixelkiln.jobs.references import ANY, Fitted, Own, Rule, Shared
 
-FAST = 18  # coarse steps of 28: the most that show as many facts as none, see docs/quality.md
-DRAFT = (14, 10)  # steps, and coarse ones: the cheapest recognisable picture, see there
 QUANTIZATIONS = ("bf16", "q8", "q6", "q5", "q4")  # widest first
 
 
@@ -24,6 +22,21 @@ class Setting:
     default: float
     range: tuple[float, float] | None = None  # smallest and largest; None: it is fixed
     distilled: bool = False  # trained for its default alone: another value is off its recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many of the first steps `--fast` and `--draft` run at half the side."""
+
+    fast: int  # of a model's usual steps: the most that change nothing beyond chance
+    draft: int  # of DRAFT_STEPS: the cheapest recognisable picture
+
+
+# Both measured on the demo's model, see docs/quality.md.
+DRAFT_STEPS = 8
+LARGE = Shares(fast=18, draft=7)
+SMALL = Shares(fast=14, draft=2)
+ENOUGH = 3 / 4  # of a model's usual area: from there on half a picture is one that it draws well
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,10 @@ class Model:
         on_grid = width % self.grid == height % self.grid == 0
         in_range = self.min_side <= min(width, height) <= max(width, height) <= self.max_side
         return on_grid and in_range and width * height <= self.max_pixels
+
+    def shares(self, width: int, height: int) -> Shares:
+        """Which shares of coarse steps suit a picture of this size."""
+        return LARGE if width * height / 4 >= ENOUGH * self.size[0] * self.size[1] else SMALL
 
     def preferred(self, offered: Collection[str]) -> str:
         """The quantization to choose of those offered: its own, else the next wider, else the next narrower.

@@ -198,9 +198,12 @@ def test_the_first_of_several_frames_is_told(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "meant"),
     [
-        (["--fast"], {"coarse_steps": 18}),
-        (["--fast", "--steps", "14"], {"steps": 14, "coarse_steps": 9}),
-        (["--draft"], {"steps": 14, "coarse_steps": 10}),
+        (["--fast"], {"coarse_steps": 14}),
+        (["--fast", "-s", "384x512"], {"coarse_steps": 18}),
+        (["--fast", "-s", "384x512", "--steps", "14"], {"steps": 14, "coarse_steps": 9}),
+        (["--fast", "-s", "320x256"], {"coarse_steps": 14}),
+        (["--draft"], {"steps": 8, "coarse_steps": 2}),
+        (["--draft", "-s", "512x512"], {"steps": 8, "coarse_steps": 7}),
         (["--coarse-steps", "5"], {"coarse_steps": 5}),
         (["--coarse-steps", "0"], {}),
     ],
