@@ -29,14 +29,13 @@ class Shares:
     """How many of the first steps `--fast` and `--draft` run at half the side."""
 
     fast: int  # of a model's usual steps: the most that change nothing beyond chance
-    draft: int  # of DRAFT_STEPS: the cheapest recognisable picture
+    draft: tuple[int, int]  # steps, and coarse ones: a cheap picture that can be recognised
 
 
-# Both measured on the demo's model, see docs/quality.md.
-DRAFT_STEPS = 8
-LARGE = Shares(fast=18, draft=7)
-SMALL = Shares(fast=14, draft=2)
-ENOUGH = 3 / 4  # of a model's usual area: from there on half a picture is one that it draws well
+# Measured on the demo's model, see docs/quality.md.
+LARGE = Shares(fast=21, draft=(14, 10))
+SMALL = Shares(fast=14, draft=(8, 2))
+ENOUGH = 3 / 4  # of a model's usual area: from there on it draws half a picture well
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,9 @@ class Model:
 
     def shares(self, width: int, height: int) -> Shares:
         """Which shares of coarse steps suit a picture of this size."""
-        return LARGE if width * height / 4 >= ENOUGH * self.size[0] * self.size[1] else SMALL
+        halves = width % (2 * self.grid) == height % (2 * self.grid) == 0
+        enough = width * height / 4 >= ENOUGH * self.size[0] * self.size[1]
+        return LARGE if halves and enough else SMALL
 
     def preferred(self, offered: Collection[str]) -> str:
         """The quantization to choose of those offered: its own, else the next wider, else the next narrower.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.worker.engines.hidream.coarse import halved
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
@@ -32,7 +33,6 @@ from postcards.sheet import contact_sheet
 FULL = RECIPES["dev"].text.steps
 PROMPT = 40  # tokens, for counting a step's arithmetic
 SHOWN = 24  # captions on a page
-PAGE = ((28, 0), (28, 18), (28, 24), (14, 10), (8, 0))  # steps, coarse ones: a page's columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,20 @@ def sweep(
             seconds = _alone(engine, questions[:timed], setting) if engine else None
             found.append(_row(folder, setting, questions, looks, first, asked, seconds))
             print(_line(found[-1]), flush=True)
-            if (setting.steps, setting.coarse) in PAGE:
+            if (setting.steps, setting.coarse) in _shown(setting.scale):
                 pages[setting.scale].append((setting, pictures[:SHOWN]))
                 _page(questions, pages[setting.scale]).save(out / f"page{setting.scale}.jpg", quality=88)
             record = [asdict(row) for row in found]
             (out / "sweep.json").write_text(json.dumps(record, indent=1) + "\n")
             (out / "sweep.md").write_text(table(found))
     return found
+
+
+def _shown(scale: int) -> set[tuple[int, int]]:
+    """Steps and coarse ones of a page's columns: in full, --fast, too many, --draft."""
+    model = CATALOGUE["demo"]
+    shares = model.shares(model.size[0] * scale, model.size[1] * scale)
+    return {(FULL, 0), (FULL, shares.fast), (FULL, 24), shares.draft}
 
 
 def _grid(width: int, height: int, scale: int) -> Grid:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, DRAFT_STEPS, LARGE, SMALL, Model, Shares
+from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
@@ -65,7 +65,9 @@ def submit(
         bool,
         typer.Option(
             "--draft",
-            help=f"To be recognised: {DRAFT_STEPS} steps, {SMALL.draft} coarse, or {LARGE.draft} as there.",
+            help="To be recognised: {} steps, {} of them coarse; {} and {} as there.".format(
+                *SMALL.draft, *LARGE.draft
+            ),
         ),
     ] = False,
     guidance: Annotated[
@@ -211,7 +213,7 @@ def _steps(
     if (coarse_steps is not None) + fast + draft > 1 or (draft and steps is not None):
         raise UsageError("--draft says --steps and --coarse-steps, --fast the second; give one of them")
     if draft:
-        return {"steps": DRAFT_STEPS, "coarse_steps": shares.draft}
+        return dict(zip(("steps", "coarse_steps"), shares.draft, strict=True))
     if fast:
         usual = CATALOGUE[DEFAULT_MODEL].steps.default
         coarse_steps = round(shares.fast * (steps or usual) / usual)

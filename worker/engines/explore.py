@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from pixelkiln.jobs.catalogue import CATALOGUE, DRAFT_STEPS
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.worker import engines
 from pixelkiln.worker.engines.blas import use_openblas
 from pixelkiln.worker.engines.checkpoints.files import read_json, write_json
@@ -147,7 +147,7 @@ def _shares(name: str, size: Size) -> dict[str, Share]:
     if model is None or not model.coarse:
         return {}
     steps, shares = int(model.steps.default), model.shares(*size)
-    return {"in full": (steps, 0), "--fast": (steps, shares.fast), "--draft": (DRAFT_STEPS, shares.draft)}
+    return {"in full": (steps, 0), "--fast": (steps, shares.fast), "--draft": shares.draft}
 
 
 def _products(cache: Path, arithmetic: str, digest: str) -> list[Way]:

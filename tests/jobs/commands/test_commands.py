@@ -199,11 +199,12 @@ def test_the_first_of_several_frames_is_told(run: Run, tmp_path: Path) -> None:
     ("options", "meant"),
     [
         (["--fast"], {"coarse_steps": 14}),
-        (["--fast", "-s", "384x512"], {"coarse_steps": 18}),
-        (["--fast", "-s", "384x512", "--steps", "14"], {"steps": 14, "coarse_steps": 9}),
+        (["--fast", "-s", "384x512"], {"coarse_steps": 21}),
+        (["--fast", "-s", "384x512", "--steps", "14"], {"steps": 14, "coarse_steps": 10}),
+        (["--fast", "-s", "608x416"], {"coarse_steps": 14}),  # whose halves are no whole patches
         (["--fast", "-s", "320x256"], {"coarse_steps": 14}),
         (["--draft"], {"steps": 8, "coarse_steps": 2}),
-        (["--draft", "-s", "512x512"], {"steps": 8, "coarse_steps": 7}),
+        (["--draft", "-s", "512x512"], {"steps": 14, "coarse_steps": 10}),
         (["--coarse-steps", "5"], {"coarse_steps": 5}),
         (["--coarse-steps", "0"], {}),
     ],
