@@ -22,6 +22,21 @@ class Setting:
 
     default: float
     range: tuple[float, float] | None = None  # smallest and largest; None: it is fixed
+    distilled: bool = False  # trained for its default alone: another value is off its recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How many of the first steps `--fast` and `--draft` run at half the side."""
+
+    fast: int  # of a model's usual steps: the most that change nothing beyond chance
+    draft: tuple[int, int]  # steps, and coarse ones: a cheap picture that can be recognised
+
+
+# Measured on the demo's model, see docs/quality.md.
+LARGE = Shares(fast=21, draft=(14, 10))
+SMALL = Shares(fast=14, draft=(8, 2))
+ENOUGH = 3 / 4  # of a model's usual area: from there on it draws half a picture well
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class Model:
     min_references: int = 0  # and has to
     references: Rule = ANY  # which pictures these can be
     strength: bool = False  # whether the picture begins as its reference, which then needs a strength
+    coarse: bool = False  # whether its first steps can run at half the side, without references
     negative_prompt: bool = False  # whether the second branch may have a prompt of its own
     keep_aspect: bool = False  # whether the picture can take the one reference's proportions
     layout: bool = False  # whether boxes may say where references go
@@ -53,6 +69,12 @@ class Model:
         on_grid = width % self.grid == height % self.grid == 0
         in_range = self.min_side <= min(width, height) <= max(width, height) <= self.max_side
         return on_grid and in_range and width * height <= self.max_pixels
+
+    def shares(self, width: int, height: int) -> Shares:
+        """Which shares of coarse steps suit a picture of this size."""
+        halves = width % (2 * self.grid) == height % (2 * self.grid) == 0
+        enough = width * height / 4 >= ENOUGH * self.size[0] * self.size[1]
+        return LARGE if halves and enough else SMALL
 
     def preferred(self, offered: Collection[str]) -> str:
         """The quantization to choose of those offered: its own, else the next wider, else the next narrower.
@@ -83,13 +105,14 @@ _DEV = Model(
     max_side=4096,
     max_pixels=2048 * 2048,  # the area it was trained up to
     size=(1024, 1024),
-    steps=Setting(28),
+    steps=Setting(28, (4, 28), distilled=True),  # fewer: the recipe's list, evenly thinned
     guidance=Setting(0.0),
     max_references=10,
     references=Shared(),
     keep_aspect=True,
     layout=True,
     seams=True,
+    coarse=True,
 )
 
 _Z_IMAGE = Model(
@@ -161,6 +184,7 @@ CATALOGUE: dict[str, Model] = {
             name="hidream-o1-full",
             steps=Setting(50, (4, 100)),
             guidance=Setting(5.0, (0.0, 20.0)),
+            coarse=False,
         ),
         _Z_IMAGE,
         _KLEIN,

@@ -43,3 +43,4 @@ class SpecFields(TypedDict, total=False):
     blend_seams: int  # radius in pixels
     strength: float | None  # of a model that renders its reference anew
     negative_prompt: str | None  # of a model whose guidance takes one
+    coarse_steps: int  # so many of the first at half the side; fewer than steps

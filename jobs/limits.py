@@ -33,6 +33,7 @@ def check(spec: RenderSpec, model: Model) -> None:
         )
     _check_setting("steps", spec.steps, model.steps, model)
     _check_setting("guidance", spec.guidance, model.guidance, model)
+    _check_coarse_steps(spec, model)
     _check_references(spec, model)
     _check_layout(spec, model)
     _check_strength(spec, model)
@@ -80,6 +81,28 @@ def _check_setting(field: str, value: float | None, setting: Setting, model: Mod
     low, high = setting.range
     if not low <= value <= high:
         raise SpecError(field, f"{glimpse(value)} is out of range; {model.name} takes {low} to {high}")
+
+
+def off_recipe(spec: RenderSpec, model: Model) -> str:
+    """See RenderSpec.off_recipe."""
+    usual = int(model.steps.default)
+    fewer = model.steps.distilled and spec.steps not in (None, usual)
+    told = [f"{spec.steps} of {usual} steps"] if fewer else []
+    return ", ".join([*told, f"the first {spec.coarse_steps} coarse"] if spec.coarse_steps else told)
+
+
+def _check_coarse_steps(spec: RenderSpec, model: Model) -> None:
+    if not spec.coarse_steps:
+        return
+    if not model.coarse:
+        raise SpecError("coarse_steps", f"{model.name} takes none; leave it out")
+    if spec.references:
+        raise SpecError("coarse_steps", "none beside reference pictures; leave it out")
+    steps = int(model.steps.default) if spec.steps is None else spec.steps
+    if spec.coarse_steps >= steps:
+        raise SpecError(
+            "coarse_steps", f"{spec.coarse_steps} is out of range; {steps} steps take 0 to {steps - 1}"
+        )
 
 
 def _check_references(spec: RenderSpec, model: Model) -> None:

@@ -13,8 +13,8 @@ Schema = dict[str, Any]
 def schema_of(name: str | None = None) -> Schema:
     """The schema of a spec, of any model or of the one named: fields that it does not take are left out.
 
-    Three things no schema says: that width times height is limited, which pictures are too narrow, and how
-    boxes lie. Raises KeyError for a model that there is not.
+    Four things no schema says: that width times height is limited, which pictures are too narrow, how boxes
+    lie, and that fewer steps take fewer coarse ones. Raises KeyError for a model that there is not.
     """
     schema: Schema = RenderSpec.model_json_schema()
     return schema if name is None else _narrowed(schema, CATALOGUE[name])
@@ -36,6 +36,7 @@ def _narrowed(schema: Schema, model: Model) -> Schema:
     for setting, kind in (("steps", "integer"), ("guidance", "number")):
         fields[setting] = _setting(setting, kind, getattr(model, setting))
     fields["references"] |= {"maxItems": model.max_references, "minItems": model.min_references}
+    fields["coarse_steps"]["maximum"] = int(model.steps.default) - 1
     fields["labels"]["additionalProperties"] = False
     fields["layout"]["maxItems"] = model.max_references
     for extra in ("strength", "negative_prompt"):  # absent, rather than null
@@ -47,6 +48,7 @@ def _narrowed(schema: Schema, model: Model) -> Schema:
         "keep_aspect": model.keep_aspect,
         "layout": model.layout,
         "blend_seams": model.seams,
+        "coarse_steps": model.coarse,
         "strength": model.strength,
         "negative_prompt": model.negative_prompt,
     }
@@ -93,6 +95,9 @@ def _together(model: Model, fields: dict[str, Schema]) -> Schema:
         boxed = {"properties": {"layout": {"minItems": 1}}, "required": ["layout"]}
         pictures = {"properties": {"references": {"minItems": 1}}, "required": ["references"]}
         rules.append({"if": boxed, "then": pictures})
+    if model.coarse and model.max_references:
+        coarse = {"properties": {"coarse_steps": {"minimum": 1}}, "required": ["coarse_steps"]}
+        rules.append({"if": coarse, "then": {"properties": {"references": {"maxItems": 0}}}})
     if model.negative_prompt:
         unguided = {
             "properties": {"guidance": {"type": "number", "maximum": 1}},

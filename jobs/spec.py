@@ -41,7 +41,8 @@ MAX_SEED = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 MAX_LABELS = 16
 MAX_BLEND = 8  # pixels on each side of a seam
 MAX_WIRE = 128 * 1024  # bytes of JSON; escaped, a character may need twelve
-_LATER = ("strength", "negative_prompt")  # than 0.1
+MAX_COARSE = 99  # steps; a model may have fewer
+_LATER = ("strength", "negative_prompt", "coarse_steps")  # than 0.1
 
 Priority = Literal["high", "normal", "low"]  # best first
 Quantization = Literal["bf16", "q8", "q6", "q5", "q4"]
@@ -105,11 +106,14 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
     negative_prompt: Annotated[str, StringConstraints(max_length=MAX_PROMPT)] | None = (
         None  # what guidance leads away from; absent: the recipe's own
     )
+    coarse_steps: Annotated[int, Field(ge=0, le=MAX_COARSE)] = 0  # so many of the first at half the side
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the fields that came later, where they are absent: older readers refuse their names."""
-        return {name: value for name, value in write(self).items() if name not in _LATER or value is not None}
+        return {
+            name: value for name, value in write(self).items() if name not in _LATER or value not in (None, 0)
+        }
 
     @classmethod
     def parse(cls, data: Mapping[str, Any] | str | bytes) -> Self:
@@ -135,6 +139,11 @@ class RenderSpec(BaseModel, metaclass=_InOneLine):
     def lane(self) -> Lane:
         """The lane this job waits in."""
         return Lane(self.model, self.quantization, self.priority, self.client)
+
+    @property
+    def off_recipe(self) -> str:
+        """What departs from the way that a distilled model was made for; '' if nothing does."""
+        return limits.off_recipe(self, CATALOGUE[self.model])
 
     def reference_fault(self, size: tuple[int, int]) -> str:
         """Why a picture of `size` (width, height in pixels) cannot be a reference of this; '' if it can."""

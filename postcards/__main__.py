@@ -17,7 +17,8 @@ def _draw(args: argparse.Namespace) -> None:
 
     size = (args.width, args.height) if args.width and args.height else None
     rows = [captioned(args.seed, index, size) for index in range(args.n)]
-    contact_sheet([(draw(scene), caption.text) for scene, caption in rows], args.columns).save(args.out)
+    cells = [(draw(scene, args.scale), caption.text) for scene, caption in rows]
+    contact_sheet(cells, args.columns).save(args.out)
     print(args.out)
 
 
@@ -39,12 +40,14 @@ def _train(args: argparse.Namespace) -> None:
         geometry=Geometry(args.hidden, args.inner, args.layers, args.heads, args.groups, args.head),
         seed=args.seed,
         scenes=args.scenes,
+        start=args.start,
         processes=args.processes or max(1, default_processes() - 2),
         batch=args.batch,
         rate=args.rate,
         matrix_rate=args.matrix_rate,
         steps=args.steps,
         minutes=args.minutes,
+        until=args.until,
         log_steps=args.log_steps,
         half=gpu and not args.float32,
         compiled=gpu and not args.eager,
@@ -65,6 +68,15 @@ def _train(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     use_openblas()
+    if args.coarse or args.size:
+        from postcards.sweep import settings, sweep
+        from postcards.sweep import table as swept
+        from postcards.train import default_processes
+
+        rows = settings(args.size or [1], args.steps, args.coarse or [0])
+        processes = args.processes or max(1, default_processes() - 2)
+        print(swept(sweep(args.checkpoint, args.out, rows, args.n, processes, args.timed)))
+        return
     from postcards.score import score, table
 
     print(table(score(args.checkpoint, args.out, args.bits, args.steps, args.n)))
@@ -87,6 +99,7 @@ def main() -> None:
     draw.add_argument("--seed", type=int, default=0)
     draw.add_argument("--width", type=int)
     draw.add_argument("--height", type=int)
+    draw.add_argument("--scale", type=int, default=1, help="at how many times its size each is drawn")
 
     train = commands.add_parser("train", help="train a model, or go on where --out was left")
     train.set_defaults(run=_train)
@@ -94,9 +107,11 @@ def main() -> None:
     train.add_argument("--pool", type=Path, help="where the drawn pictures go, 0.2 MB each (OUT/pool)")
     end = train.add_mutually_exclusive_group(required=True)
     end.add_argument("--minutes", type=float, help="wall time of this sitting, drawing the pool included")
-    end.add_argument("--steps", type=int)
+    end.add_argument("--steps", type=int, help="of the whole run")
+    train.add_argument("--until", type=float, default=1.0, help="share of the run that this sitting ends at")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--scenes", type=int, default=131072)
+    train.add_argument("--scenes", type=int, default=65536)
+    train.add_argument("--start", type=Path, help="a checkpoint to go on from, rather than from nothing")
     train.add_argument("--processes", type=int, help="that draw (as many as there are processors)")
     train.add_argument("--batch", type=int, default=256)
     train.add_argument("--rate", type=float, default=1e-3, help="AdamW's")
@@ -119,6 +134,12 @@ def main() -> None:
     score.add_argument("--bits", type=_numbers, default=[16, 8, 6, 5, 4])
     score.add_argument("--steps", type=_numbers, default=[28, 14, 8])
     score.add_argument("--n", type=int, default=200, help="captions")
+    score.add_argument(
+        "--coarse", type=_numbers, help="coarse steps of the most steps; with fewer, that share"
+    )
+    score.add_argument("--size", type=_numbers, help="1: the eight formats, 2: their doubles")
+    score.add_argument("--processes", type=int, help="that read pictures (as many as there are processors)")
+    score.add_argument("--timed", type=int, default=5, help="pictures of a setting to time alone")
 
     args = parser.parse_args()
     args.run(args)

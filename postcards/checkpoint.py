@@ -22,6 +22,13 @@ from postcards import tokenizer as words
 
 Parameters = dict[str, mx.array]  # by released name, float32 while training
 SPARE = 8  # hidden channels that start with neither pixels in nor out
+FRAME = (  # a checkpoint's files beside its weights
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 SHARD = 15 * 2**20  # bytes: a checkpoint's files stay below this
 
 
@@ -174,6 +181,18 @@ def write_frame(folder: Path, geometry: Geometry, tokenizer: Tokenizer) -> Confi
     (folder / "config.json").write_text(json.dumps(geometry.config(), indent=2) + "\n")
     words.write(tokenizer, folder)
     return Config.read(folder)
+
+
+def read_weights(folder: Path, geometry: Geometry) -> Parameters:
+    """A checkpoint's weights as float32. Raises ValueError for one of another geometry."""
+    shapes, found = dict(geometry.shapes()), dict[str, mx.array]()
+    for file in sorted(folder.glob("*.safetensors")):
+        loaded = mx.load(str(file))
+        assert isinstance(loaded, dict)
+        found |= {name: value.astype(mx.float32) for name, value in loaded.items()}
+    if {name: value.shape for name, value in found.items()} != shapes:
+        raise ValueError(f"{folder} holds a model of another geometry")
+    return {name: found[name] for name in shapes}
 
 
 def write_weights(folder: Path, parameters: Mapping[str, mx.array], revision: str) -> None:

@@ -17,19 +17,19 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from postcards.pool import ROOM, WORDINGS, Work, draw_chunk, open_part, shares
-from postcards.scene import FORMAT_ODDS, FORMATS
+from postcards.pool import ODDS, PARTS, ROOM, WORDINGS, Work, draw_chunk, open_part, shares
 
 CHUNK = 64  # scenes that a process draws at a time
-BLOCK = 16384  # scenes of all formats that become ready together
+BLOCK = 8192  # scenes of all formats and scales that become ready together
 PACE = 600  # batches between a block's turn and the next one's
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A block's pictures of one format, where training runs."""
+    """A block's pictures of one format and scale, where training runs."""
 
     size: tuple[int, int]  # width, height of the pictures
+    scale: int
     patches: mx.array  # (scenes, patches, 3072) uint8
     ids: mx.array  # (scenes, WORDINGS, ROOM) uint16
     lengths: mx.array  # (scenes, WORDINGS) uint8
@@ -70,12 +70,16 @@ class Pool:
             self.done = map(draw_chunk, chunks)
 
     def batch(self, number: int, size: int) -> Batch:
-        """Training batch `number`: a format by its odds, then a block, rows and wordings by lot."""
+        """Training batch `number`: a part by its odds, then a block, rows and wordings by lot.
+
+        `size` pictures at scale 1; at another as many as have that many pixels.
+        """
         while len(self.blocks) < min(self.total, 1 + number // PACE):
             self.blocks.append(self._ready(len(self.blocks)))
         rng = np.random.default_rng([self.seed, number])
-        format_ = int(rng.choice(len(FORMATS), p=FORMAT_ODDS))
-        part = self.blocks[int(rng.integers(min(self.total, 1 + number // PACE)))][format_]
+        number_of_part = int(rng.choice(len(PARTS), p=ODDS))
+        part = self.blocks[int(rng.integers(min(self.total, 1 + number // PACE)))][number_of_part]
+        size = alike(size, part.scale)
         rows = rng.integers(len(part.patches), size=size, dtype=np.uint32)
         return Batch(part, mx.array(rows), mx.array(rng.integers(WORDINGS, size=size, dtype=np.uint32)))
 
@@ -88,8 +92,11 @@ class Pool:
 
     def _make_room(self, blocks: int) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        sizes = zip(self.counts, FORMATS, strict=True)
-        need = blocks * sum(count * (3 * width * height + 1024) for count, (width, height) in sizes)
+        sizes = [
+            (count, width * height * scale**2)
+            for count, (width, height, scale) in zip(self.counts, PARTS, strict=True)
+        ]
+        need = blocks * sum(count * (3 * pixels + 1024) for count, pixels in sizes)
         if need > shutil.disk_usage(self.folder).free:
             raise OSError(f"{self.folder} lacks room for {need / 2**30:.1f} GiB of postcards")
 
@@ -114,8 +121,15 @@ class Pool:
                 mx.array(one) for one in open_part(self.folder, block, number, count, "r")
             )
             # Copied by the device, so that a GPU holds it in memory of its own and not in shared memory.
-            part = Part(FORMATS[number], patches + mx.array(0, mx.uint8), ids, lengths)
+            width, height, scale = PARTS[number]
+            size = width * scale, height * scale
+            part = Part(size, scale, patches + mx.array(0, mx.uint8), ids, lengths)
             mx.eval(part.patches)
             parts.append(part)
         mx.clear_cache()
         return parts
+
+
+def alike(size: int, scale: int) -> int:
+    """How many pictures at this scale have the pixels of `size` at scale 1."""
+    return max(1, size // scale**2)

@@ -22,12 +22,23 @@ def exam(n: int, size: tuple[int, int] | None = None) -> Exam:
 
 
 def render(
-    engine: HiDreamEngine, prompt: str, size: tuple[int, int], seed: int, steps: int | None = None
+    engine: HiDreamEngine,
+    prompt: str,
+    size: tuple[int, int],
+    seed: int,
+    steps: int | None = None,
+    coarse_steps: int = 0,
 ) -> tuple[Pixels, float]:
     """One picture by the engine, and its seconds."""
-    spec = RenderSpec(prompt=prompt, model="demo", width=size[0], height=size[1], seed=seed)
-    if steps is not None:
-        spec = spec.model_copy(update={"steps": steps})  # jobs may not choose the demo model's steps
+    spec = RenderSpec(
+        prompt=prompt,
+        model="demo",
+        width=size[0],
+        height=size[1],
+        seed=seed,
+        steps=steps,
+        coarse_steps=coarse_steps,
+    )
     seconds = 0.0
     for step in engine.render(spec):
         seconds += step.seconds + step.decode_seconds

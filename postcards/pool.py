@@ -11,9 +11,11 @@ from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards.draw import draw
 from postcards.grammar import caption
-from postcards.scene import FORMAT_ODDS, FORMATS, sample
+from postcards.scene import FORMAT_ODDS, FORMATS, SCALES, sample
 
 PATCH = 32
+PARTS = tuple((*size, scale) for scale in SCALES for size in FORMATS)  # a scene's width, height; its scale
+ODDS = tuple(odds / len(SCALES) for _ in SCALES for odds in FORMAT_ODDS)
 ROOM = 56  # tokens of a caption with its chat turn, up to and including boi
 WORDINGS = 4  # captions of each scene
 TRIES = 12  # for a wording that has room
@@ -32,14 +34,14 @@ def to_patches(picture: Bytes) -> Bytes:
 
 
 def shares(scenes: int) -> tuple[int, ...]:
-    """How many scenes each format gets of so many."""
-    return tuple(max(1, round(scenes * odds)) for odds in FORMAT_ODDS)
+    """How many scenes each part gets of so many."""
+    return tuple(max(1, round(scenes * odds)) for odds in ODDS)
 
 
 def open_part(folder: Path, block: int, number: int, count: int, mode: str) -> Files:
     """A part's arrays in their files: (count, patches, 3072), (count, WORDINGS, ROOM), (count, WORDINGS)."""
-    width, height = FORMATS[number]
-    places = width // PATCH * (height // PATCH)
+    width, height, scale = PARTS[number]
+    places = width * scale // PATCH * (height * scale // PATCH)
 
     def array(name: str, dtype: type, shape: tuple[int, ...]) -> NDArray[np.generic]:
         path = folder / f"{block}.{number}.{name}"
@@ -56,12 +58,13 @@ def open_part(folder: Path, block: int, number: int, count: int, mode: str) -> F
 def draw_chunk(work: Work) -> None:
     """Draw some scenes of a part into its files."""
     folder, frame, seed, block, number, first, last, count = work
+    width, height, scale = PARTS[number]
     patches, all_ids, lengths = open_part(folder, block, number, count, "r+")
     prompts = Prompts(frame, Config.read(frame))
     for row in range(first, last):
-        index = (block * count + row) * len(FORMATS) + number
-        scene = sample(seed, index, FORMATS[number])
-        patches[row] = to_patches(draw(scene))
+        index = (block * count + row) * len(PARTS) + number
+        scene = sample(seed, index, (width, height))
+        patches[row] = to_patches(draw(scene, scale))
         for wording in range(WORDINGS):
             for attempt in range(TRIES):
                 rng = np.random.default_rng([seed, index, 1 + wording + WORDINGS * attempt])

@@ -115,8 +115,10 @@ class Reading:
         return abs(across) <= 0.21 and (up >= 0.04 if sort == "in front of" else up <= -0.04)
 
 
-def read(picture: Pixels) -> Reading:
-    """Read an RGB picture, (height, width, 3)."""
+def read(picture: Pixels, scale: int = 1) -> Reading:
+    """Read an RGB picture, (height, width, 3), drawn at that scale; places are told at scale 1."""
+    if scale > 1:
+        picture = np.asarray(Image.fromarray(picture).reduce(scale))
     height, width = picture.shape[:2]
     small = _halved(picture)
     time = _time(small)

@@ -22,6 +22,7 @@ FORMATS = (  # width, height
     (224, 224),
 )
 FORMAT_ODDS = (0.44, *(0.08,) * (len(FORMATS) - 1))
+SCALES = (1, 2)  # that a scene is drawn at
 MOST = 4  # subjects in a scene
 COLUMNS = {"left": (0.17, 0.29), "centre": (0.44, 0.5, 0.56), "right": (0.71, 0.83)}  # shares of the width
 ABOVE = (0.2, 0.5, 0.8)  # where sun, moon and clouds stand

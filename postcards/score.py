@@ -9,7 +9,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from math import log10
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.render.checks import check
 from postcards.draw import draw
 from postcards.exam import Exam, exam, render
+from postcards.looks import psnr
 from postcards.reader import read
 from postcards.sheet import contact_sheet
 
@@ -115,7 +115,7 @@ def judge(
             by_sort[fact.sort] = (yes + holds, all_ + 1)
             held[i] += holds
             stated[i] += 1
-    low, high = _interval(held, stated)
+    low, high = interval(held, stated)
     looks = [check(picture, GRID) for picture in pictures]
     luma = float(np.mean([look.luma_mean for look in looks]))
     spread = float(np.mean([look.luma_spread for look in looks]))
@@ -140,16 +140,11 @@ def judge(
     )
 
 
-def psnr(a: Pixels, b: Pixels) -> float:
-    """Peak signal-to-noise ratio of two pictures, dB."""
-    error = float(np.square(a.astype(np.float64) - b).mean())
-    return 10 * log10(255**2 / error)
-
-
-def _interval(held: NDArray[np.float64], stated: NDArray[np.float64]) -> tuple[float, float]:
+def interval(held: NDArray[np.float64], stated: NDArray[np.float64]) -> tuple[float, float]:
+    """95% of what sums of `held` over sums of `stated` come to when captions are drawn again."""
     rng = np.random.default_rng(0)
     rows = rng.integers(len(held), size=(RESAMPLES, len(held)))
-    shares = held[rows].sum(1) / stated[rows].sum(1)
+    shares = held[rows].sum(1) / np.maximum(stated[rows].sum(1), 1)
     low, high = np.quantile(shares, (0.025, 0.975))
     return float(low), float(high)
 

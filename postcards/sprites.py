@@ -79,9 +79,9 @@ class Pen:
                 )
         self.polygon(smooth, colour)
 
-    def finish(self) -> Image.Image:
-        """The picture at its true size; colours run on under transparent edges."""
-        return self.image.convert("RGBa").reduce(OVERSAMPLING).convert("RGBA")
+    def finish(self, scale: int = 1) -> Image.Image:
+        """The picture at `scale` times its size; colours run on under transparent edges."""
+        return self.image.convert("RGBa").reduce(OVERSAMPLING // scale).convert("RGBA")
 
 
 def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
@@ -286,10 +286,10 @@ _DRAW: dict[str, Callable[[Pen, Paint], None]] = {
 
 
 @cache
-def sprite(kind: str, colour: str, size: str, time: str) -> Image.Image:
-    """The subject as RGBA, cropped to its box."""
+def sprite(kind: str, colour: str, size: str, time: str, scale: int = 1) -> Image.Image:
+    """The subject as RGBA, cropped to its box, `scale` times as large."""
     record = KINDS[kind]
     width, height = record.small if size == "small" else record.big
     pen = Pen(width, height)
     _DRAW[kind](pen, Paint.of(colour, time))
-    return pen.finish()
+    return pen.finish(scale)

@@ -1,16 +1,17 @@
-"""Trains a small HiDream-O1 from nothing, with the engine's decoder and the Dev recipe's conventions.
+"""Trains a small HiDream-O1 with the engine's decoder and the Dev recipe's conventions, from nothing or on.
 
 The model is shown z = (1 − σ) · x0 + σ · 7.5 · ε and the caption and must say x0. σ is drawn evenly along the
 28 listed steps, between them too. An error counts 1/σ² (the flow's velocity is (x̂0 − z)/σ), down to a floor,
 so that the last steps, which make the edges, are learnt as well as the first; a little of its absolute value
 keeps flat areas flat. The layers' matrices are trained by Muon, all else by AdamW; both rates stay for a
-while, then fall in a line to nothing as steps, or minutes, pass.
+while, then fall in a line to nothing as steps, or minutes, pass. A run may take several sittings.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,24 +24,27 @@ from typing import TypeAlias
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
 from postcards import tokenizer as words
 from postcards.checkpoint import (
+    FRAME,
     Components,
     Geometry,
     Parameters,
     components,
     initial,
+    read_weights,
     write_frame,
     write_weights,
 )
-from postcards.data import Batch, Part, Pool
+from postcards.data import Batch, Part, Pool, alike
 from postcards.draw import draw
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
-from postcards.pool import ROOM, WORDINGS, to_patches
-from postcards.scene import FORMATS, sample
+from postcards.pool import PARTS, ROOM, WORDINGS, to_patches
+from postcards.scene import sample
 
 NOISE = RECIPES["dev"].text.noise_start
 CLIP = RECIPES[
@@ -76,13 +80,15 @@ class Run:
     pool: Path
     geometry: Geometry
     seed: int = 0
-    scenes: int = 131072
+    scenes: int = 65536
+    start: Path | None = None  # a checkpoint whose weights and vocabulary a run goes on from
     processes: int = 1
     batch: int = 256
     rate: float = 1e-3  # AdamW's
     matrix_rate: float = 0.02  # Muon's: about the largest singular value of a step
     steps: int | None = None  # one of the two ends a run: steps,
-    minutes: float | None = None  # or wall time, the pool's included
+    minutes: float | None = None  # or a sitting's wall time, the pool's included
+    until: float = 1.0  # the share of the run that is over when this sitting ends
     average: float = 0.999  # EMA's decay
     save_seconds: float = 60.0
     log_steps: int = 50
@@ -103,6 +109,7 @@ class _Trainer:
         self.frame = run.out / "checkpoint"
         self.state_file = run.out / "state.safetensors"
         self.step, self.before = 0, 0.0  # seconds of training in earlier sittings
+        self.since = 0.0  # share of the run that was over when this sitting began
         self.functions: dict[tuple[int, int], Callable[..., tuple[mx.array, Parameters]]] = {}
         self.dtype = mx.bfloat16 if run.half else mx.float32
         renew = partial(update, average=run.average)
@@ -123,7 +130,7 @@ class _Trainer:
         saved = logged = time.monotonic()
         counted = self.step
         bands: deque[mx.array] = deque()
-        while self._progress() < 1:
+        while self._progress() < run.until:
             one = pool.batch(self.step, run.batch)
             self.step += 1
             state, kept = self._advance(state, one)
@@ -139,7 +146,7 @@ class _Trainer:
                 self._save(state)
                 saved = time.monotonic()
         self._save(state)
-        write_weights(self.frame, state["mean"], f"{self.step} steps of {run.batch}, seed {run.seed}")
+        write_weights(self.frame, state["mean"], self._revision())
         seconds = round(self.before + time.monotonic() - self.training, 1)
         self._note(event="end", step=self.step, seconds=seconds, peak_gb=mx.get_peak_memory() / 2**30)
         return self.frame
@@ -147,12 +154,20 @@ class _Trainer:
     def _frame(self) -> Config:
         if (self.frame / "tokenizer.json").exists():
             return Config.read(self.frame)
+        if self.run.start is not None:
+            self.frame.mkdir(parents=True, exist_ok=True)
+            for name in FRAME:
+                shutil.copy(self.run.start / name, self.frame / name)
+            return Config.read(self.frame)
         texts = (captioned(self.run.seed, index)[1].text for index in range(4000))
         return write_frame(self.frame, self.run.geometry, words.train(texts))
 
     def _begin(self) -> State:
-        start = self._components() if self.run.fitted else None
-        now = initial(self.run.geometry, start, self.run.seed)
+        if self.run.start is not None:
+            now = read_weights(self.run.start, self.run.geometry)
+        else:
+            start = self._components() if self.run.fitted else None
+            now = initial(self.run.geometry, start, self.run.seed)
         zero = {name: mx.zeros_like(value) for name, value in now.items()}
         second = {name: value for name, value in zero.items() if not is_hidden(name)}
         return self._with_used({"now": now, "mean": dict(now), "first": zero, "second": second})
@@ -162,24 +177,25 @@ class _Trainer:
 
     def _components(self) -> Components:
         """Of every other patch of the first scenes, drawn here: the pool is not there yet."""
-        sizes = [FORMATS[index % len(FORMATS)] for index in range(FITTED)]
-        pictures = [draw(sample(self.run.seed, index, size)) for index, size in enumerate(sizes)]
+        parts = [PARTS[index % len(PARTS)] for index in range(FITTED)]
+        pictures = [draw(sample(self.run.seed, i, part[:2]), part[2]) for i, part in enumerate(parts)]
         patches = np.concatenate([to_patches(picture)[::2] for picture in pictures])
         return components(patches.astype(np.float32) / 127.5 - 1, self.run.geometry.hidden)
 
     def _compile(self, state: State) -> None:
-        """Step once with each format and forget it: the device compiles while the pool is drawn."""
-        for width, height in FORMATS:
-            places = (width // 32) * (height // 32)
+        """Step once with each part and forget it: the device compiles while the pool is drawn."""
+        for width, height, scale in PARTS:
+            places = (width * scale // 32) * (height * scale // 32)
             part = Part(
-                size=(width, height),
+                size=(width * scale, height * scale),
+                scale=scale,
                 patches=mx.zeros((1, places, 3072), mx.uint8),
                 ids=mx.zeros((1, WORDINGS, ROOM), mx.uint16),
                 lengths=mx.full((1, WORDINGS), ROOM, mx.uint8),
             )
-            rows = mx.zeros(self.run.batch, mx.uint32)
+            rows = mx.zeros(alike(self.run.batch, scale), mx.uint32)
             mx.eval(self._advance(state, Batch(part, rows, rows)))
-            self._note(event="compiled", seconds=round(self._elapsed(), 1), size=(width, height))
+            self._note(event="compiled", seconds=round(self._elapsed(), 1), size=part.size)
 
     def _advance(self, state: State, one: Batch) -> tuple[State, mx.array]:
         part = one.part
@@ -225,9 +241,13 @@ class _Trainer:
         if run.minutes is None:
             assert run.steps is not None, "a run ends after steps or minutes"
             return self.step / run.steps
-        trained = self.before + time.monotonic() - self.training
         left = 60 * run.minutes - (self.training - self.started)  # for training, when the pool was there
-        return trained / (self.before + left) if left > 0 else 1.0
+        share = (time.monotonic() - self.training) / left if left > 0 else 1.0
+        return self.since + (run.until - self.since) * share
+
+    def _revision(self) -> str:
+        before = f"{Manifest.read(self.run.start).revision}; " if self.run.start is not None else ""
+        return f"{before}{self.step} steps of {self.run.batch}, seed {self.run.seed}"
 
     def _share(self) -> float:
         """Of the full rates."""
@@ -255,7 +275,8 @@ class _Trainer:
         flat = {f"{part}/{name}": value for part in SAVED for name, value in state[part].items()}
         seconds = self.before + time.monotonic() - self.training
         partial = self.state_file.with_suffix(".partial.safetensors")
-        mx.save_safetensors(str(partial), flat, {"step": str(self.step), "seconds": str(seconds)})
+        facts = {"step": self.step, "seconds": seconds, "progress": self._progress()}
+        mx.save_safetensors(str(partial), flat, {name: str(value) for name, value in facts.items()})
         partial.replace(self.state_file)
 
     def _restore(self) -> State | None:
@@ -269,6 +290,7 @@ class _Trainer:
             part, _, own = name.partition("/")
             state[part][own] = value
         self.step, self.before = int(facts["step"]), float(facts["seconds"])
+        self.since = min(float(facts["progress"]), self.run.until)
         self._note(event="resume", step=self.step, seconds=round(self.before, 1))
         return self._with_used(state)
 
@@ -361,7 +383,7 @@ def _muon(state: State, new: State, slopes: Parameters, rate: mx.array) -> None:
             slope = slopes[name]
             first = MOMENTUM * state["first"][name] + slope
             new["first"][name] = first
-            move = (slope + MOMENTUM * first).astype(mx.bfloat16)  # Nesterov's
+            move = (slope + MOMENTUM * first).astype(state["used"][name].dtype)  # Nesterov's
             moves.append(move if slope.shape[0] <= slope.shape[1] else move.T)
         for name, move in zip(names, orthogonal(mx.stack(moves)), strict=True):
             value = state["now"][name]

@@ -125,6 +125,7 @@ def settings(servers: Local, used_ids: None, tmp_path: Path, monkeypatch: pytest
         models_dir=tmp_path / "models",
         spool_dir=tmp_path / "spool",
         renders_dir=tmp_path / "renders",
+        cache_dir=tmp_path / "cache",
     )
 
 
@@ -140,6 +141,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str
         "KILN_MODELS_DIR": str(settings.models_dir),
         "KILN_SPOOL_DIR": str(settings.spool_dir),
         "KILN_RENDERS_DIR": str(settings.renders_dir),
+        "KILN_CACHE_DIR": str(settings.cache_dir),
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -192,8 +192,8 @@ class Service:
         """See Renderer.render; each step is published, and says whether to go on."""
 
         def report(step: Step) -> bool:
-            cost = self._renderer.meter.cost(step)
-            self._heartbeat.report(claim, Progress("rendering", step.index, step.total, cost))
+            at, cost = (step.index, step.total), self._renderer.meter.cost(step)
+            self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe))
             if self._previews is not None:
                 self._previews.offer(claim, step)
             return self._leaving < 2 and not self._heartbeat.lost(claim)

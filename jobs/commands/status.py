@@ -75,6 +75,8 @@ def _describe(status: JobStatus) -> str:
     words = [status.id, status.state]
     if status.phase:
         words.append(f"{status.phase} {status.step}/{status.steps}" if status.steps else status.phase)
+    if status.off_recipe:
+        words.append(f"off its recipe: {status.off_recipe}")
     if status.attempt > 1:
         words.append(f"attempt {status.attempt}")
     if status.worker and not status.ended:

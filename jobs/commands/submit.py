@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from pixelkiln.jobs.catalogue import CATALOGUE, Model
+from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
@@ -50,6 +50,26 @@ def submit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="0 to 9007199254740991; drawn when absent.")] = None,
     steps: Annotated[int | None, typer.Option(help=_takers(lambda one: one.steps.range is not None))] = None,
+    coarse_steps: Annotated[
+        int | None,
+        typer.Option(help=f"So many of the first at half the side. {_takers(lambda one: one.coarse)}"),
+    ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast",
+            help=f"{SMALL.fast} of 28 steps coarse; {LARGE.fast} from about twice the usual side on.",
+        ),
+    ] = False,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft",
+            help="To be recognised: {} steps, {} of them coarse; {} and {} as there.".format(
+                *SMALL.draft, *LARGE.draft
+            ),
+        ),
+    ] = False,
     guidance: Annotated[
         float | None, typer.Option(help=_takers(lambda one: one.guidance.range is not None))
     ] = None,
@@ -95,7 +115,7 @@ def submit(
         "model": model,
         "quantization": quantization,
         "seed": seed,
-        "steps": steps,
+        **_steps(steps, coarse_steps, fast, draft, _shares(model, size)),
         "guidance": guidance,
         "negative_prompt": negative_prompt,
         "strength": strength,
@@ -178,6 +198,26 @@ def _at_a_terminal() -> bool:
 
 def _size(text: str | None) -> dict[str, int]:
     return {} if text is None else dict(zip(("width", "height"), parse_size(text), strict=True))
+
+
+def _shares(model: str | None, size: str | None) -> Shares:
+    """Those of a picture's size and model; of none named, of the one with the largest usual size."""
+    one = CATALOGUE.get(model or "", CATALOGUE[DEFAULT_MODEL])
+    return one.shares(*(one.size if size is None else parse_size(size)))
+
+
+def _steps(
+    steps: int | None, coarse_steps: int | None, fast: bool, draft: bool, shares: Shares
+) -> dict[str, int | None]:
+    """Raises UsageError for two ways of saying how many."""
+    if (coarse_steps is not None) + fast + draft > 1 or (draft and steps is not None):
+        raise UsageError("--draft says --steps and --coarse-steps, --fast the second; give one of them")
+    if draft:
+        return dict(zip(("steps", "coarse_steps"), shares.draft, strict=True))
+    if fast:
+        usual = CATALOGUE[DEFAULT_MODEL].steps.default
+        coarse_steps = round(shares.fast * (steps or usual) / usual)
+    return {"steps": steps, "coarse_steps": coarse_steps}
 
 
 def _box(text: str) -> dict[str, float]:

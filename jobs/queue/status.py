@@ -67,6 +67,9 @@ class JobStatus:
     started_at: str = ""
     ended_at: str = ""
     result: Result | None = None  # once finished
+    off_recipe: str = (
+        ""  # once it renders, and of what is stored: how it departs from what its model was made for
+    )
 
     @property
     def ended(self) -> bool:
@@ -90,6 +93,7 @@ class JobStatus:
             started_at=plain(sidecar.job.started_at),
             ended_at=plain(sidecar.job.rendered_at),
             result=Result(sidecar.png.key, key, sidecar.png.sha256),
+            off_recipe=plain(sidecar.model.get("off_recipe", "")),
         )
 
 
@@ -129,6 +133,7 @@ def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, result
         started_at=fields.get("started_at", ""),
         ended_at=fields.get("ended_at", ""),
         result=result,
+        off_recipe=plain(str(progress.get("off_recipe", "")))[:MAX_TEXT],
     )
 
 

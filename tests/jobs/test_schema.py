@@ -17,7 +17,7 @@ from pixelkiln.jobs.schema import schema_of
 SHA = "0123456789abcdef" * 4
 BOX = {"x1": 0.1, "x2": 0.5, "y1": 0.1, "y2": 0.5}
 TYPES: dict[str, Any] = {"integer": int, "string": str, "array": list, "object": dict, "boolean": bool}
-NOTHING: dict[str, Any] = {"keep_aspect": False, "layout": [], "blend_seams": 0}
+NOTHING: dict[str, Any] = {"keep_aspect": False, "layout": [], "blend_seams": 0, "coarse_steps": 0}
 KNOWN = """
 title description default $defs $ref type const enum minimum maximum exclusiveMinimum multipleOf minLength
 maxLength pattern items minItems maxItems properties required additionalProperties patternProperties
@@ -89,7 +89,9 @@ def parses(fields: dict[str, Any]) -> str:
 def agrees(fields: dict[str, Any], model: Model) -> None:
     """Parsing and schema take the same, but for what no schema says."""
     schema, told = schema_of(model.name), parses(fields)
-    if not re.search(r"pixels; the limit is|boxes for|a box needs|are too many|is empty", told):
+    if not re.search(
+        r"pixels; the limit is|boxes for|a box needs|are too many|is empty|steps take 0 to", told
+    ):
         # A field that says nothing is taken of every model; its schema leaves it out.
         known = schema["properties"]
         said = {name: one for name, one in fields.items() if name in known or one != NOTHING.get(name, ())}
@@ -123,6 +125,7 @@ def test_each_field_alone(model: Model) -> None:
         "quantization": [*QUANTIZATIONS, "q3"],
         "steps": [one for one in numbers if one == int(one)],
         "guidance": numbers,
+        "coarse_steps": [-1, 0, 1, 27, 28, 99, 100],
         "strength": [0, 0.1, 1, 1.1, -1],
         "negative_prompt": ["", " ", "a hat", 5],
         "keep_aspect": [True],
@@ -153,6 +156,7 @@ OPTIONS = {
     "steps": st.integers(-1, 120),
     "guidance": st.floats(-1, 25) | st.sampled_from([0, 1, 4]),
     "references": st.integers(1, 11).map(lambda count: [SHA] * count),
+    "coarse_steps": st.integers(-1, 30),
     "strength": st.floats(-0.5, 1.5),
     "negative_prompt": st.text("ab ", max_size=4),
     "keep_aspect": st.booleans(),
@@ -172,7 +176,13 @@ def test_any_fields_together(model: Model, data: st.DataObject) -> None:
 
 def test_what_a_model_has_not_is_absent() -> None:
     fields = {name: set(schema_of(name)["properties"]) for name in CATALOGUE}
-    assert not {"steps", "guidance", "strength", "negative_prompt"} & fields["hidream-o1-dev"]
+    assert not {"guidance", "strength", "negative_prompt"} & fields["hidream-o1-dev"]
+    assert {"steps", "coarse_steps"} <= fields["hidream-o1-dev"]
+    assert {name for name in CATALOGUE if "coarse_steps" in fields[name]} == {
+        "hidream-o1-dev",
+        "hidream-o1-dev-2604",
+        "demo",
+    }
     assert {"strength", "references", "steps"} <= fields["z-image-turbo"]
     assert not {"negative_prompt", "guidance", "layout", "keep_aspect"} & fields["z-image-turbo"]
     assert {"guidance", "references"} <= fields["flux2-klein-base-4b"]

@@ -78,7 +78,23 @@ def refusal(data: Any) -> SpecError:
         ({"client": ""}, f"client: {NAME_RULE}"),
         ({"client": "x" * 49}, f"client: {NAME_RULE}"),
         ({"version": 2}, "version: must be 1, not 2"),
-        ({"steps": 20}, "steps: hidream-o1-dev has its own, fixed by its recipe; leave it out"),
+        ({"guidance": 2.0}, "guidance: hidream-o1-dev has its own, fixed by its recipe; leave it out"),
+        ({"steps": 29}, "steps: 29 is out of range; hidream-o1-dev takes 4 to 28"),
+        ({"coarse_steps": 28}, "coarse_steps: 28 is out of range; 28 steps take 0 to 27"),
+        ({"coarse_steps": 14, "steps": 14}, "coarse_steps: 14 is out of range; 14 steps take 0 to 13"),
+        ({"coarse_steps": -1}, "coarse_steps: must be greater than or equal to 0, not -1"),
+        (
+            {"coarse_steps": 18, "references": [SHA]},
+            "coarse_steps: none beside reference pictures; leave it out",
+        ),
+        (
+            {"model": "hidream-o1-full", "coarse_steps": 1},
+            "coarse_steps: hidream-o1-full takes none; leave it out",
+        ),
+        (
+            {"model": "z-image-turbo", "coarse_steps": 1},
+            "coarse_steps: z-image-turbo takes none; leave it out",
+        ),
         (
             {"model": "hidream-o1-full", "steps": 3},
             "steps: 3 is out of range; hidream-o1-full takes 4 to 100",
@@ -231,6 +247,30 @@ def test_defaults() -> None:
         "blend_seams": 0,
     }
     assert spec.lane.name == "kiln:hidream-o1-dev:bf16:normal:default"
+
+
+def test_coarse_steps_are_said_only_where_there_are_some() -> None:
+    plain = RenderSpec.parse({"prompt": "a fox", "coarse_steps": 0})
+    assert "coarse_steps" not in {**plain.wire(), **plain.model_dump()}  # older readers know no such field
+    spec = RenderSpec.parse({"prompt": "a fox", "coarse_steps": 18})
+    assert spec.wire()["coarse_steps"] == 18
+    assert RenderSpec.parse(spec.wire()) == spec
+    assert spec.differs(plain) == ["coarse_steps"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, ""),
+        ({"steps": 28}, ""),
+        ({"steps": 14}, "14 of 28 steps"),
+        ({"coarse_steps": 18}, "the first 18 coarse"),
+        ({"steps": 14, "coarse_steps": 10}, "14 of 28 steps, the first 10 coarse"),
+        ({"model": "hidream-o1-full", "steps": 20}, ""),  # made for any number of them
+    ],
+)
+def test_what_departs_from_a_recipe(fields: dict[str, Any], told: str) -> None:
+    assert RenderSpec.parse({"prompt": "a fox", **fields}).off_recipe == told
 
 
 def test_a_model_has_a_size_of_its_own() -> None:

@@ -12,6 +12,8 @@ from postcards.grammar import captioned
 from postcards.reader import read
 
 CAPTIONS = 24
+DRAFTS = 4
+DRAFT = (8, 7)  # steps, coarse ones: most that can be, and cheap
 STEPS = 14  # half of the recipe's: half the time, and hardly a fact less
 FLOOR = 0.94  # of their stated facts; of 200 captions' 98.0% held when the model was made
 SEEDS = (1, 2, 3)
@@ -43,3 +45,13 @@ def test_a_seed_repeats_and_another_composes_otherwise(engine: HiDreamEngine) ->
         assert moved.mean() > 0.02
     held = [[read(picture).holds(fact) for fact in caption.facts] for picture in pictures[:-1]]
     assert np.mean(held) >= 0.9
+
+
+def test_drafts_at_twice_the_size_show_it_too(engine: HiDreamEngine) -> None:
+    missed, stated = [], 0
+    for index, (scene, caption) in enumerate(exam(DRAFTS)):
+        picture, _ = render(engine, caption.text, (2 * scene.width, 2 * scene.height), index, *DRAFT)
+        reading = read(picture, 2)
+        missed += [(caption.text, str(fact)) for fact in caption.facts if not reading.holds(fact)]
+        stated += len(caption.facts)
+    assert 1 - len(missed) / stated >= FLOOR, missed

@@ -7,6 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 from pixelkiln.worker.engines.hidream import patches as engine_patches
 from pixelkiln.worker.engines.hidream.config import Config
 from pixelkiln.worker.engines.hidream.engine import HiDreamEngine
@@ -17,15 +18,19 @@ from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
 from pixelkiln.worker.engines.hidream.recipes import DEV_TIMESTEPS, RECIPES
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from postcards import tokenizer as words
-from postcards.checkpoint import Geometry, components, initial, write_frame, write_weights
+from postcards.batch import Asked, Batches
+from postcards.checkpoint import Geometry, components, initial, read_weights, write_frame, write_weights
 from postcards.data import PACE, Pool
 from postcards.draw import draw
 from postcards.exam import exam, render
 from postcards.forward import Given, Places, predict
 from postcards.grammar import captioned
+from postcards.looks import kept, psnr
 from postcards.pool import ROOM, to_patches
+from postcards.reader import read
 from postcards.scene import FORMATS, sample
-from postcards.score import judge, psnr, table
+from postcards.score import judge, table
+from postcards.sweep import settings, sweep
 from postcards.train import Run, chosen, is_hidden, loss, orthogonal, sigmas, train, update
 
 TINY = Geometry(hidden=64, inner=64, layers=2, heads=2, groups=1, head=32)
@@ -162,6 +167,59 @@ def test_a_run_resumes_and_is_loaded_by_the_engine(tmp_path):
     assert pixels.shape == (96, 64, 3)
 
 
+def test_two_sittings_end_where_one_does(tmp_path):
+    whole = Run(
+        out=tmp_path / "one",
+        pool=tmp_path / "pool",
+        geometry=TINY,
+        scenes=16,
+        batch=4,
+        steps=4,
+        log_steps=1,
+        compiled=False,
+        fitted=False,
+    )
+    train(whole)
+    train(replace(whole, out=tmp_path / "two", until=0.5))
+    train(replace(whole, out=tmp_path / "two"))
+    one, two = (mx.load(str(tmp_path / name / "state.safetensors")) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(np.array(value), np.array(two[name]))
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path, folder):
+    run = Run(
+        out=tmp_path / "run",
+        pool=tmp_path / "pool",
+        geometry=TINY,
+        start=folder,
+        scenes=16,
+        batch=4,
+        steps=1,
+        rate=0.0,
+        matrix_rate=0.0,
+        compiled=False,
+    )
+    found = read_weights(train(run), TINY)
+    for name, value in read_weights(folder, TINY).items():
+        np.testing.assert_array_equal(np.array(found[name]), np.array(value))
+    assert Manifest.read(run.out / "checkpoint").revision == "none; 1 steps of 4, seed 0"
+    assert (run.out / "checkpoint/tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+def test_pictures_rendered_together_are_the_engines(folder):
+    questions = [captioned(3, index, (192, 256)) for index in range(2)]
+    asked = [Asked(caption.text, (8, 6), index) for index, (_, caption) in enumerate(questions)]
+    engine = HiDreamEngine.load(folder)
+    for coarse in (0, 2):
+        together = Batches(folder, TINY).render(asked, 4, coarse)
+        for index, one in enumerate(asked):
+            alone, _ = render(engine, one.text, (192, 256), index, 4, coarse)
+            assert np.abs(alone.astype(int) - together[index]).max() <= 1
+    engine.close()
+
+
 def test_batches_depend_on_their_number_alone(tmp_path, folder):
     pool = Pool(tmp_path, folder, seed=2, scenes=16, processes=1)
     late = Pool(tmp_path, folder, seed=2, scenes=16, processes=1)  # finds what the first drew
@@ -201,3 +259,34 @@ def test_the_worlds_own_pictures_score_full_marks_and_grey_ones_none():
     assert worst.held < 0.3
     assert worst.psnr == pytest.approx(np.mean([psnr(np.full_like(one, 128), one) for one in drawn]))
     assert "| drawn | 100.0%" in table([best, worst])
+
+
+def test_what_of_a_composition_is_kept():
+    (scene, _), (other, _) = (captioned(11, index, (256, 256)) for index in (0, 5))
+    first, second = read(draw(scene)), read(draw(other))
+    assert kept(first, first) == (len(first.things), len(first.things))
+    assert kept(first, read(draw(scene, 2), 2)) == (len(first.things), len(first.things))
+    assert kept(first, second)[0] == 0
+    assert kept(first, replace(first, things=()))[0] == 0
+
+
+def test_every_share_is_scored_at_every_step_count():
+    found = settings([1, 2], [28, 14, 8], [0, 8, 18, 24])
+    by_steps = {
+        steps: [one.coarse for one in found if (one.scale, one.steps) == (2, steps)] for steps in (28, 14, 8)
+    }
+    assert by_steps == {28: [0, 8, 18, 24], 14: [0, 4, 9, 12], 8: [0, 2, 5, 7]}
+    assert [str(one) for one in found[:2]] == ["formats, 28 steps", "formats, 28 steps, 8 of them coarse"]
+
+
+def test_a_sweep_leaves_a_table_and_pages(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr("postcards.sweep.Geometry", lambda: TINY)
+    rows = settings([1, 2], [4], [0, 2])
+    found = sweep(folder, tmp_path, rows, n=2, processes=1, timed=1)
+    assert [(one.scale, one.coarse) for one in found] == [(1, 0), (1, 2), (2, 0), (2, 2)]
+    assert found[0].psnr is found[0].agree is found[0].kept is None
+    assert found[1].agree is not None
+    assert found[1].tokens == pytest.approx(found[0].tokens * 5 / 8, rel=0.1)
+    assert found[2].tokens == 4 * found[0].tokens
+    assert len((tmp_path / "sweep.md").read_text().splitlines()) == 6
+    assert len(json.loads((tmp_path / "sweep.json").read_text())) == 4

@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 from postcards.draw import draw
 from postcards.facts import Fact
 from postcards.grammar import COLOUR_WORDS, LAND_NAMES, LAND_WORDS, NOUNS, SIZE_WORDS, TIME_WORDS, captioned
+from postcards.looks import sharpness
 from postcards.palette import COLOURS
 from postcards.reader import read
 from postcards.scene import FORMATS, Scene, overlap, sample
@@ -35,6 +36,27 @@ def test_equal_seeds_give_equal_postcards_of_the_asked_size(size):
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, draw(sample(5, 9, size)))
+
+
+@pytest.mark.parametrize("size", FORMATS)
+def test_a_double_is_drawn_properly_and_shows_the_same(size):
+    scene = sample(5, 8, size)
+    single, double = draw(scene), draw(scene, 2)
+    assert double.shape == (2 * size[1], 2 * size[0], 3)
+    halved = np.asarray(Image.fromarray(double).reduce(2)).astype(int)
+    assert np.abs(halved - single).mean() < 0.2
+    enlarged = np.asarray(Image.fromarray(single).resize(double.shape[1::-1], Image.Resampling.BICUBIC))
+    assert sharpness(double) > 1.05 * sharpness(enlarged)
+
+
+def test_reader_sees_what_was_stated_at_twice_the_size(rows):
+    held = stated = 0
+    for scene, caption in rows[:60]:
+        reading = read(draw(scene, 2), 2)
+        held += sum(map(reading.holds, caption.facts))
+        stated += len(caption.facts)
+        assert (reading.width, reading.height) == (scene.width, scene.height)
+    assert held / stated >= 0.99
 
 
 def test_subjects_stand_inside_and_apart(rows):

@@ -10,6 +10,7 @@ import sys
 import pixelkiln.jobs.commands.control
 import pixelkiln.jobs.commands.status
 import pixelkiln.jobs.commands.submit
+import pixelkiln.worker.commands.bench
 import pixelkiln.worker.commands.doctor.command
 import pixelkiln.worker.commands.local
 import pixelkiln.worker.commands.models

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +14,14 @@ from rich.table import Table
 
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, err, out, parse_size
+from pixelkiln.jobs.commands.output import JSON, err, out
 from pixelkiln.jobs.errors import KilnError, UsageError
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
 
 if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
-    from pixelkiln.worker.engines.family import Bench, Case
+    from pixelkiln.worker.engines.family import Case
 
 models_app = typer.Typer(help="Checkpoints: what is here, and whether it computes what it should.")
 app.add_typer(models_app, name="models", no_args_is_help=True)
@@ -61,76 +60,9 @@ def models_pull(
     from pixelkiln.worker.engines.families import family_of
 
     target = folder or Settings.here().models_dir / f"{model}-bf16"
-    with _engine_errors():
+    with engine_errors():
         made = family_of(model).pull(model, target, repo, revision)
     _told(made, target, as_json)
-
-
-@models_app.command(name="bench")
-def models_bench(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint folder.", metavar="[CHECKPOINT]")
-    ] = None,
-    size: Annotated[list[str] | None, typer.Option("--size", "-s", help="WIDTHxHEIGHT, several.")] = None,
-    random: Annotated[bool, typer.Option("--random", help="Random weights, where no checkpoint is.")] = False,
-    model: Annotated[str, typer.Option(help="With --random: whose sizes.")] = DEFAULT_MODEL,
-    config: Annotated[str, typer.Option(help="With --random: release, or small.")] = "release",
-    bits: Annotated[str, typer.Option(help="With --random: widths, for instance 16,8,6.")] = "16",
-    steps: Annotated[int, typer.Option(help="Counted steps of each.")] = 8,
-    compare: Annotated[
-        bool | None,
-        typer.Option(help="Time bfloat16 against float16 and say which suits; by default on a Mac's GPU."),
-    ] = None,
-    as_json: JSON = False,
-) -> None:
-    """Measure seconds per step, and how near that is to what this chip's matrix product allows."""
-    needs_worker()
-    from pixelkiln.worker import engines
-    from pixelkiln.worker.engines.families import family_of
-
-    sizes = [parse_size(text) for text in size or ["1024x1024"]]
-    if random == (checkpoint is not None):
-        raise UsageError("name a checkpoint folder, or give --random")
-    widths = [int(part) for part in bits.split(",") if part in {"16", "8", "6", "5", "4"}]
-    if not widths:
-        raise UsageError(f"--bits: {bits!r}; for instance 16,8,6")
-    halves: engines.Halves | None = None
-    with _engine_errors(), _telling() as told:
-        if checkpoint is not None:
-            cache = Settings.here().cache_dir
-            found = engines.bench(checkpoint, sizes, steps, cache, told=told)
-            if engines.device_facts().metal if compare is None else compare:
-                halves = engines.compare(checkpoint, sizes[0], steps, cache, told)
-        else:
-            family = family_of(model)
-            if config not in family.configs:
-                raise UsageError(f"--config: {config!r}; there are {', '.join(family.configs)}")
-            found = family.bench_random(config, sizes, widths, steps, told)
-    if as_json:
-        print(json.dumps({**found.facts(), "halves": asdict(halves) if halves else None}, indent=1))
-        return
-    _show(found)
-    if halves:
-        out.print(f"{halves}; to choose it: KILN_ARITHMETIC={halves.suits}", markup=False)
-
-
-def _show(found: Bench) -> None:
-    """Print a table of what was measured."""
-    out.print(f"{found.device}, MLX {found.mlx}, {found.arithmetic}", markup=False)
-    out.print(f"ceiling of a large matrix product: {found.ceiling / 1e12:.2f} TFLOP/s")
-    table = Table("bits", "size", "s/step", "min-max", "TFLOP/s", "of ceiling", "weights GB", "peak GB")
-    for row in found.rows:
-        table.add_row(
-            f"{row.bits} ({row.linears})",
-            "x".join(map(str, row.size)),
-            f"{row.step:.4f}",
-            f"{min(row.seconds):.4f}-{max(row.seconds):.4f}",
-            f"{row.achieved / 1e12:.2f}",
-            f"{row.fraction:.2f}",
-            f"{row.weight_bytes / 1e9:.2f}",
-            f"{row.peak_bytes / 1e9:.2f}",
-        )
-    out.print(table)
 
 
 @models_app.command(name="convert")
@@ -158,7 +90,7 @@ def models_convert(
 
     if bits not in {4, 5, 6, 8, 16} or group_size not in {32, 64, 128}:
         raise UsageError("--bits: 4, 5, 6, 8 or 16; --group-size: 32, 64 or 128")
-    with _engine_errors(), Progress(console=err, transient=True) as bar:
+    with engine_errors(), Progress(console=err, transient=True) as bar:
         task = bar.add_task("converting", total=None)
         manifest = family_in(source, model).convert(
             source,
@@ -196,7 +128,7 @@ def models_verify(
     if golden is None and not digest:
         raise UsageError("name a folder of recorded cases, or give --digest")
     if digest:
-        with _engine_errors():
+        with engine_errors():
             found = engines.check_digest(checkpoint)
         if not as_json:
             out.print(f"{checkpoint}: {found}, as {NAME} says", markup=False, soft_wrap=True)
@@ -205,7 +137,7 @@ def models_verify(
     if golden is None:
         return
 
-    with _engine_errors():
+    with engine_errors():
         cases = engines.verify(checkpoint, golden, case, model)
     fine = bool(cases) and all(one.ok for one in cases)
     if as_json:
@@ -222,7 +154,7 @@ def models_verify(
 
 
 @contextmanager
-def _engine_errors() -> Iterator[None]:
+def engine_errors() -> Iterator[None]:
     """An engine's errors, and a disk's, are one line and exit code 1."""
     from pixelkiln.worker.engines.engine import EngineError
 
@@ -232,13 +164,6 @@ def _engine_errors() -> Iterator[None]:
         raise KilnError(str(error)) from None
     except OSError as error:
         raise KilnError(f"{error.filename or 'the disk'}: {error.strerror or error}") from None
-
-
-@contextmanager
-def _telling() -> Iterator[Callable[[str], None]]:
-    """Shows what is measured now: in place on a terminal, elsewhere a line each."""
-    with err.status("loading and measuring") as status:
-        yield status.update if err.is_terminal else err.print
 
 
 def _told(manifest: Manifest, folder: Path, as_json: bool) -> None:

@@ -62,6 +62,7 @@ def _parameters(spec: RenderSpec, size: tuple[int, int], facts: Facts, tool: str
     guided = {"CFG scale": f"{facts.guidance:g}"} if facts.guidance > 1 else {}
     settings = {
         "Steps": facts.steps,
+        **({"Coarse steps": spec.coarse_steps} if spec.coarse_steps else {}),
         "Sampler": facts.scheduler,
         **guided,
         "Seed": spec.seed,

@@ -22,6 +22,7 @@ def assemble(
     """
     claim, spec = rendered.claim, rendered.spec
     height, width = rendered.pixels.shape[:2]
+    off = {"off_recipe": spec.off_recipe} if spec.off_recipe else {}
     return Sidecar(
         job=JobFacts(
             id=claim.job_id,
@@ -33,7 +34,7 @@ def assemble(
             rendered_at=stamp(),
         ),
         spec=spec,
-        model={"quantization": spec.quantization, **rendered.facts.record()},
+        model={"quantization": spec.quantization, **rendered.facts.record(), **off},
         versions=machine.versions,
         host=machine.host(),
         timings=Timings(

@@ -15,7 +15,7 @@ from pixelkiln.worker.engines.checkpoints.digests import Signature, measured, si
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, NonFiniteError
 from pixelkiln.worker.engines.families import family_in
-from pixelkiln.worker.engines.family import Bench, Case, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Share, Size, Told
 
 
 def device() -> str:
@@ -146,10 +146,11 @@ def bench(
     calibrations: Path | None,
     arithmetic: str | None = None,
     told: Told | None = None,
+    shares: Sequence[Share] = (),
 ) -> Bench:
     """See Family.bench."""
     use_openblas()
-    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told)
+    return family_in(folder).bench(folder, sizes, steps, calibrations, arithmetic, told, shares)
 
 
 HALVES = ("bfloat16", "float16")

@@ -48,7 +48,8 @@ class Step:
 
     `seconds` is wall time with the result evaluated. `preview` makes x̂0 as pixels, (height, width, 3); call
     it on the render thread, before asking for the next step. The last step carries the `pixels`, the `facts`
-    of what made them, and the seconds its decoding took beyond the step itself.
+    of what made them, and the seconds its decoding took beyond the step itself. `left` says as how many
+    steps like this one the rest counts, where the rest is not alike.
     """
 
     index: int
@@ -58,6 +59,7 @@ class Step:
     pixels: Pixels | None = None
     facts: Facts | None = None
     decode_seconds: float = 0.0
+    left: float | None = None
 
 
 class Estimate(Protocol):

@@ -6,7 +6,7 @@ Nothing here, and nothing that a family does at import, loads MLX.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
 
 Size = tuple[int, int]  # width, height in pixels
+Share = tuple[int, int]  # steps, and how many of the first are coarse
 Progress = Callable[[str, int, int], None]  # tensor just written, bytes written so far, bytes in all
 Told = Callable[[str], None]  # what a bench does now, in words
 
@@ -76,6 +77,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """Whole pictures of one width, size and share."""
+
+    bits: int
+    size: Size
+    steps: int
+    coarse_steps: int
+    seconds: tuple[float, ...]  # of each, from prompt to pixels
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
     """One run on one machine."""
 
@@ -84,6 +96,7 @@ class Bench:
     arithmetic: str
     ceiling: float  # FLOP/s
     rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...] = ()  # none was asked for
 
     def facts(self) -> dict[str, object]:
         """As JSON: seconds, bytes and FLOP/s."""
@@ -96,6 +109,7 @@ class Bench:
             "arithmetic": self.arithmetic,
             "ceiling": self.ceiling,
             "rows": rows,
+            "pictures": [asdict(one) for one in self.pictures],
         }
 
 
@@ -173,8 +187,12 @@ class Family(Protocol):
         calibrations: Path | None,
         arithmetic: str | None = None,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
-        """Time `steps` steps of a checkpoint at each size. Raises CheckpointError."""
+        """Time `steps` steps of a checkpoint at each size, and a whole picture of each of `shares`.
+
+        Raises CheckpointError, as for shares of a model that takes none.
+        """
         ...
 
     def bench_random(
@@ -184,6 +202,7 @@ class Family(Protocol):
         bits: Sequence[int],
         steps: int,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         """The same of random weights, `name` one of `configs`, one width after another."""
         ...

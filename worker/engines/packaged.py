@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pixelkiln.worker.engines.checkpoints.files import read_json
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Share, Size, Told
 
 if TYPE_CHECKING:
     from pixelkiln.worker.engines.checkpoints.manifest import Manifest
@@ -27,6 +27,7 @@ class Packaged:
     configs: Sequence[str]
     pipelines: tuple[str, ...] = ()  # what a release's model_index.json may name
     fuses = False  # whether a conversion takes a LoRA
+    coarse = False  # whether its first steps can be coarse
 
     def recognises(self, folder: Path) -> bool:
         """See Family.recognises."""
@@ -94,11 +95,12 @@ class Packaged:
         calibrations: Path | None,
         arithmetic: str | None = None,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         """See Family.bench; steps of text to image without guidance."""
         run = self._part("bench").bench
         how = {"calibrations": calibrations, "dtype": _dtype(arithmetic), "steps": steps, "told": told}
-        found: Bench = run(folder, sizes, **how)
+        found: Bench = run(folder, sizes, **how, **self._shares(shares))
         return found
 
     def bench_random(
@@ -108,10 +110,17 @@ class Packaged:
         bits: Sequence[int],
         steps: int,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         """See Family.bench_random."""
-        found: Bench = self._part("bench").bench_random(name, sizes, bits, steps=steps, told=told)
+        run = self._part("bench").bench_random
+        found: Bench = run(name, sizes, bits, steps=steps, told=told, **self._shares(shares))
         return found
+
+    def _shares(self, shares: Sequence[Share]) -> dict[str, Sequence[Share]]:
+        if shares and not self.coarse:
+            raise CheckpointError("this model takes no coarse steps: leave out --picture")
+        return {"shares": shares} if self.coarse else {}
 
     def _part(self, module: str) -> Any:
         return import_module(f"{__package__}.{self.package}.{module}")

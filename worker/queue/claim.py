@@ -39,10 +39,12 @@ class Progress:
     step: int = 0
     steps: int = 0
     cost: float | None = None  # GPU seconds, as far as is known; all of them once it is delivering
+    off_recipe: str = ""  # how it departs from what its model was made for
 
     def wire(self) -> str:
         """As it stands in RQ's `meta`."""
-        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps})
+        off = {"off_recipe": self.off_recipe} if self.off_recipe else {}
+        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps, **off})
 
 
 def new_execution() -> str:

@@ -43,5 +43,6 @@ class Meter:
     def cost(self, step: Step) -> float:
         """What the job costs in all, as far as can be said after this step; never less than so far."""
         if step.index == WARM:
-            self._foreseen = self.seconds + (step.total - step.index) * step.seconds
+            left = step.total - step.index if step.left is None else step.left
+            self._foreseen = self.seconds + left * step.seconds
         return max(self.seconds, self._foreseen)

@@ -90,8 +90,8 @@ class Renderer:
         last: Step | None = None
         parts = model.engine.render(spec, pictures)
         while last is None or last.index < last.total:
-            at = ("step", size) if seconds else ("prompt", size)
-            with self._watched(f"job {claim.job_id}, {at[0]} {len(seconds)}", at):
+            sort = "prompt" if not seconds else "coarse step" if len(seconds) <= spec.coarse_steps else "step"
+            with self._watched(f"job {claim.job_id}, {sort} {len(seconds)}", (sort, size)):
                 last = next(parts, None)
             if last is None:
                 raise EngineError("the engine ended without a picture")
@@ -106,7 +106,7 @@ class Renderer:
             swap_ins=machine.swap_ins() - swapped,
         )
         prefix, *steps = seconds
-        events = self._health.rendered(size, steps, memory.swap_ins)
+        events = self._health.rendered(size, steps[spec.coarse_steps :], memory.swap_ins)
         for event in events:
             log.warning("job %s: %s", claim.job_id, event)
         if last.pixels is None or last.facts is None:

@@ -195,6 +195,34 @@ def test_the_first_of_several_frames_is_told(run: Run, tmp_path: Path) -> None:
     assert "frames" not in still.err
 
 
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        (["--fast"], {"coarse_steps": 14}),
+        (["--fast", "-s", "384x512"], {"coarse_steps": 21}),
+        (["--fast", "-s", "384x512", "--steps", "14"], {"steps": 14, "coarse_steps": 10}),
+        (["--fast", "-s", "608x416"], {"coarse_steps": 14}),  # whose halves are no whole patches
+        (["--fast", "-s", "320x256"], {"coarse_steps": 14}),
+        (["--draft"], {"steps": 8, "coarse_steps": 2}),
+        (["--draft", "-s", "512x512"], {"steps": 14, "coarse_steps": 10}),
+        (["--coarse-steps", "5"], {"coarse_steps": 5}),
+        (["--coarse-steps", "0"], {}),
+    ],
+)
+def test_coarse_steps_by_number_and_by_name(run: Run, options: list[str], meant: dict[str, int]) -> None:
+    (job,) = run("submit", "-m", "demo", "a fox", *options, "--json").json
+    assert {name: job["spec"][name] for name in ("steps", "coarse_steps") if name in job["spec"]} == meant
+
+
+@pytest.mark.parametrize(
+    "options", [["--fast", "--draft"], ["--draft", "--steps", "8"], ["--fast", "--coarse-steps", "3"]]
+)
+def test_two_ways_to_say_how_many_steps_are_refused(run: Run, options: list[str]) -> None:
+    ran = run("submit", "-m", "demo", "a fox", *options)
+    assert ran.code == 2
+    assert "give one of them" in ran.err
+
+
 def test_unknown_options_are_wrong_use(run: Run) -> None:
     assert run("submit", "x", "--nonsense").code == 2
     assert run("nonsense").code == 2

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pixelkiln.worker import engines
 from pixelkiln.worker.commands.app import main
 from pixelkiln.worker.engines.mlx import timing
 from tests.tiny import TINY
+from tests.worker.engines.test_explore import benched
 
 
 def run(
@@ -186,3 +188,22 @@ def test_a_bench_tells_how_far_it_is(
     assert told.err.splitlines() == [
         f"16 bits, {size}, {arithmetic}: {step}" for size, arithmetic in runs for step in steps
     ]
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_exploration_is_a_table_and_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "bench", benched)
+    command = ("models", "bench", str(TINY), "--size", "512x512", "--explore")
+    code, out = run(capsys, monkeypatch, *command)
+    assert code == 0
+    assert "layers ahead" in out
+    assert 'in kiln.toml: arithmetic = "float16"' in out
+    advice = json.loads(run(capsys, monkeypatch, *command, "--json")[1])["advice"]
+    assert len(advice) == 3
+    for refused in (
+        ("models", "bench", "--random", "--explore"),
+        ("models", "bench", str(TINY), "--picture", "8:8"),
+    ):
+        assert run(capsys, monkeypatch, "models", "bench", *refused)[0] == 2

@@ -40,3 +40,13 @@ def test_the_cost_is_foreseen_from_the_second_step() -> None:
     meter.start()
     clock.now += 1
     assert meter.cost(Step(0, 4, 1.0)) == 1  # of the next job nothing is foreseen
+
+
+def test_coarse_steps_foresee_what_the_full_ones_will_take() -> None:
+    meter = Meter(clock := Clock())
+    meter.start()
+    costs = []
+    for index, (seconds, left) in enumerate(((0.5, None), (3.0, 9.0), (1.0, 8.0), (4.0, None), (4.0, None))):
+        clock.now += seconds
+        costs.append(meter.cost(Step(index, 4, seconds, left=left)))
+    assert costs == [0.5, 3.5, 12.5, 12.5, 12.5]  # at the second step, eight like it are to come

@@ -55,8 +55,8 @@ def known(cache: Path | None, quantised: bool, dtype: mx.Dtype, digest: str) -> 
         return 0, "dense"
     if cache is None:
         return 0, "dequantised"
-    kept = _kept(_path(cache, dtype, digest))
-    return None if kept is None else (kept.dequantize_from, kept.said)
+    found = kept(cache, dtype, digest)
+    return None if found is None else (found.dequantize_from, found.said)
 
 
 def choose(
@@ -119,9 +119,10 @@ def _seconds(run: Callable[[], mx.array]) -> float:
     return median(taken)
 
 
-def _kept(path: Path) -> Calibration | None:
+def kept(cache: Path, dtype: mx.Dtype, digest: str) -> Calibration | None:
+    """What was measured of a checkpoint here, if it can be read."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(_path(cache, dtype, digest).read_bytes())
         seconds = {rows: (float(one), float(other)) for rows, (one, other) in data["seconds"].items()}
         return Calibration(int(data["dequantize_from"]), seconds)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

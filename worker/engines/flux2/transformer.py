@@ -11,7 +11,7 @@ from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.flux2.config import TransformerConfig
 from pixelkiln.worker.engines.flux2.modulation import Step, Sublayer, Times
 from pixelkiln.worker.engines.mlx.elementwise import fused
-from pixelkiln.worker.engines.mlx.pacing import AHEAD, Pace
+from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.qwen3 import swiglu
 from pixelkiln.worker.engines.mlx.rotary import Pairs
 
@@ -106,7 +106,7 @@ class Transformer:
     """Blocks are evaluated as they are built, and run, one after another: see pacing."""
 
     def __init__(self, weights: Weights, config: TransformerConfig) -> None:
-        self.config, self.dtype, self.ahead = config, weights.dtype, AHEAD
+        self.config, self.dtype = config, weights.dtype
         self.tokens_in = weights.linear("x_embedder", config.channels, config.width)
         self.text_in = weights.linear("context_embedder", config.features, config.width)
         self.times = Times(weights, config)
@@ -130,7 +130,7 @@ class Transformer:
 
         `references` and `text` are embedded, (tokens, width); `turn` is that of text, target and references.
         """
-        picture, pace = self.embedded(target), Pace(self.ahead)
+        picture, pace = self.embedded(target), Pace()
         if references is not None:
             picture = mx.concatenate([picture, references])
         for double in self.doubles:

@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from pixelkiln.worker.engines.checkpoints.weights import Weights
 from pixelkiln.worker.engines.hidream.config import TextConfig
-from pixelkiln.worker.engines.mlx.pacing import AHEAD, Pace
+from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.qwen3 import KeysValues, Layer
 from pixelkiln.worker.engines.mlx.rotary import Halves
 
@@ -36,7 +36,6 @@ class Decoder:
         self.embed_tokens = weights.embedding(f"{name}.embed_tokens", config.vocab_size, config.hidden_size)
         self.layers = [Layer(weights, f"{name}.layers.{i}", config) for i in range(config.num_hidden_layers)]
         self.norm = weights.norm(f"{name}.norm", config.hidden_size, config.rms_norm_eps)
-        self.ahead = AHEAD
 
     def prefix(self, x: mx.array, rotation: Halves, added: Added | None = None) -> list[KeysValues]:
         """Run the prompt's embeddings (tokens, hidden) causally; return each layer's keys and values.
@@ -56,7 +55,7 @@ class Decoder:
         self, x: mx.array, rotation: Halves, past: Sequence[KeysValues], added: Added | None
     ) -> list[KeysValues]:
         cache: list[KeysValues] = []
-        pace = Pace(self.ahead)
+        pace = Pace()
         for i, layer in enumerate(self.layers):
             x, kept = layer(x, rotation, past[i] if past else None, "causal")
             cache.append(kept)
@@ -68,7 +67,7 @@ class Decoder:
 
     def step(self, x: mx.array, rotation: Halves, prefix: Sequence[KeysValues]) -> mx.array:
         """Run the generated tokens (tokens, hidden) over a prefix; return their normalised hidden states."""
-        pace = Pace(self.ahead)
+        pace = Pace()
         for layer, past in zip(self.layers, prefix, strict=True):
             x, _ = layer(x, rotation, past, None)
             pace(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,17 +16,16 @@ from pixelkiln.worker.engines.engine import EngineError, Facts, Step
 from pixelkiln.worker.engines.hidream import checkpoint
 from pixelkiln.worker.engines.hidream.calibrate import choose
 from pixelkiln.worker.engines.hidream.conditions import conditions
-from pixelkiln.worker.engines.hidream.config import PATCH_VALUES
 from pixelkiln.worker.engines.hidream.estimate import PREFIX_CACHE_BYTES, Estimate
+from pixelkiln.worker.engines.hidream.flops import step_flops
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.patches import grid, to_pixels
-from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, prepare
+from pixelkiln.worker.engines.hidream.pipeline import Plan, denoise, noises, prepare
 from pixelkiln.worker.engines.hidream.prefixes import PrefixCache
 from pixelkiln.worker.engines.hidream.references import arrange
 from pixelkiln.worker.engines.hidream.seams import blend
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import VisionTower
-from pixelkiln.worker.engines.mlx.noise import seeded
 from pixelkiln.worker.engines.mlx.rendering import Measured, facts_of, steps
 
 
@@ -81,6 +81,7 @@ class HiDreamEngine(Measured):
             steps=recipe.steps,
             guidance=recipe.guidance,
             scheduler=recipe.scheduler,
+            told={"coarse_steps": str(spec.coarse_steps)} if spec.coarse_steps else None,
         )
 
     def render(self, spec: RenderSpec, references: Sequence[Image.Image] = ()) -> Iterator[Step]:
@@ -93,13 +94,13 @@ class HiDreamEngine(Measured):
         mx.eval([branch.prefix for branch in plan.branches], plan.times, plan.references)
         total = plan.recipe.steps
         yield Step(0, total, time.perf_counter() - started)
-        shape = (plan.patches, PATCH_VALUES)
         yield from steps(
-            denoise(model, plan, seeded(spec.seed, shape)),
+            denoise(model, plan, *noises(plan, spec.seed)),
             total,
-            preview=lambda clean: to_pixels(clean, *plan.grid),
+            preview=lambda clean: to_pixels(plan.whole(clean), *plan.grid),
             decode=lambda z: blend(to_pixels(z, *plan.grid), spec.blend_seams),
             facts=lambda: self.facts(spec),
+            left=partial(self._left, plan),
         )
 
     def bytes_needed(self, spec: RenderSpec) -> int:
@@ -130,6 +131,16 @@ class HiDreamEngine(Measured):
             raise EngineError("the engine is closed")
         return self._model
 
+    def _left(self, plan: Plan, index: int) -> float | None:
+        """See Step: after a coarse step, by the arithmetic of both."""
+        if plan.coarse is None or index > plan.coarse_steps:
+            return None
+        prompt = len(plan.branches[0].ids) - 1
+        fine, coarse = (
+            step_flops(self._estimate.config.text, prompt, of.patches) for of in (plan, plan.coarse)
+        )
+        return plan.coarse_steps - index + (plan.recipe.steps - plan.coarse_steps) * fine / coarse
+
     def _prepare(self, model: Model, spec: RenderSpec, references: Sequence[Image.Image]) -> Plan:
         recipe = self._estimate.recipe(spec)
         size, pictures = (spec.width, spec.height), None
@@ -140,4 +151,6 @@ class HiDreamEngine(Measured):
         elif spec.layout or spec.keep_aspect:
             field = "layout" if spec.layout else "keep_aspect"
             raise SpecError(field, "needs reference pictures")
-        return prepare(model, self._prompts, self._prefixes, recipe, spec.prompt, grid(*size), pictures)
+        text, cells = spec.prompt, grid(*size)
+        coarse = self._estimate.coarse_steps(spec)
+        return prepare(model, self._prompts, self._prefixes, recipe, text, cells, pictures, coarse)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.calibrate import NEVER, Choice
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
@@ -99,6 +100,17 @@ class Estimate:
         if spec.guidance is not None:
             recipe = recipe.with_guidance(spec.guidance)
         return recipe
+
+    def coarse_steps(self, spec: RenderSpec) -> int:
+        """How many of its first steps run on half the grid. Raises SpecError."""
+        count, recipe = spec.coarse_steps, self.recipe(spec)
+        if count and (spec.references or not recipe.noisy):
+            raise SpecError(
+                "coarse_steps", "only a model that adds noise at each step takes them, text to image"
+            )
+        if not 0 <= count < recipe.steps:
+            raise SpecError("coarse_steps", f"must be 0 to {recipe.steps - 1}, got {count}")
+        return count
 
     def _bounds(self, spec: RenderSpec) -> tuple[tuple[int, int], int, int]:
         size = (spec.width, spec.height)

@@ -14,6 +14,7 @@ class HiDream(Packaged):
     package = "hidream"
     engine = "HiDreamEngine"
     configs = tuple(CONFIGS)
+    coarse = True
 
     def recognises(self, folder: Path) -> bool:
         """See Family.recognises: no other release has its config at the top."""

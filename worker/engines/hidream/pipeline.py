@@ -7,11 +7,13 @@ cancels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
+from pixelkiln.worker.engines.hidream.coarse import coarse_noise, enlarge, halved
+from pixelkiln.worker.engines.hidream.config import PATCH_VALUES, TextConfig
 from pixelkiln.worker.engines.hidream.decoder import Added
 from pixelkiln.worker.engines.hidream.model import Model
 from pixelkiln.worker.engines.hidream.positions import Grid, patch_positions, text_positions
@@ -20,7 +22,7 @@ from pixelkiln.worker.engines.hidream.recipes import Recipe
 from pixelkiln.worker.engines.hidream.rope import Positions, rotation
 from pixelkiln.worker.engines.hidream.tokens import Prompts
 from pixelkiln.worker.engines.hidream.vision import Features
-from pixelkiln.worker.engines.mlx.noise import Noise
+from pixelkiln.worker.engines.mlx.noise import Noise, seeded
 from pixelkiln.worker.engines.mlx.rotary import Halves
 
 UNCONDITIONAL = " "  # the prompt of the branch that guidance steers away from
@@ -47,6 +49,16 @@ class Branch:
     prefix: Prefix
     rotation: Halves  # of the generated tokens
 
+    def on(self, grid: Grid, config: TextConfig) -> Branch:
+        """The same prompt before another grid, without references."""
+        before, patches = len(self.ids) - 1, patch_positions(grid)
+        text = self.positions[:, : before + 1]
+        return replace(
+            self,
+            positions=np.concatenate([text, patches], axis=1),
+            rotation=rotation(np.concatenate([text[:, before:], patches], axis=1), config),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -57,16 +69,38 @@ class Plan:
     branches: tuple[Branch, ...]  # the prompt's, then the unconditional one if the recipe is guided
     times: mx.array  # (steps, hidden): each step's timestep embedding
     references: mx.array | None  # (reference patches, hidden)
+    coarse: Plan | None = None  # of the first `coarse_steps`, on a small grid
+    coarse_steps: int = 0
 
     @property
     def patches(self) -> int:
         """Patches of the target."""
         return self.grid[0] * self.grid[1]
 
+    def with_coarse(self, steps: int, config: TextConfig) -> Plan:
+        """The same, so many of the first steps on half the grid.
+
+        For a recipe that adds noise, without references.
+        """
+        if not steps:
+            return self
+        small = halved(self.grid)
+        branches = tuple(branch.on(small, config) for branch in self.branches)
+        return replace(self, coarse=replace(self, grid=small, branches=branches), coarse_steps=steps)
+
+    def whole(self, clean: mx.array) -> mx.array:
+        """A step's x̂0 at the picture's size: a coarse one's is enlarged."""
+        if self.coarse is None or len(clean) == self.patches:
+            return clean
+        return enlarge(clean, self.coarse.grid, self.grid)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """After a step: the state `z` and the prediction `clean` (x̂0) behind it, (patches, 3072) float32."""
+    """After a step: the state `z` and the prediction `clean` (x̂0) behind it, (patches, 3072) float32.
+
+    After the last coarse step `z` is the full grid's already, `clean` still the small one's.
+    """
 
     z: mx.array
     clean: mx.array
@@ -80,6 +114,7 @@ def prepare(
     prompt: str,
     grid: Grid,
     conditions: Conditions | None = None,
+    coarse_steps: int = 0,
 ) -> Plan:
     """Run the prompt's prefix, or reuse it, and compute all that no step changes."""
     texts = (prompt, UNCONDITIONAL) if recipe.guided else (prompt,)
@@ -90,7 +125,7 @@ def prepare(
         branches=tuple(_branch(model, prompts, cache, text, grid, conditions) for text in texts),
         times=model.timestep(timesteps),
         references=None if conditions is None else model.pixels_in(conditions.patches),
-    )
+    ).with_coarse(coarse_steps, model.config.text)
 
 
 def _branch(
@@ -137,17 +172,43 @@ def predict(model: Model, plan: Plan, branch: Branch, z: mx.array, i: int) -> mx
     return model.predict(tokens, branch.rotation, branch.prefix)
 
 
-def denoise(model: Model, plan: Plan, noise: Noise) -> Iterator[State]:
-    """Yield the state after every step. All arithmetic outside the model is float32."""
+def noises(plan: Plan, seed: int) -> tuple[Noise, Noise]:
+    """What a seed draws for the picture, and for its coarse steps."""
+    noise = seeded(seed, (plan.patches, PATCH_VALUES))
+    if plan.coarse is None:
+        return noise, noise
+    own = seeded(seed, (plan.coarse.patches, PATCH_VALUES))
+    return noise, coarse_noise(noise, own, plan.coarse.grid, plan.grid)
+
+
+def denoise(model: Model, plan: Plan, noise: Noise, small: Noise | None = None) -> Iterator[State]:
+    """Yield the state after every step; coarse ones take their noise from `small`."""
+
+    def cleans(plan: Plan, z: mx.array, i: int) -> list[mx.array]:
+        return [predict(model, plan, branch, z, i)[1 : 1 + plan.patches] for branch in plan.branches]
+
+    return walk(plan, cleans, noise, small or noise)
+
+
+def walk(
+    plan: Plan, predicted: Callable[[Plan, mx.array, int], list[mx.array]], noise: Noise, small: Noise
+) -> Iterator[State]:
+    """The same, `predicted` telling each branch's x̂0. All arithmetic outside the model is float32."""
     recipe, schedule, sampler = plan.recipe, plan.recipe.schedule(), plan.recipe.sampler()
-    z = recipe.noise_start * noise(0)
+    z = recipe.noise_start * (small if plan.coarse else noise)(0)
     for i, timestep in enumerate(schedule.timesteps):
+        now = plan.coarse if plan.coarse and i < plan.coarse_steps else plan
         sigma = max(timestep / 1000, MIN_SIGMA)
-        cleans = [predict(model, plan, branch, z, i)[1 : 1 + plan.patches] for branch in plan.branches]
+        cleans = predicted(now, z, i)
         velocities = [(clean - z) / sigma for clean in cleans]
         velocity = velocities[0]
         if recipe.guided:
             velocity = velocities[1] + recipe.guidance * (velocities[0] - velocities[1])
-        fresh = noise(i + 1) if recipe.noisy and schedule.sigmas[i + 1] > 0 else None
-        z = sampler.step(i, -velocity, z, fresh)
+        draw = noise if i + 1 >= plan.coarse_steps else small
+        fresh = draw(i + 1) if recipe.noisy and schedule.sigmas[i + 1] > 0 else None
+        if i + 1 == plan.coarse_steps:
+            # Denoised already: what is noised again for the next step is x̂0, enlarged.
+            z = sampler.step(i, mx.array(0.0), enlarge(cleans[0], now.grid, plan.grid), fresh)
+        else:
+            z = sampler.step(i, -velocity, z, fresh)
         yield State(z, cleans[0])

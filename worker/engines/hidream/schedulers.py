@@ -44,10 +44,15 @@ class Flash:
         following = self.sigmas[i + 1]
         if noise is None:
             return (1 - following) * denoised
-        if self.clip > 0:
-            bound = self.clip * mx.std(noise, ddof=1)
-            noise = mx.clip(noise, -bound, bound)
-        return following * self.scales[i] * noise + (1 - following) * denoised
+        return following * self.scales[i] * clipped(noise, self.clip) + (1 - following) * denoised
+
+
+def clipped(noise: mx.array, clip: float) -> mx.array:
+    """Noise within ± `clip` of its own standard deviations; 0: as it is."""
+    if clip <= 0:
+        return noise
+    bound = clip * mx.std(noise, ddof=1)
+    return mx.clip(noise, -bound, bound)
 
 
 @dataclass(slots=True)

@@ -32,11 +32,16 @@ class State(Protocol):
 
 
 def steps(
-    states: Iterable[State], total: int, preview: ToPixels, decode: ToPixels, facts: Callable[[], Facts]
+    states: Iterable[State],
+    total: int,
+    preview: ToPixels,
+    decode: ToPixels,
+    facts: Callable[[], Facts],
+    left: Callable[[int], float | None] = lambda _: None,
 ) -> Iterator[Step]:
     """Each state as a Step, evaluated and timed; the last one with the picture and its facts.
 
-    Raises NonFiniteError at the step that made one.
+    `left` tells Step.left by the step's index. Raises NonFiniteError at the step that made one.
     """
     started = time.perf_counter()
     for index, state in enumerate(states, 1):
@@ -44,7 +49,8 @@ def steps(
         mx.eval(state.z, state.clean, finite)
         if not finite.item():
             raise NonFiniteError(index)
-        step = Step(index, total, time.perf_counter() - started, preview=partial(preview, state.clean))
+        seconds = time.perf_counter() - started
+        step = Step(index, total, seconds, preview=partial(preview, state.clean), left=left(index))
         if index == total:
             started = time.perf_counter()
             pixels = decode(state.z)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import mlx.core as mx
 
 from pixelkiln.worker.engines.engine import NonFiniteError
-from pixelkiln.worker.engines.family import Bench, Row, Told
+from pixelkiln.worker.engines.family import Bench, Picture, Row, Told
 
 CEILING_SIDE = 8192  # of the matrices multiplied to find a GPU's own limit
 CPU_SIDE = 1024  # the same on a CPU, which larger ones would take minutes
@@ -37,10 +37,11 @@ def timed(states: Iterator[Sequence[mx.array]], steps: int, told: Told | None = 
     return tuple(taken[WARM_UP:])
 
 
-def benched(dtype: mx.Dtype, top: float, rows: Sequence[Row]) -> Bench:
-    """Rows that were measured here, with a ceiling of `top` FLOP/s."""
+def benched(dtype: mx.Dtype, top: float, rows: Sequence[Row], pictures: Sequence[Picture] = ()) -> Bench:
+    """What was measured here, with a ceiling of `top` FLOP/s."""
     device = str(mx.device_info()["device_name"])
-    return Bench(device, version("mlx"), str(dtype).removeprefix("mlx.core."), top, tuple(rows))
+    arithmetic = str(dtype).removeprefix("mlx.core.")
+    return Bench(device, version("mlx"), arithmetic, top, tuple(rows), tuple(pictures))
 
 
 def ceiling(dtype: mx.Dtype, side: int | None = None) -> float:

@@ -7,6 +7,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +17,16 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor import report
-from pixelkiln.worker.commands.doctor.report import sections, write_report
+from pixelkiln.worker.commands.doctor.report import families, sections, write_report
 from pixelkiln.worker.commands.doctor.report.scrub import Scrubber
+from pixelkiln.worker.engines.explore import explore
 from pixelkiln.worker.host import programs
 from tests.leaks.scan import Scanner
-from tests.tiny import TINY_MODELS
+from tests.tiny import TINY, TINY_MODELS
 from tests.worker.commands.test_commands import run
+from tests.worker.engines.test_explore import benched
 from tests.worker.macs import FakeMac
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -50,6 +54,7 @@ def test_a_report_answers_what_a_maintainer_asks(
     assert "tiny-hidream-o1: 5 of 5 hold" in parts["models verify"]
     assert "demo:bf16:" in parts["models bench"]
     assert "s/step (" in parts["models bench"]
+    assert "demo:bf16: not explored: kiln models bench FOLDER" in parts["models bench --explore"]
     assert parts["10 demo renders"].count(" s/step, peak ") == 10
     assert "without a pause" in parts["soak"]
     assert "read from swap meanwhile" in parts["soak"]
@@ -57,6 +62,18 @@ def test_a_report_answers_what_a_maintainer_asks(
     assert "wheel of mlx: cp" in parts["machine"]
     assert "failed: " not in text
     assert str(tmp_path) not in text or str(tmp_path).startswith("/tmp")
+
+
+def test_a_report_holds_the_last_exploration(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    chip = engines.device_facts().device
+    monkeypatch.setattr(engines, "bench", lambda *given: replace(benched(*given), device=chip))
+    assert families.explored(TINY, settings) == []
+    explore(TINY, (512, 512), 4, settings.cache_dir, None)
+    lines = families.explored(TINY, settings)
+    assert lines[0] == "16 bits, 512x512, MLX 0.1"
+    assert "arithmetic, bfloat16: overflows" in lines
+    assert "arithmetic, float16: 0.5000 s, 0.50" in lines
+    assert any('in kiln.toml: arithmetic = "float16"' in line for line in lines)
 
 
 NAMES = {

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pixelkiln.worker.engines.checkpoints import calibrate
+from pixelkiln.worker.engines.engine import CheckpointError
+from pixelkiln.worker.engines.families import family_of
 from pixelkiln.worker.engines.hidream import bench as benching
 from pixelkiln.worker.engines.hidream.bench import bench, bench_random, random_model
 from pixelkiln.worker.engines.hidream.config import TextConfig
@@ -22,6 +24,7 @@ from pixelkiln.worker.engines.hidream.rope import rotation
 from pixelkiln.worker.engines.mlx import timing
 from pixelkiln.worker.engines.mlx.features import size_of
 from pixelkiln.worker.engines.mlx.layers import Quantized
+from pixelkiln.worker.engines.mlx.pacing import ahead
 
 SMALL = CONFIGS["small"]
 
@@ -47,6 +50,23 @@ def test_random_weights_of_each_width_are_measured() -> None:
     facts = json.loads(json.dumps(made.facts()))
     assert facts["rows"][0]["linears"] == "dense"
     assert facts["arithmetic"] == "float32"
+
+
+def test_whole_pictures_are_measured_by_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benching, "PROMPT", 4)
+    shares = [(4, 0), (4, 3)]
+    made = bench_random("small", [(64, 96)], [16], dtype=mx.float32, steps=1, side=32, shares=shares)
+    assert [(one.bits, one.size, one.steps, one.coarse_steps) for one in made.pictures] == [
+        (16, (64, 96), 4, 0),
+        (16, (64, 96), 4, 3),
+    ]
+    assert [len(one.seconds) for one in made.pictures] == [benching.PICTURES] * 2
+    assert json.loads(json.dumps(made.facts()))["pictures"][1]["coarse_steps"] == 3
+
+
+def test_a_family_without_coarse_steps_refuses_them() -> None:
+    with pytest.raises(CheckpointError, match="takes no coarse steps"):
+        family_of("z-image-turbo").bench_random("small", [(64, 64)], [16], 1, shares=[(4, 3)])
 
 
 def test_a_checkpoint_is_measured(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
@@ -100,15 +120,13 @@ def test_a_prefix_holds_no_more_than_its_keys_and_values() -> None:
 
 
 def test_pacing_does_not_change_a_picture(tiny_model: Model) -> None:
-    def run(ahead: int) -> mx.array:
-        tiny_model.decoder.ahead = ahead
+    def run() -> mx.array:
         plan = benching._plan(tiny_model, tiny_model.config.text, (96, 64))
         z = mx.random.normal((6, 3072), key=mx.random.key(0))
         tokens = [plan.times[:1], tiny_model.pixels_in(z)]
         return tiny_model.predict(tokens, plan.branches[0].rotation, plan.branches[0].prefix)
 
-    kept = tiny_model.decoder.ahead
-    try:
-        np.testing.assert_array_equal(run(0), run(99))
-    finally:
-        tiny_model.decoder.ahead = kept
+    with ahead(0):
+        slow = run()
+    with ahead(99):
+        np.testing.assert_array_equal(slow, run())

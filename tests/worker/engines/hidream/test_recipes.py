@@ -30,7 +30,13 @@ def test_the_catalogue_and_the_recipes_agree(recipe: str) -> None:
     model, recipes = CATALOGUE[f"hidream-o1-{recipe}"], RECIPES[recipe]
     assert (model.max_references > 0) == model.layout == (recipes.several is not None)
     assert (model.steps.default, model.guidance.default) == (recipes.text.steps, recipes.text.guidance)
-    assert (model.guidance.range is not None) == (model.steps.range is not None) == recipes.text.guided
+    assert (model.guidance.range is not None) == recipes.text.guided
+    assert model.steps.range is not None
+    listed = recipes.text.timesteps is not None
+    assert model.steps.distilled == model.coarse == recipes.text.noisy == listed
+    if listed:  # its list, thinned, is all that there is
+        for steps in range(int(model.steps.range[0]), int(model.steps.range[1]) + 1):
+            assert recipes.text.with_steps(steps).steps == steps
     assert model.grid == PATCH
     assert model.seams
     assert model.max_pixels == KEPT_BUDGET**2  # which the budget counts where a reference's aspect is kept

@@ -19,7 +19,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.files import write_json
 from pixelkiln.worker.engines.checkpoints.manifest import NAME, Manifest
 from pixelkiln.worker.engines.engine import CheckpointError, Engine, Estimate, Facts, Pixels, Step
-from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Size, Told
+from pixelkiln.worker.engines.family import Bench, Case, Progress, Row, Share, Size, Told
 
 MODEL = Model(
     "stand-in",
@@ -163,6 +163,7 @@ class StandIn:
         calibrations: Path | None,
         arithmetic: str | None = None,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         return self._bench(Manifest.read(folder).bits, sizes, steps)
 
@@ -173,6 +174,7 @@ class StandIn:
         bits: Sequence[int],
         steps: int,
         told: Told | None = None,
+        shares: Sequence[Share] = (),
     ) -> Bench:
         return self._bench(bits[0], sizes, steps)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor.mac.places import project
+from pixelkiln.worker.engines.checkpoints.manifest import Manifest
+from pixelkiln.worker.engines.explore import kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,19 @@ def verify(golden: Golden) -> list[tuple[str, bool, str]]:
         numbers = ", ".join(f"{name} {value:.2g}" for name, value in case.errors.items())
         found.append((case.name, case.ok, case.fault or numbers))
     return found
+
+
+def explored(folder: Path, settings: Settings) -> list[str]:
+    """What `kiln models bench --explore` last found of a checkpoint here, in lines; none where it did not."""
+    digest, chip = Manifest.read(folder).digest, engines.device_facts().device
+    found = kept(settings.cache_dir, digest, chip)
+    if found is None:
+        return []
+    lines = [f"{found.bits} bits, {'x'.join(map(str, found.size))}, MLX {found.mlx}"]
+    for one, share in found.shares():
+        taken = "overflows" if one.seconds is None else f"{one.seconds:.4f} s"
+        lines.append(f"{one.thing}, {one.way}: {taken}{'' if share is None else f', {share:.2f}'}")
+    return lines + found.advice()
 
 
 def bench(folder: Path, side: int, settings: Settings, steps: int = 4) -> list[str]:

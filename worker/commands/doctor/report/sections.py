@@ -127,6 +127,13 @@ def _benched(context: Context) -> Iterator[str]:
             yield f"  failed: {type(error).__name__}: {error}"
 
 
+def _explored(context: Context) -> Iterator[str]:
+    for kind, one in installed(context.settings.models_dir).items():
+        lines = families.explored(one.folder, context.settings)
+        yield f"{kind}:{'' if lines else ' not explored: kiln models bench FOLDER --explore'}"
+        yield from (f"  {line}" for line in lines)
+
+
 def _rendered(context: Context) -> Iterator[str]:
     folder = installed(context.settings.models_dir)[DEMO].folder
     started = time.perf_counter()
@@ -184,6 +191,7 @@ SECTIONS: tuple[tuple[str, Callable[[Context], Iterator[str]]], ...] = (
     ("doctor", _findings),
     ("models verify", _verified),
     ("models bench", _benched),
+    ("models bench --explore", _explored),
     (f"{RENDERS} demo renders", _rendered),
     ("soak", _soaked),
     ("memory", _memory),
