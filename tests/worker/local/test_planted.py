@@ -25,8 +25,12 @@ def test_servers_and_worker_import_nothing_from_there(tmp_path: Path) -> None:
     ) as running:
         log = home / "worker.log"
         ready = "the worker is ready"
-        until(lambda: running.poll() is not None or (log.exists() and "is ready" in log.read_text()), ready)
-        running.send_signal(signal.SIGTERM)
+        try:
+            until(
+                lambda: running.poll() is not None or (log.exists() and "is ready" in log.read_text()), ready
+            )
+        finally:  # else the block's end would wait for it for ever
+            running.send_signal(signal.SIGTERM)
         running.wait(60)
     assert "is ready" in log.read_text()
     assert [one.imported for one in planted] == [[]] * 3
