@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pixelkiln.jobs.storage.bucket import Stored
 
 MAX_SIDECAR = 4 * 2**20  # bytes
+FRESH = timedelta(hours=12)  # after which a reference that is used again is stored again
 
 
 class Objects(Protocol):
@@ -62,8 +64,11 @@ def put_reference(
         raise SpecError(field, wrong)
     name = hashlib.sha256(body).hexdigest()
     key = keys.REFERENCE(client, name)
-    if objects.head(key) is None:
+    there = objects.head(key)
+    if there is None:
         objects.put(key, body, "application/octet-stream", if_absent=True)
+    elif there.modified and datetime.now(UTC) - there.modified > FRESH:  # lest it is pruned under a new job
+        objects.put(key, body, "application/octet-stream")
     return name
 
 

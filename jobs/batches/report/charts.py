@@ -33,12 +33,13 @@ def night(one: Night, whole: Span) -> Html:
     parts = []
     for stretch in one.stretches:
         begin, end = _along(stretch.span.begin, whole), _along(stretch.span.end, whole)
+        y = 0 if stretch.what == "failed" else 4  # seen by those who do not tell its colour, too
         title = tag("title", f"{_WHAT[stretch.what]}, {lasted(stretch.span.seconds)}{_jobs(stretch.jobs)}")
         parts.append(
             tag(
                 "g",
                 title,
-                tag("rect", x=_at(begin), y=0, width=_at(max(end - begin, 1)), height=26),
+                tag("rect", x=_at(begin), y=y, width=_at(max(end - begin, 1)), height=26 - 2 * y),
                 class_=f"is-{stretch.what}",
             )
         )

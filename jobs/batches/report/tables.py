@@ -31,7 +31,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | None
         ]
         body.append(tag("tr", tag("th", first, scope="row"), *cells))
     whole = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body))
-    return tag("div", whole, class_="wide", role="region", aria_label=title, tabindex=0)
+    return tag("div", whole, class_="wide", role="region", aria_label=f"{title}, table", tabindex=0)
 
 
 def failures(facts: Facts) -> Html:
@@ -41,35 +41,28 @@ def failures(facts: Facts) -> Html:
         by_cause[one.cause or ""].append(one)
     parts = []
     for cause, some in sorted(by_cause.items(), key=lambda pair: -len(pair[1])):
-        rows = [
-            (
-                f"{one.number:,}",
-                tag("span", one.spec.prompt, dir="auto", class_="prompt"),
-                f"{one.attempts}",
-                one.worker or "none",
-                tag("code", again(facts.name, [one.id])),
-            )
-            for one in some
-        ]
-        columns = ("Row", "Prompt", "#Attempts", "Worker", "To try again")
+        rows = []
+        for one in some:
+            about = [amount(one.attempts, "attempt")] if one.attempts else []
+            about += [one.worker] if one.worker else []
+            rows.append(_row(one, ", ".join(about), again(facts.name, [one.id])))
         heading = tag("h3", cause, " ", tag("span", f"× {len(some):,}", class_="quiet"), dir="auto")
-        parts.append(join(heading, table(cause, columns, rows)))
+        parts.append(join(heading, tag("ul", *rows, class_="rows")))
     return join(*parts)
 
 
 def unfinished(facts: Facts) -> Html:
     """What was cancelled, and what waits."""
-    rows = [
-        (
-            f"{one.number:,}",
-            tag("span", one.spec.prompt, dir="auto", class_="prompt"),
-            one.state,
-            one.cause or "",
-            tag("code", one.id),
-        )
-        for one in (*facts.of("waiting"), *facts.of("cancelled"))
-    ]
-    return table("Cancelled and waiting", ("Row", "Prompt", "State", "At work", "Job"), rows)
+    some = (*facts.of("waiting"), *facts.of("cancelled"))
+    rows = [_row(one, f"{one.state}, {one.cause}" if one.cause else one.state, one.id) for one in some]
+    return tag("ul", *rows, class_="rows")
+
+
+def _row(one: Told, about: str, words: str) -> Html:
+    """A row without a picture: its number, its prompt, what is told of it, and a command or its id."""
+    prompt = tag("p", one.spec.prompt, dir="auto", class_="prompt")
+    what = tag("div", prompt, tag("p", about, class_="quiet") if about else None)
+    return tag("li", tag("span", f"{one.number:,}", class_="quiet"), what, tag("code", words))
 
 
 def speeds(found: Sequence[Speed]) -> Html:
@@ -78,7 +71,7 @@ def speeds(found: Sequence[Speed]) -> Html:
     rows = [
         (
             one.engine,
-            f"{one.size[0]} × {one.size[1]}",
+            f"{one.size[0]}\u00a0×\u00a0{one.size[1]}",
             f"{one.steps}",
             one.host,
             f"{one.pictures:,}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
+import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,8 @@ from PIL import Image
 
 from pixelkiln.jobs.batches.report.facts import THREADS, Facts, Told
 from pixelkiln.jobs.errors import UsageError
-from pixelkiln.jobs.storage.objects import Objects
+from pixelkiln.jobs.storage.files import read
+from pixelkiln.jobs.storage.objects import MAX_SIDECAR, Objects
 
 SIDE = 320  # pixels: twice what the contact sheet shows, for fine screens
 QUALITY = 70
@@ -57,22 +58,21 @@ def _small(body: bytes) -> str:
 
 
 def homes(folder: Path, ids: Iterable[str]) -> dict[str, Path]:
-    """Where in `folder` the pictures of jobs lie: by its index.csv, else as ID.png.
+    """Where in `folder` the pictures of jobs lie, whatever they are called: the sidecars beside them tell.
 
     Raises UsageError where there is no such folder.
     """
     if not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder; bring the pictures home first")
-    listed: dict[str, str] = {}
-    index = folder / "index.csv"
-    if index.is_file():
-        with index.open(encoding="utf-8-sig", newline="", errors="replace") as lines:
-            listed = {row.get("id") or "": row.get("file") or "" for row in csv.DictReader(lines)}
-    found = {}
-    for job_id in ids:
-        path = folder / (listed.get(job_id) or f"{job_id}.png")
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):  # an index is only a file
-            found[job_id] = path
+        raise UsageError(f"{folder}: is no folder; bring the pictures home first: kiln fetch")
+    wanted, found = set(ids), {}
+    for record in sorted(folder.glob("*.json")):
+        picture = record.with_suffix(".png")
+        try:
+            job_id = json.loads(read(record, MAX_SIDECAR) or b"")["job"]["id"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue  # not a sidecar
+        if isinstance(job_id, str) and job_id in wanted and picture.is_file():
+            found[job_id] = picture
     return found
 
 
