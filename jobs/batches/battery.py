@@ -14,7 +14,7 @@ from pixelkiln.jobs.spec import MAX_SEED, Quantization
 
 MOST_SEEDS = 100
 
-# What each looks at: skin; depth; lettering; counting; fingers; refraction; dark tones; line; layout; many faces.
+# They look at skin, depth, lettering, counting, fingers, refraction, dark tones, line, layout, many faces.
 GENRES = {
     "portrait": (
         "Photographic portrait of an elderly fisherman with weathered skin and a grey beard, looking into the"
@@ -29,8 +29,8 @@ GENRES = {
         ' the door in white chalk the words "open until seven"'
     ),
     "counting": (
-        "A wooden table seen from above with exactly three red apples, four yellow lemons and two green pears,"
-        " none of them touching another, plain light background"
+        "A wooden table seen from above with exactly three red apples, four yellow lemons and two green"
+        " pears, none of them touching another, plain light background"
     ),
     "hands": (
         "Close view of two hands folding a paper crane, all ten fingers visible, sharp creases in the white"

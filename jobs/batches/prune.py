@@ -79,6 +79,10 @@ def plan(
     def old(one: Listed) -> bool:
         return now - one.modified > older
 
+    def ours(client: str, name: str, names: set[str]) -> bool:
+        """Whether it is what this is about: an id, or a content, is one thing within a client only."""
+        return batch is None or (client == batch[0] and name in names)
+
     manifests = list(_manifests(bucket))
     mine = [one for one in manifests if batch in (None, (one.client, one.name))]
     if batch is not None and not mine:
@@ -93,19 +97,19 @@ def plan(
 
     found = Plan()
     for one in filter(old, references):
-        if (match := _REFERENCE.fullmatch(one.key)) and (batch is None or match[2] in of_batch):
+        if (match := _REFERENCE.fullmatch(one.key)) and ours(match[1], match[2], of_batch):
             if match[2] in named or match[2] in left:
                 found.needed.append(one)
             else:
                 found.doomed.append(("references", one))
-        elif (match := _AGAIN.fullmatch(one.key)) and (batch is None or match[2] in ids):
+        elif (match := _AGAIN.fullmatch(one.key)) and ours(match[1], match[2], ids):
             if match[2] in waiting:
                 found.needed.append(one)
             else:
                 found.doomed.append(("permits", one))
     jobs: dict[tuple[str, str], list[Listed]] = {}
     for one in stored:
-        if (match := _PICTURE.fullmatch(one.key)) and (batch is None or match[2] in ids):
+        if (match := _PICTURE.fullmatch(one.key)) and ours(match[1], match[2], ids):
             jobs.setdefault((match[1], match[2]), []).append(one)
     for (_, job_id), some in jobs.items():
         if all(map(old, some)):

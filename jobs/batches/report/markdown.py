@@ -35,9 +35,10 @@ def text(written: str) -> str:
 
 
 def code(words: str) -> str:
-    """A command or an id as code; backticks in it end nothing."""
+    """A command or an id as code, in a cell, too; backticks in it end nothing."""
     fence = "`" * (max(map(len, re.findall("`+", words)), default=0) + 1)
-    return f"{fence}{words}{fence}".replace("|", "\\|")
+    room = " " if "`" in words else ""
+    return f"{fence}{room}{words}{room}{fence}".replace("|", "\\|")
 
 
 def _lines(facts: Facts, zone: tzinfo | None) -> Iterator[str]:
