@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from rq import Queue as RQQueue
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
+from pixelkiln.jobs.batches.prune import carry_out, plan
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.errors import StorageRefusedError
+from pixelkiln.jobs.keys import REFERENCE
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.commands.doctor.queue import look_at_queue
@@ -450,6 +453,24 @@ def test_each_sees_that_the_bucket_answers(farm: Farm, user: str, client: str) -
     farm.bucket(user, client).check()
     with pytest.raises(StorageRefusedError):
         farm.bucket("nobody", client).check()
+
+
+def test_only_the_admin_may_prune(farm: Farm, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    key = REFERENCE("alice", farm.producer("alice").upload(tmp_path / "teal.png"))
+    later = datetime.now(UTC) + timedelta(days=40)
+    month = timedelta(days=30)
+    for user in ("producer", "worker"):
+        with connect(farm.settings(user)) as other, pytest.raises(NotReadyError, match="give the admin's in"):
+            plan(other, farm.bucket("admin"), month, now=later)
+    with connect(farm.settings("admin")) as admin:
+        chosen = plan(admin, farm.bucket("admin"), month, now=later)
+        assert key in [one.key for _, one in chosen.doomed]
+        with pytest.raises(StorageRefusedError):  # a producer may delete its own where SeaweedFS says Write
+            list(carry_out(admin, farm.bucket("worker"), chosen))
+        assert farm.bucket("admin").head(key)
+        assert key in [one.key for one in carry_out(admin, farm.bucket("admin"), chosen)]
+        assert farm.bucket("admin").head(key) is None
 
 
 def test_every_placeholder_is_one_to_be_replaced() -> None:
