@@ -94,6 +94,12 @@ def gather(
     with ThreadPoolExecutor(THREADS) as threads:
         bucket = kiln.bucket
         stored = list(threads.map(lambda entry: _look(bucket, entry[2].client, entry[1]), entries))
+    late = [  # Redis was asked first: these may have ended between the two questions
+        job_id
+        for (_, job_id, _), found in zip(entries, stored, strict=True)
+        if found.whole and (status := statuses[job_id]) and not status.ended
+    ]
+    statuses |= kiln._queue.statuses(late) if late else {}
     told, disagreements = [], []
     for entry, found in zip(entries, stored, strict=True):
         status = statuses[entry[1]]
@@ -178,6 +184,8 @@ def _disagree(spec: RenderSpec, status: JobStatus | None, found: _Stored) -> str
         return found.fault
     if found.sidecar is None:
         return "Redis has it finished; the bucket has no picture of it" if state == "finished" else ""
+    if status is not None and status.phase == "delivering":
+        return ""  # it is settled in this moment
     if state is not None and state != "finished":
         return f"Redis has it {state}; the bucket has its picture"
     if status is not None and status.result and status.result.sha256 != found.sidecar.png.sha256:

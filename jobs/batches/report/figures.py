@@ -85,7 +85,9 @@ def speeds(facts: Facts) -> list[Speed]:
         size = (one.png.width, one.png.height)
         groups[engine, size, len(one.timings.steps), host_of(one)].append(one)
     found = []
-    for (engine, size, steps, host), some in sorted(groups.items()):
+    order = engines(facts)
+    for key, some in sorted(groups.items(), key=lambda pair: (order.index(pair[0][0]), pair[0])):
+        engine, size, steps, host = key
         steady = [one for one in some if not one.timings.load] or some
         image = Spread.of(map(seconds, steady))
         step = Spread.of(taken for one in steady for taken in one.timings.steps)
@@ -100,7 +102,8 @@ def held(facts: Facts) -> list[Held]:
     for engine, one in _rendered(facts.told):
         groups[engine, host_of(one)].append(one)
     found = []
-    for (engine, host), some in sorted(groups.items()):
+    order = engines(facts)
+    for (engine, host), some in sorted(groups.items(), key=lambda pair: (order.index(pair[0][0]), pair[0])):
         loads = [one.timings.load for one in some if one.timings.load]
         first = Spread.of(seconds(one) for one in some if one.timings.load)
         steady = Spread.of(seconds(one) for one in some if not one.timings.load)

@@ -71,18 +71,18 @@ def speeds(found: Sequence[Speed]) -> Html:
     rows = [
         (
             one.engine,
-            f"{one.size[0]}\u00a0×\u00a0{one.size[1]}",
+            join(tag("b", number(one.image.median)), tag("small", spread(one.image))),
+            join(tag("b", number(one.step.median)), tag("small", spread(one.step))),
+            charts.spread(one.image, most),
+            f"{one.size[0]} × {one.size[1]}",
             f"{one.steps}",
             one.host,
             f"{one.pictures:,}",
-            join(tag("b", number(one.image.median)), tag("small", spread(one.image))),
-            charts.spread(one.image, most),
-            join(tag("b", number(one.step.median)), tag("small", spread(one.step))),
         )
         for one in found
     ]
     scale = f"0 to {number(most)} s"
-    columns = ("Engine", "Size", "#Steps", "Host", "#Pictures", "#s an image", scale, "#s a step")
+    columns = ("Engine", "#s an image", "#s a step", scale, "Size", "#Steps", "Host", "#Pictures")
     return table("Seconds per image and step", columns, rows)
 
 
@@ -91,22 +91,23 @@ def memory(found: Sequence[Held]) -> Html:
     rows = [
         (
             one.engine,
-            one.host,
-            f"{one.pictures:,}",
-            f"{one.times:,}",
-            f"{number(one.loads.median)}" if one.loads else "–",
+            number(one.loads.median) if one.loads else "–",
             number(one.first) if one.first is not None else "–",
             number(one.steady) if one.steady is not None else "–",
             size(one.peak_mlx),
             size(one.peak_resident),
-            size(one.memory) if one.memory else "–",
             size(one.swap_ins),
+            one.host,
+            size(one.memory) if one.memory else "–",
+            f"{one.times:,}",
+            f"{one.pictures:,}",
         )
         for one in found
     ]
-    counts = ("#Pictures", "#Loads", "#s a load", "#s first image", "#s steady")
-    memory = ("#Peak MLX", "#Peak process", "#Machine", "#Read from swap")
-    return table("Loads and memory", ("Engine", "Host", *counts, *memory), rows)
+    times = ("#s a load", "#s first image", "#s steady")
+    memory = ("#Peak MLX", "#Peak process", "#Read from swap")
+    columns = ("Engine", *times, *memory, "Host", "#Memory", "#Loads", "#Pictures")
+    return table("Loads and memory", columns, rows)
 
 
 def gaps(night: Night, zone: tzinfo | None) -> Html | None:

@@ -85,6 +85,28 @@ def test_a_disagreement_names_the_job(spoil: Callable[[Night, str], None], says:
     assert sum(facts.totals.values()) == 2
 
 
+def test_a_job_that_ends_between_the_two_questions_is_no_disagreement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    night = Night()
+    job = night.add(spec())
+    ended = night.kiln._farm._jobs[job].status
+    restate(night, job, state="started", phase="rendering", result=None)
+    get = night.kiln._memory.get
+
+    def settled_meanwhile(key: str) -> bytes | None:
+        night.kiln._farm._jobs[job].status = ended
+        return get(key)
+
+    monkeypatch.setattr(night.kiln._memory, "get", settled_meanwhile)
+    facts = night.facts()
+    assert (facts.totals["finished"], facts.redis, facts.disagreements) == (1, {"finished": 1}, ())
+    monkeypatch.undo()
+    restate(night, job, state="started", phase="delivering")
+    facts = night.facts()
+    assert (facts.totals["waiting"], facts.disagreements) == (1, ())
+
+
 def test_what_the_checks_found_is_told() -> None:
     night = Night()
     job = night.add(spec())
