@@ -22,7 +22,7 @@ STATES: tuple[State, ...] = ("finished", "failed", "cancelled", "waiting")
 
 THREADS = 8  # that ask the bucket
 PAGE = 500  # jobs that Redis is asked for at once
-UNKNOWN = "neither Redis nor the bucket knows it: its record has expired, or was deleted"
+UNKNOWN = "neither Redis nor the bucket knows it: it was never sent, or its record has expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,9 @@ def _lines(facts: Facts, zone: tzinfo | None) -> Iterator[str]:
         yield from _table(("row", "prompt", "seed", "found", "job"), rows)
     if failed := facts.of("failed"):
         yield from _section("Failures")
-        yield f"All of them again: {code(again(facts.name, [one.id for one in failed]))}"
+        yield f"All of them again: {code(again(facts.name, failed))}"
         yield ""
-        rows = [[*_row(one)[:2], text(one.cause or ""), code(again(facts.name, [one.id]))] for one in failed]
+        rows = [[*_row(one)[:2], text(one.cause or ""), code(again(facts.name, [one]))] for one in failed]
         yield from _table(("row", "prompt", "cause", "to try again"), rows)
     if open_ := [*facts.of("waiting"), *facts.of("cancelled")]:
         yield from _section("Cancelled and waiting")

@@ -119,7 +119,7 @@ def _sections(facts: Facts, pictures: Pictures, zone: tzinfo | None) -> Iterator
         body = sheet(suspicious, pictures)
         yield Section("suspicious", "Look at these first", f"{len(suspicious):,}", body, intro)
     if failed:
-        intro = join("All of them again: ", tag("code", again(facts.name, [one.id for one in failed])))
+        intro = join("All of them again: ", tag("code", again(facts.name, failed)))
         yield Section("failures", "Failures", f"{len(failed):,}", tables.failures(facts), intro)
     open_ = len(facts.told) - len(finished) - len(failed)
     if open_:

@@ -45,7 +45,7 @@ def failures(facts: Facts) -> Html:
         for one in some:
             about = [amount(one.attempts, "attempt")] if one.attempts else []
             about += [one.worker] if one.worker else []
-            rows.append(_row(one, ", ".join(about), again(facts.name, [one.id])))
+            rows.append(_row(one, ", ".join(about), again(facts.name, [one])))
         heading = tag("h3", cause, " ", tag("span", f"× {len(some):,}", class_="quiet"), dir="auto")
         parts.append(join(heading, tag("ul", *rows, class_="rows")))
     return join(*parts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
+from pixelkiln.jobs.batches.report.facts import UNKNOWN, Told
 from pixelkiln.jobs.batches.report.figures import Spread
 from pixelkiln.jobs.batches.report.timeline import Span
 
@@ -73,6 +75,10 @@ def zone_of(moment: datetime, zone: tzinfo | None) -> str:
     return "UTC" if name == "UTC" else told if name.startswith(("+", "-", "UTC")) else f"{name}, {told}"
 
 
-def again(batch: str, ids: list[str]) -> str:
-    """The command that renders jobs again: the batch's failed ones, or one."""
-    return f"kiln retry {ids[0]}" if len(ids) == 1 else f"kiln retry --batch {shlex.quote(batch)} --failed"
+def again(batch: str, some: Sequence[Told]) -> str:
+    """The command that renders again what failed: one job, or the batch's; what nobody knows is sent anew."""
+    if any(one.cause == UNKNOWN for one in some):
+        return f"kiln retry --batch {shlex.quote(batch)}"
+    return (
+        f"kiln retry {some[0].id}" if len(some) == 1 else f"kiln retry --batch {shlex.quote(batch)} --failed"
+    )

@@ -124,6 +124,14 @@ def test_totals_and_disagreements_are_on_the_page(night: Night, tmp_path: Path) 
     assert re.search(r"job-1.*Redis has it finished; the bucket has no picture of it", words)
 
 
+def test_what_nobody_knows_is_sent_anew_by_its_batch(night: Night, tmp_path: Path) -> None:
+    night.forget("job-3")
+    words = " ".join(Read(written(night, tmp_path / "night.html")).text)
+    assert "it was never sent" in words
+    assert words.count("kiln retry --batch night") == 2
+    assert "--failed" not in words
+
+
 def test_an_empty_night_is_a_page_too() -> None:
     Read(page(Night().facts(), {}, {}, ZONE))
 
