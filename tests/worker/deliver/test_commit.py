@@ -75,7 +75,7 @@ def test_a_pair_of_another_spec_stays_and_the_job_fails(
     before = bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])
     kiln.redis.delete(f"rq:job:{claim.job_id}")
     other = spec_of(client=claim.lane.client, prompt="three blue boats", seed=99)
-    assert kiln._queue.add([(claim.job_id, other)], None) == [True]
+    assert kiln.queue.add([(claim.job_id, other)], None) == [True]
     again = claims.take(["demo:bf16"])
     assert again is not None
     delivery.put(rendered(again, noise(seed=5), prompt="three blue boats", seed=99))
@@ -99,7 +99,7 @@ def test_labels_and_priority_make_no_other_picture(
     finished(kiln, claim)
     kiln.redis.delete(f"rq:job:{claim.job_id}", f"rq:results:{claim.job_id}")
     same = spec_of(client=claim.lane.client, priority="high", labels={"night": "2"})
-    kiln._queue.add([(claim.job_id, same)], None)
+    kiln.queue.add([(claim.job_id, same)], None)
     again = claims.take(["demo:bf16"])
     assert again is not None
     delivery.put(rendered(again, priority="high", labels={"night": "2"}))
