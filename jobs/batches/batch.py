@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from pixelkiln.jobs.batches.stored import stored
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError, NotReadyError
 from pixelkiln.jobs.queue.queue import CancelOutcome, Standing
-from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.queue.status import JobStatus, State
 from pixelkiln.jobs.spec import Priority
 from pixelkiln.jobs.storage.files import holds
 
@@ -106,6 +107,20 @@ class Batch:
             **counts,
         )
 
+    def jobs(
+        self, *, state: State | None = None, since: timedelta | None = None, limit: int = 50
+    ) -> list[JobStatus]:
+        """The newest of its jobs, by what last happened to them, the newest first; see Kiln.jobs."""
+        moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
+        standing = self.standing()
+        found = [
+            (one.ended_at or one.started_at, job_id)
+            for job_id, one in standing.items()
+            if one and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
+        ]
+        some = [job_id for when, job_id in sorted(found, reverse=True) if not when or when >= moment][:limit]
+        return [one for one in self._kiln.statuses(some).values() if one is not None]
+
     def watch(
         self, *, interval: float = 0.5, sleep: Callable[[float], None] = time.sleep
     ) -> Iterator[JobStatus]:
@@ -121,11 +136,13 @@ class Batch:
         last = {status.id: status for status in self.watch()}
         return [last[job_id] for job_id in self.ids if job_id in last]
 
-    def fetch(self, folder: str | Path = ".", *, came: Callable[[Path], None] = lambda path: None) -> Fetched:
+    def fetch(
+        self, folder: str | Path = ".", *, came: Callable[[str, Path], None] = lambda job_id, path: None
+    ) -> Fetched:
         """Bring home what has finished, each picture under a readable name with its sidecar beside it.
 
         What lies there already, whole, is not asked for again. A picture that cannot be brought costs no
-        other: it is among the faults. `came` is called with each that is there.
+        other: it is among the faults. `came` is called with id and path of each that is there.
         """
         standing = self.standing()
         found = Fetched({}, {})
@@ -138,7 +155,7 @@ class Batch:
             for entry in some:
                 try:
                     found.paths[entry.id] = self._home(entry, statuses[entry.id], Path(folder))
-                    came(found.paths[entry.id])
+                    came(entry.id, found.paths[entry.id])
                 except NotReadyError:
                     raise
                 except KilnError as error:

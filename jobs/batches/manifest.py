@@ -1,7 +1,7 @@
 """What a batch holds: a header and one entry a picture, stored before the first job is sent.
 
 An entry is found again by its identity: the sha256 of its spec as the file gives it, and which of several
-equal rows it is. Its job's id follows from client, batch and identity, so that a file which is submitted again
+equal rows it is. Its job's id follows from client, batch and identity, so a file that is submitted again
 means the same jobs, on any machine.
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +48,7 @@ def send(
     if not asked:
         raise UsageError("a batch needs a picture, at least")
     _check_client(kiln.settings.client, asked)
-    name = check_name(f"batch-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}" if name is None else name)
+    name = check_name(_name_after(source) if name is None else name)
     found = identities(given, asked)
     meant = dict(zip(found, asked, strict=True))
     before: set[str] = set()
@@ -90,6 +92,12 @@ def fill(
     jobs = [(entry.id, entry.spec) for entry in wanted]
     flags = kiln.queue.add(jobs, manifest.name, held=manifest.paused) if jobs else []
     return {job_id for (job_id, _), created in zip(jobs, flags, strict=True) if created}, back
+
+
+def _name_after(source: str) -> str:
+    """A name of the file's and the time, which no other batch has."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition("/")[2].partition(".")[0]).strip("-")[:40]
+    return f"{stem or 'batch'}-{datetime.now():%m%d-%H%M}-{secrets.token_hex(2)}"
 
 
 def _check_client(client: str, asked: Sequence[Asked]) -> None:

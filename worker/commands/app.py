@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 
+import pixelkiln.jobs.commands.batches
 import pixelkiln.jobs.commands.control
+import pixelkiln.jobs.commands.jobs
 import pixelkiln.jobs.commands.status
 import pixelkiln.jobs.commands.submit
 import pixelkiln.worker.commands.doctor.command
