@@ -64,12 +64,10 @@ def send(
     entries = {entry.identity: entry for entry in manifest.entries}
     mine = [entries[one] for one in found]
     new, again = fill(kiln, manifest, mine, before)
-    jobs = tuple(
-        Submitted(entry.id, entry.spec, entry.id in new | again, meant[entry.identity].filled)
-        for entry in mine
-    )
+    created = new | again
+    jobs = tuple(Submitted(one.id, one.spec, one.id in created, meant[one.identity].filled) for one in mine)
     gone = tuple(entry for entry in manifest.entries if not entry.listed)
-    return manifest, Sent(jobs, len(new), len(again), len(jobs) - len(new | again), gone)
+    return manifest, Sent(jobs, len(new), len(again), len(jobs) - len(created), gone)
 
 
 def fill(

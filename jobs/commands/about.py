@@ -55,8 +55,6 @@ def job(status: JobStatus, more: dict[str, Any]) -> str:
         words.append("which is gone: another takes it over")
     if status.error:
         words.append(status.error)
-    if status.state == "failed":
-        words.append(f"try again: kiln retry {status.id}")
     if status.result:
         words.append(status.result.png)
     return "  ".join(words)

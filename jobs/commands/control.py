@@ -10,7 +10,7 @@ import typer
 from pixelkiln.jobs.batches.batch import Batch
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
+from pixelkiln.jobs.commands.naming import PARTLY, each, named
 from pixelkiln.jobs.commands.output import JSON, err, out, print_json
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.control.reach import reached, told
@@ -101,7 +101,7 @@ def _stopped(
                 return one
         return Target.parse(text)
 
-    found, faults = each(whom, meant)
+    found = [meant(text) for text in whom]  # what is mistyped is refused whole, as wrong use
     ordered = [order(one) for one in found if isinstance(one, Target)]
     waiting = {one.name: act(one) for one in found if isinstance(one, Batch)}
     if ordered or not waiting:
@@ -111,7 +111,6 @@ def _stopped(
     if not as_json:
         for name, number in waiting.items():
             out.print(f"{name}  {done}  ({number:,} job{'' if number == 1 else 's'})")
-    end(found, faults)
 
 
 def _told(

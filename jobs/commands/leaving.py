@@ -17,7 +17,7 @@ class _HungUp(BaseException):
 
 
 @contextmanager
-def told(*lines: str) -> Iterator[None]:
+def told(first: str, *lines: str) -> Iterator[None]:
     """Within the block, who leaves is told these lines: what goes on, and how to come back."""
 
     def hang_up(number: int, frame: FrameType | None) -> None:
@@ -31,8 +31,8 @@ def told(*lines: str) -> Iterator[None]:
     except (KeyboardInterrupt, _HungUp) as error:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGHUP
         with suppress(OSError):  # nobody may be left to read it
-            for line in lines:
-                err.print(f"kiln: {line}", soft_wrap=True)
+            for line in (f"kiln: {first}", *lines):
+                err.print(line, soft_wrap=True)
         raise typer.Exit(128 + number) from None
     finally:
         if before == signal.SIG_DFL:

@@ -51,6 +51,8 @@ def status(
         more = about.facts(kiln, found)
         if not as_json:
             out.print(about.job(found, more), markup=False)
+            if found.state == "failed":
+                err.print(f"kiln: to try it again: kiln retry {one}")
         return found.as_dict() | more
 
     told, faults = each(ids, tell)

@@ -26,12 +26,8 @@ class Shelf(Door):
         self._check()
         key = keys.BATCH(client, name)
         with explained(self._settings):
-            try:
-                found: Any = self.connection.hmget(key, "revision", "manifest")
-            except redis.ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                return None  # a stranger's
+            self._become(key, b"hash")
+            found: Any = self.connection.hmget(key, "revision", "manifest")
             if None in found:
                 return None
             self.connection.expire(key, KEPT)
@@ -42,11 +38,14 @@ class Shelf(Door):
         self._check()
         key, names = keys.BATCH(client, name), keys.BATCHES(client)
         with explained(self._settings), self.connection.pipeline() as pipe:
+            self._become(key, b"hash")
+            self._become(names, b"zset")
             try:
                 pipe.watch(key)  # type: ignore[no-untyped-call]
-                there: Any = pipe.hget(key, "revision") or b"0"
-                if there != b"%d" % revision:
-                    return there == b"%d" % (revision + 1) and pipe.hget(key, "manifest") == body
+                found: Any = pipe.hmget(key, "revision", "manifest")
+                there = 0 if None in found else count(found[0])
+                if there != revision:
+                    return there == revision + 1 and found[1] == body
                 pipe.multi()
                 pipe.hset(key, mapping={"revision": revision + 1, "manifest": body})
                 pipe.expire(key, KEPT)
@@ -60,6 +59,7 @@ class Shelf(Door):
         """Names, the newest first; those that Redis has forgotten are listed no more."""
         self._check()
         with explained(self._settings):
+            self._become(keys.BATCHES(client), b"zset")
             found: Any = self.connection.zrange(keys.BATCHES(client), -MOST_NAMES, -1)
             names = [name.decode("utf-8", "replace") for name in reversed(found)]
             with self.connection.pipeline(transaction=False) as pipe:
@@ -69,3 +69,8 @@ class Shelf(Door):
             if gone := [name for name in names if not there[name]]:
                 self.connection.zrem(keys.BATCHES(client), *gone)
         return [name for name in names if there[name]]
+
+    def _become(self, key: str, kind: bytes) -> None:
+        """Delete a stranger's key of another type: losing it beats stopping everyone who needs it."""
+        if self.connection.type(key) not in (kind, b"none"):
+            self.connection.unlink(key)
