@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -122,13 +121,15 @@ class Batch:
         return [one for one in self._kiln.statuses(some).values() if one is not None]
 
     def watch(
-        self, *, interval: float = 0.5, sleep: Callable[[float], None] = time.sleep
+        self, *, interval: float = 0.5, sleep: Callable[[float], None] | None = None
     ) -> Iterator[JobStatus]:
         """Yield each job's status whenever it changes, until all have ended, as Kiln.watch does.
 
         Those that were never sent are not waited for: `status().missing` counts them.
         """
         known = [job_id for job_id, one in self.standing().items() if one is not None]
+        if sleep is None:
+            return self._kiln.watch(known, interval=interval)
         return self._kiln.watch(known, interval=interval, sleep=sleep)
 
     def wait(self) -> list[JobStatus]:

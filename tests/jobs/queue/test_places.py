@@ -114,6 +114,7 @@ def test_strangers_keys_cost_nobody_anything(kiln: Kiln, ids: list[str]) -> None
     assert kiln.queue.hold(["a"], "default") == {"a": "queued"}
     assert {status.id for status in kiln.jobs()} == {"a", "b", "c"}
     assert kiln.queue.batches("default") == []
+    assert kiln.books.find("night") is None
     kiln.redis.hset(keys.BATCH("default", "night"), "revision", "x")
     batch = kiln.batch([{"prompt": "a fox", "model": "demo"}], name="night")
     assert kiln.open_batch("night").ids == batch.ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixelkiln.jobs import Kiln
+from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.queue.claims import Claims
 from tests.waiting import until
@@ -48,6 +48,29 @@ def test_what_another_execution_committed_stands(
     result = kiln.status(claim.job_id).result
     assert result is not None
     assert result.sha256 == sidecar(bucket, claim).png.sha256
+
+
+@pytest.mark.parametrize(("permit", "replaced"), [("", True), ("another", False), ("x" * 300, False)])
+def test_a_committed_picture_is_replaced_where_its_client_names_it(
+    open_delivery: Open, take: Take, claims: Claims, kiln: Kiln, bucket: Bucket, permit: str, replaced: bool
+) -> None:
+    claim, delivery = take(), open_delivery()
+    delivery.start()
+    delivery.put(rendered(claim))
+    finished(kiln, claim)
+    bucket.put(
+        keys.AGAIN(claim.lane.client, claim.job_id), (permit or claim.execution).encode(), "text/plain"
+    )
+    assert kiln.queue.retry([claim.job_id], "", again=True) == {claim.job_id: "finished"}
+    again = claims.take(["demo:bf16"])
+    assert again is not None
+    assert again.attempt == 2
+    delivery.put(rendered(again, noise(seed=5)))
+    finished(kiln, again)
+    delivery.close()
+    there = sidecar(bucket, claim)
+    assert (there.job.execution == again.execution) is replaced
+    assert digest(bucket.get(objects(claim)[0])) == there.png.sha256
 
 
 @pytest.mark.parametrize("left", [b"", b"{}", b"\xff", b'{"schema_version": 1}'])
