@@ -1,1 +1,1 @@
-"""Batches: many jobs under one name. On the client side of things, as all of `jobs/`."""
+"""Batches: many pictures under a name, found again from any machine."""

@@ -31,18 +31,22 @@ def battery(
 ) -> None:
     """Render ten kinds of picture with each model, and write a page that shows them side by side."""
     from pixelkiln.jobs.batches.battery import parse_seeds, rows
+    from pixelkiln.jobs.batches.report.entries import entries
     from pixelkiln.jobs.batches.report.writing import report
 
     wanted = rows(models.split(","), parse_seeds(seeds), parse_size(size) if size else None)
     name = name or f"battery-{datetime.now():%Y%m%d-%H%M%S}"
     with Kiln() as kiln:
-        jobs = kiln.submit_many(wanted, batch=name)
-        err.print(f"{name}: {len(jobs):,} pictures; the page at any time: kiln report {name}", soft_wrap=True)
+        batch = kiln.batch(wanted, name=name)
+        err.print(
+            f"{name}: {len(batch.entries):,} pictures; the page at any time: kiln report {name}",
+            soft_wrap=True,
+        )
         if not wait:
             out.print(name)
             return
-        ended = follow(kiln, {job.id: job.spec.prompt for job in jobs}, err)
+        ended = follow(kiln, {entry.id: entry.prompt for entry in batch.entries}, err)
         path = target or Path(f"{name}.html")
-        report(kiln, name, [(number, job.id, job.spec) for number, job in enumerate(jobs, 1)], path)
+        report(kiln, name, entries(kiln, name), path)
     out.print(str(path), soft_wrap=True)
     raise typer.Exit(worst(list(ended.values())))

@@ -211,6 +211,12 @@ class Bucket:
             raise CorruptObjectError(f"{key} is {max(told, len(body)):,} bytes; the limit is {limit:,}")
         return body
 
+    def link(self, key: str, seconds: int) -> str:
+        """A presigned address: whoever has it can get the object, for at most a week."""
+        with self._asking():
+            asked = {"Bucket": self.name, "Key": key}
+            return self._client.generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
+
     def close(self) -> None:
         """Close its connections."""
         self._clients.close()

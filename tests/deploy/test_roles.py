@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Queue as RQQueue
 from rq.serializers import JSONSerializer
 
-from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
-from pixelkiln.jobs.batches.prune import carry_out, plan
+from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError, keys
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.errors import StorageRefusedError
-from pixelkiln.jobs.keys import REFERENCE
 from pixelkiln.jobs.queue.connection import connect
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.commands.doctor.queue import look_at_queue
@@ -184,7 +181,31 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     assert alice.status(job_id).state == "finished"  # by the sidecar
     assert len(alice.farm().workers) == 1
 
+    assert bob.retry([job_id]) == {job_id: "unknown"}
+    again = alice.submit(**small()).id
+    alice.wait([again])
+    first = alice.sidecar(again).job.execution
+    assert bob.retry([again]) == {again: "foreign"}
+    assert bob.queue.retry([again], "alice", again=True) == {again: "finished"}  # who lies may do that
+    alice.wait([again])
+    assert alice.sidecar(again).job.execution == first  # and replaces nothing
+    with pytest.raises(StorageRefusedError):
+        bob.bucket.put(keys.AGAIN("alice", again), first.encode(), "text/plain")
+    assert alice.retry([again], again=True) == {again: "again"}
+    alice.wait([again])
+    assert alice.sidecar(again).job.execution != first
+
+    night = alice.batch([small(prompt="night 1"), small(prompt="night 2")], name="night")
+    assert "unstored" not in night.manifest.options
+    assert [status.state for status in night.wait()] == ["finished"] * 2
+    assert len(alice.open_batch("night").fetch(tmp_path / "night").paths) == 2
+    with pytest.raises(StorageRefusedError):
+        bob.bucket.get(keys.MANIFEST("alice", "night"))
+
     admin.pause(Target("farm"))
+    late = alice.batch([small(prompt="late")], name="late")
+    assert (late.pause(), late.prioritize("high"), late.resume()) == (1, 1, 1)  # without a key
+    assert late.cancel() == {late.ids[0]: "queued"}
     waiting = alice.submit(**small()).id
     until(lambda: any("paused" in one.state for one in alice.farm().workers), "the worker pauses")
     assert alice.status(waiting).state == "queued"
@@ -453,24 +474,6 @@ def test_each_sees_that_the_bucket_answers(farm: Farm, user: str, client: str) -
     farm.bucket(user, client).check()
     with pytest.raises(StorageRefusedError):
         farm.bucket("nobody", client).check()
-
-
-def test_only_the_admin_may_prune(farm: Farm, tmp_path: Path) -> None:
-    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    key = REFERENCE("alice", farm.producer("alice").upload(tmp_path / "teal.png"))
-    later = datetime.now(UTC) + timedelta(days=40)
-    month = timedelta(days=30)
-    for user in ("producer", "worker"):
-        with connect(farm.settings(user)) as other, pytest.raises(NotReadyError, match="give the admin's in"):
-            plan(other, farm.bucket("admin"), month, now=later)
-    with connect(farm.settings("admin")) as admin:
-        chosen = plan(admin, farm.bucket("admin"), month, now=later)
-        assert key in [one.key for _, one in chosen.doomed]
-        with pytest.raises(StorageRefusedError):  # a producer may delete its own where SeaweedFS says Write
-            list(carry_out(admin, farm.bucket("worker"), chosen))
-        assert farm.bucket("admin").head(key)
-        assert key in [one.key for one in carry_out(admin, farm.bucket("admin"), chosen)]
-        assert farm.bucket("admin").head(key) is None
 
 
 def test_every_placeholder_is_one_to_be_replaced() -> None:

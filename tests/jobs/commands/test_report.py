@@ -18,8 +18,8 @@ SMALL = {"model": "demo", "quantization": "bf16", "width": 64, "height": 64}
 
 
 def test_a_report_is_a_file_named_for_its_batch(run: Run, kiln: Kiln, tmp_path: Path) -> None:
-    jobs = kiln.submit_many([{**SMALL, "prompt": "a fox"}, {**SMALL, "prompt": "<hr>"}], batch="night-1")  # type: ignore[list-item]
-    kiln.cancel([jobs[0].id])
+    rows = [{**SMALL, "prompt": "a fox"}, {**SMALL, "prompt": "<hr>"}]
+    kiln.cancel([kiln.batch(rows, name="night-1").ids[0]])  # type: ignore[arg-type]
     ran = run("report", "night-1")
     assert (ran.code, ran.out) == (0, "night-1.html\n")
     assert ran.err == "night-1: 1 cancelled, 1 waiting\n"
