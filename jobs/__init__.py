@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pixelkiln.jobs.batches.batch import Batch, Fetched
+from pixelkiln.jobs.batches.manifest import Entry, Manifest
+from pixelkiln.jobs.batches.standing import BatchStatus
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.errors import (
@@ -25,16 +28,21 @@ from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import Box, RenderSpec
 
 __all__ = [
+    "Batch",
+    "BatchStatus",
     "Box",
     "BoxFields",
     "CancelOutcome",
     "CorruptObjectError",
+    "Entry",
     "Farm",
+    "Fetched",
     "JobFailedError",
     "JobStatus",
     "Kiln",
     "KilnError",
     "LaneStatus",
+    "Manifest",
     "NoSuchJobError",
     "NotReadyError",
     "Order",

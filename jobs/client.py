@@ -12,20 +12,21 @@ from typing import Any, Self, Unpack, cast, overload
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.asked import Completion, Fault
-from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, obeys
+from pixelkiln.jobs.asked import Asked, Completion, Fault
+from pixelkiln.jobs.batches.door import Batches
+from pixelkiln.jobs.control.controls import Controls
 from pixelkiln.jobs.errors import (
     CorruptObjectError,
     JobFailedError,
     NoSuchJobError,
-    NotReadyError,
     UsageError,
 )
 from pixelkiln.jobs.fields import SpecFields
+from pixelkiln.jobs.following import changes
 from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
-from pixelkiln.jobs.queue.queue import CancelOutcome, Queue, Submitted
+from pixelkiln.jobs.queue.queue import Queue, Submitted
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.queue.redis_queue import RedisQueue
 from pixelkiln.jobs.queue.status import JobStatus
@@ -37,7 +38,7 @@ from pixelkiln.jobs.storage.address import check_endpoint
 from pixelkiln.jobs.storage.objects import Objects
 
 
-class Kiln:
+class Kiln(Controls, Batches):
     """A producer's door to one farm.
 
     >>> with Kiln() as kiln:
@@ -54,9 +55,9 @@ class Kiln:
     ) -> None:
         """The farm of `settings`, by default those in force; tests give it another queue and bucket."""
         self.settings = settings or Settings.load()
-        self._queue: Queue = queue or RedisQueue(self.settings)
+        self.queue: Queue = queue or RedisQueue(self.settings)
         self._bucket = bucket
-        self._given = GivenIds(self._queue, lambda: self.bucket)
+        self._given = GivenIds(self.queue, lambda: self.bucket)
 
     def __enter__(self) -> Self:
         return self
@@ -66,15 +67,15 @@ class Kiln:
 
     def close(self) -> None:
         """Close the connections to Redis and the bucket; what is called later opens new ones."""
-        self._queue.close()
+        self.queue.close()
         if self._bucket is not None:
             self._bucket.close()
 
     @property
     def redis(self) -> redis.Redis:
         """The connection to the farm's Redis."""
-        assert isinstance(self._queue, RedisQueue), "there is no Redis behind this queue"
-        return self._queue.connection
+        assert isinstance(self.queue, RedisQueue), "there is no Redis behind this queue"
+        return self.queue.connection
 
     @property
     def bucket(self) -> Objects:
@@ -123,8 +124,7 @@ class Kiln:
         reported with `created` False and left as it was; another one is refused. `batch` names an RQ group
         that lists the new ones. Raises as `submit`.
         """
-        check_endpoint(self.settings)  # the bucket is not asked yet: who could not fetch shall know now
-        wanted = Completion(self.settings, self._queue.served, self._upload, self._size_of).all(specs)
+        wanted = self.completed(specs)
         if ids is not None and len(ids) != len(wanted):
             raise UsageError(f"ids: {len(ids)} for {len(wanted)} specs")
         if batch is not None:
@@ -132,9 +132,17 @@ class Kiln:
         if ids is not None:
             return self._given.submit([check_job_id(name) for name in ids], wanted, batch)
         jobs = [(str(uuid.uuid4()), one.spec.with_seed()) for one in wanted]
-        self._queue.add(jobs, batch)
+        self.queue.add(jobs, batch)
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
         return [Submitted(*job, True, one.filled) for job, one in zip(jobs, wanted, strict=True)]
+
+    def completed(self, specs: Iterable[RenderSpec | SpecFields]) -> list[Asked]:
+        """The specs that would be enqueued, all fields filled in; references given as Path are uploaded.
+
+        Raises SpecError.
+        """
+        check_endpoint(self.settings)  # the bucket is not asked yet: who could not fetch shall know now
+        return Completion(self.settings, self.queue.served, self._upload, self._size_of).all(specs)
 
     def upload(self, path: str | Path, client: str | None = None) -> str:
         """Put a reference picture into the bucket, once by content; its sha256, which specs name it by.
@@ -164,7 +172,7 @@ class Kiln:
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How several jobs fare, in the order given; None for those nothing is known of."""
-        found = self._queue.statuses([check_job_id(job_id) for job_id in job_ids])
+        found = self.queue.statuses([check_job_id(job_id) for job_id in job_ids])
         return {job_id: status or self._stored(job_id) for job_id, status in found.items()}
 
     def watch(
@@ -175,86 +183,16 @@ class Kiln:
         Outages are waited out: the last known status stands until Redis answers again.
         Raises NoSuchJobError for an id nothing is known of.
         """
-        last: dict[str, JobStatus] = {}
-        open_ids = list(dict.fromkeys(job_ids))
-        while open_ids:
-            try:
-                found = self.statuses(open_ids)
-            except NotReadyError:
-                if not last:
-                    raise
-                sleep(1.0)
-                continue
-            for job_id, status in found.items():
-                if status is None:
-                    raise NoSuchJobError(f"no job {job_id} in the queue or the bucket")
-                if last.get(job_id) != status:
-                    last[job_id] = status
-                    yield status
-            open_ids = [job_id for job_id in open_ids if not last[job_id].ended]
-            if open_ids:
-                sleep(interval)
+        return changes(self, [check_job_id(job_id) for job_id in job_ids], interval, sleep)
 
     def wait(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Block until all have ended; their last statuses, in the order given."""
         last = {status.id: status for status in self.watch(job_ids)}
         return [last[job_id] for job_id in job_ids]
 
-    def cancel(self, job_ids: Sequence[str], *, any_client: bool = False) -> dict[str, CancelOutcome]:
-        """End jobs as cancelled: a queued one is gone, a running one stops, a finished picture is not stored.
-
-        What each was: 'queued' or 'started' (and is cancelled now), an end it had reached before, 'unknown',
-        or 'foreign' for another client's, which are left alone unless `any_client`.
-        """
-        ids = [check_job_id(job_id) for job_id in job_ids]
-        return self._queue.cancel(ids, "" if any_client else self.settings.client)
-
-    def cancel_all(self, target: str | Target, *, any_client: bool = False) -> dict[str, CancelOutcome]:
-        """Cancel all that waits for, or is held by, a target; of this client only, unless `any_client`.
-
-        What each was, as `cancel` tells it: 'queued' or 'started'. Raises UsageError where the target is
-        another client and `any_client` was not said.
-        """
-        target = target if isinstance(target, Target) else Target.parse(target)
-        client = "" if any_client else self.settings.client
-        if client and target.kind == "client" and target.name != client:
-            raise UsageError(f"{target} is another client; --any-client cancels its jobs")
-        cancelled: dict[str, CancelOutcome] = {}
-        for _ in range(3):  # a job may change its place while the places are looked through
-            answers = self._queue.cancel(self._queue.open_jobs(target, client), client)
-            new = {job_id: was for job_id, was in answers.items() if was in ("queued", "started")}
-            if not new:
-                break
-            cancelled |= new
-        return cancelled
-
-    def pause(self, target: str | Target) -> Order:
-        """Let no further job be taken: by the farm or a worker, of a client or a model. Running ones go on.
-
-        Raises UsageError, and NotReadyError where no key is there to sign with.
-        """
-        return self._order("pause", target)
-
-    def resume(self, target: str | Target) -> Order:
-        """End what `pause` began for the very same target. Raises as `pause`."""
-        return self._order("resume", target)
-
-    def drain(self, target: str | Target, *, now: bool = False) -> Order:
-        """Let a worker, or all that run, finish the running job, deliver and leave; `now` gives the job back.
-
-        Raises as `pause`.
-        """
-        return self._order("drain", target, now=now)
-
-    def workers_ignoring_orders(self) -> list[str]:
-        """Workers at work that will not obey orders signed with this key: they have another, or none."""
-        key = admin_key(self.settings)
-        there = [worker for worker in self.farm().workers if not worker.gone]
-        return [worker.name for worker in there if not obeys(worker.orders, key)]
-
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""
-        return self._queue.farm()
+        return self.queue.farm()
 
     def sidecar(self, job_id: str) -> Sidecar:
         """The record beside a finished job's picture.
@@ -267,28 +205,28 @@ class Kiln:
             raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
         if status.result is None:
             raise JobFailedError(
-                f"job {job_id} is finished, but its result cannot be read; submit the job again"
+                f"job {job_id} is finished, but its result cannot be read; render it anew with:"
+                f" kiln retry {job_id} --again"
             )
         lane = Lane.parse(status.lane)  # says whose it is, and so where its objects lie
         known = lane is not None and re.fullmatch(NAME_PATTERN, lane.client)
         client = lane.client if lane is not None and known else self.settings.client
         return objects.get_finished(self.bucket, client, job_id, status.result)
 
-    def fetch(self, job_id: str, folder: str | Path = ".") -> Path:
+    def fetch(self, job_id: str, folder: str | Path = ".", *, name: str | None = None) -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
 
+        `name` stands in place of the id. A picture that is there already, whole, is not asked for again.
         Raises as `sidecar`; CorruptObjectError also where the picture is not the one that was stored.
         """
-        return objects.fetch(self.bucket, self.sidecar(job_id), folder)
+        return objects.fetch(self.bucket, self.sidecar(job_id), folder, name)
 
-    def _order(self, verb: Verb, target: str | Target, now: bool = False) -> Order:
-        key = admin_key(self.settings)
-        if key is None:
-            raise NotReadyError(
-                "KILN_ADMIN_KEY is not set, which signs orders: set it to the workers' own, or run this in "
-                "the folder where `kiln up` runs"
-            )
-        return self._queue.give(Order(verb=verb, target=str(target), at=0.0, now=now).check(), key)
+    def link(self, job_id: str, seconds: int = 86_400) -> str:
+        """An address at which a finished job's picture can be had without credentials, for so long.
+
+        Raises as `sidecar`.
+        """
+        return self.bucket.link(self.sidecar(job_id).png.key, seconds)
 
     def _stored(self, job_id: str) -> JobStatus | None:
         """The status of a job that Redis has forgotten, by what lies in the bucket."""

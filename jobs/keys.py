@@ -96,6 +96,10 @@ CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
 PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
 
+# Batches, as producers keep them
+BATCH = Key("kiln:batch:{}:{}")  # hash, by client and name: the packed manifest and its revision
+BATCHES = Key("kiln:batches:{}")  # sorted set of names by when each was first submitted, by client
+
 # What `kiln doctor` tries its rights on; gone when it is done
 TRIAL = Key("rq:trial:{}")
 TRIAL_OWN = Key("kiln:trial:{}")
@@ -104,6 +108,8 @@ TRIAL_OWN = Key("kiln:trial:{}")
 PICTURE = Key("jobs/{}/{}/image.png")  # by client and job id
 SIDECAR = Key("jobs/{}/{}/sidecar.json")
 REFERENCE = Key("refs/{}/{}")  # by client and the content's sha256
+AGAIN = Key("refs/{}/again-{}")  # by client and job id: the execution whose picture may be replaced
+MANIFEST = Key("batches/{}/{}/manifest.jsonl")  # by client and name of a batch
 PROBE = Key("jobs/{}/none")  # nobody stores it; producers and workers alike may ask for it
 TRIED = Key("jobs/{}/trial-{}")  # by client and a word; doctor puts it there and deletes it
 TRIED_REFERENCE = Key("refs/{}/trial")  # by client; stays, since producers may not delete

@@ -14,16 +14,21 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from pixelkiln.jobs import (
+    Batch,
+    BatchStatus,
     Box,
     BoxFields,
     CancelOutcome,
     CorruptObjectError,
+    Entry,
     Farm,
+    Fetched,
     JobFailedError,
     JobStatus,
     Kiln,
     KilnError,
     LaneStatus,
+    Manifest,
     NoSuchJobError,
     NotReadyError,
     Order,
@@ -43,16 +48,21 @@ from pixelkiln.jobs import (
 )
 
 __all__ = [
+    "Batch",
+    "BatchStatus",
     "Box",
     "BoxFields",
     "CancelOutcome",
     "CorruptObjectError",
+    "Entry",
     "Farm",
+    "Fetched",
     "JobFailedError",
     "JobStatus",
     "Kiln",
     "KilnError",
     "LaneStatus",
+    "Manifest",
     "NoSuchJobError",
     "NotReadyError",
     "Order",

@@ -97,9 +97,9 @@ def store(servers: Local) -> Iterator[S3Client]:
 
 @pytest.fixture
 def used_ids(servers: Local, store: S3Client) -> None:
-    """An id that was used stands for what it was used for: jobs of other tests go out of the way."""
-    bucket = servers.instance.bucket
-    pages = store.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="jobs/")
+    """An id stands for what it was used for: jobs and batches of other tests go out of the way."""
+    bucket, listed = servers.instance.bucket, store.get_paginator("list_objects_v2")
+    pages = [page for kind in ("jobs/", "batches/") for page in listed.paginate(Bucket=bucket, Prefix=kind)]
     for key in [one["Key"] for page in pages for one in page.get("Contents", [])]:
         body = store.get_object(Bucket=bucket, Key=key)["Body"].read()
         store.put_object(Bucket=bucket, Key=f"before/{uuid.uuid4()}/{key}", Body=body)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 
+from pixelkiln.jobs.batches.batch import Batch
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.naming import PARTLY, each, named
 from pixelkiln.jobs.commands.output import JSON, err, out, print_json
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.control.reach import reached, told
-from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.errors import KilnError, NotReadyError
 from pixelkiln.jobs.queue.queue import CancelOutcome
 
 _LEFT: dict[CancelOutcome, str] = {  # what a job was, where it was not there to be cancelled
@@ -23,18 +26,24 @@ _LEFT: dict[CancelOutcome, str] = {  # what a job was, where it was not there to
 }
 WHOM = "farm, client:NAME, model:NAME or worker:NAME"
 Whom = Annotated[list[Target], typer.Argument(help=f"{WHOM}.", metavar="TARGET", parser=Target.parse)]
+Paused = Annotated[list[str], typer.Argument(help=f"A batch by name; or {WHOM}.", metavar="NAME|TARGET")]
 
 
 @app.command()
 def cancel(
-    what: Annotated[list[str], typer.Argument(help=f"Jobs; or {WHOM}: all of it.", metavar="ID|TARGET")],
+    what: Annotated[
+        list[str], typer.Argument(help=f"Jobs, batches; or {WHOM}: all of it.", metavar="ID|NAME|TARGET")
+    ],
     any_client: Annotated[bool, typer.Option("--any-client", help="Other clients' too.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Cancel jobs: queued ones are gone, running ones stop, finished pictures are not stored."""
     kiln = Kiln()
     targets = [Target.parse(one) for one in what if _is_target(one)]
-    answers = kiln.cancel([one for one in what if not _is_target(one)], any_client=any_client)
+    others, faults = each([one for one in what if not _is_target(one)], lambda one: named(kiln, one))
+    answers = kiln.cancel([one for one in others if isinstance(one, str)], any_client=any_client)
+    for batch in others:
+        answers |= batch.cancel() if isinstance(batch, Batch) else {}
     for target in targets:
         answers |= kiln.cancel_all(target, any_client=any_client)
     if as_json:
@@ -45,22 +54,23 @@ def cancel(
         if not answers:
             whose = "" if any_client else f" of client {kiln.settings.client}"
             err.print(f"kiln: nothing{whose} is there to cancel")
-    if any(was in {"unknown", "foreign"} for was in answers.values()):
-        raise typer.Exit(1)
+    wrong = [was for was in answers.values() if was in {"unknown", "foreign"}]
+    if wrong or faults:
+        raise typer.Exit(PARTLY if len(wrong) < len(answers) else KilnError.exit_code)
 
 
 @app.command()
-def pause(whom: Whom, as_json: JSON = False) -> None:
+def pause(whom: Paused, as_json: JSON = False) -> None:
     """Let no more jobs be taken, until `kiln resume`; what is being rendered goes on."""
     kiln = Kiln()
-    _told(kiln, [kiln.pause(one) for one in whom], "paused", as_json)
+    _stopped(kiln, whom, kiln.pause, Batch.pause, "paused", as_json)
 
 
 @app.command()
-def resume(whom: Whom, as_json: JSON = False) -> None:
+def resume(whom: Paused, as_json: JSON = False) -> None:
     """End a pause of the very same target."""
     kiln = Kiln()
-    _told(kiln, [kiln.resume(one) for one in whom], "not paused any more", as_json)
+    _stopped(kiln, whom, kiln.resume, Batch.resume, "not paused any more", as_json)
 
 
 @app.command()
@@ -74,11 +84,43 @@ def drain(
     _told(kiln, [kiln.drain(one, now=now) for one in whom], "leaves", as_json)
 
 
-def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
+def _stopped(
+    kiln: Kiln,
+    whom: list[str],
+    order: Callable[[Target], Order],
+    act: Callable[[Batch], int],
+    done: str,
+    as_json: bool,
+) -> None:
+    """Pause or resume each: an order for what workers know, a batch by its jobs' places, without a key."""
+
+    def meant(text: str) -> Target | Batch:
+        if not _is_target(text):
+            one = named(kiln, text)
+            if isinstance(one, Batch):
+                return one
+        return Target.parse(text)
+
+    found = [meant(text) for text in whom]  # what is mistyped is refused whole, as wrong use
+    ordered = [order(one) for one in found if isinstance(one, Target)]
+    waiting = {one.name: act(one) for one in found if isinstance(one, Batch)}
+    if ordered or not waiting:
+        _told(kiln, ordered, done, as_json, [{"batch": name, "jobs": n} for name, n in waiting.items()])
+    elif as_json:
+        print_json([{"batch": name, "jobs": number} for name, number in waiting.items()])
+    if not as_json:
+        for name, number in waiting.items():
+            out.print(f"{name}  {done}  ({number:,} job{'' if number == 1 else 's'})")
+
+
+def _told(
+    kiln: Kiln, given: list[Order], done: str, as_json: bool, more: Sequence[dict[str, object]] = ()
+) -> None:
     """Say what was ordered, and who will not obey."""
     heard = reached(kiln, given)
     if as_json:
-        print_json([order.model_dump() | {"reached": heard.get(order.target)} for order in given])
+        orders = [order.model_dump() | {"reached": heard.get(order.target)} for order in given]
+        print_json([*orders, *more])
     else:
         for order in given:
             out.print(f"{order.target}  {done}{told(heard.get(order.target))}")
@@ -91,4 +133,4 @@ def _told(kiln: Kiln, given: list[Order], done: str, as_json: bool) -> None:
 
 
 def _is_target(text: str) -> bool:
-    return text == "farm" or ":" in text  # no job's id has a colon
+    return text == "farm" or (":" in text and not text.startswith("batch:"))  # no job's id has a colon

@@ -18,11 +18,16 @@ ROWS = 8  # running jobs shown at once
 
 
 def follow(
-    kiln: Kiln, prompts: Mapping[str, str], console: Console, check: Callable[[], None] = lambda: None
+    kiln: Kiln,
+    prompts: Mapping[str, str],
+    console: Console,
+    check: Callable[[], None] = lambda: None,
+    ended: Callable[[JobStatus], None] = lambda status: None,
 ) -> dict[str, JobStatus]:
     """Show the jobs (id to prompt) until all have ended; their last statuses by id.
 
-    On a terminal bars move; elsewhere each end is one line. `check` is called between looks, to raise.
+    On a terminal bars move; elsewhere each end is one line. `check` is called between looks, to raise;
+    `ended` with each that has.
     """
 
     def pause(seconds: float) -> None:
@@ -37,6 +42,7 @@ def follow(
             last[status.id] = status
             _show(bars, rows, status, prompts[status.id])
             if status.ended:
+                ended(status)
                 bars.advance(whole)
                 if not console.is_terminal:
                     console.print(line(status, prompts[status.id]))

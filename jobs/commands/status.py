@@ -1,28 +1,36 @@
-"""The commands that tell how jobs and the farm fare, and bring pictures home."""
+"""The commands that tell how jobs, batches and the farm fare, and bring pictures home."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pixelkiln.jobs.batches.batch import Batch
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands import about, leaving
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.farm import show
-from pixelkiln.jobs.commands.output import JSON, Out, out, print_json
+from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
+from pixelkiln.jobs.commands.output import JSON, Out, err, out, print_json
 from pixelkiln.jobs.commands.progress import follow, worst
-from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.errors import KilnError
+
+Which = Annotated[list[str], typer.Argument(help="Jobs, or batches by name.", metavar="ID|NAME")]
 
 
 @app.command()
 def status(
-    ids: Annotated[list[str] | None, typer.Argument(help="Jobs; none: the farm.", metavar="[ID]")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Jobs, or batches by name; none: the farm.", metavar="[ID|NAME]"),
+    ] = None,
     whole: Annotated[bool, typer.Option("--all", help="Every lane and worker, however many.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Tell how jobs fare, or what waits and who works; of many lanes, totals and the busiest."""
+    """Tell how jobs and batches fare, or what waits and who works; of many lanes, totals and the busiest."""
     kiln = Kiln()
     if not ids:
         farm = kiln.farm()
@@ -31,58 +39,101 @@ def status(
         else:
             show(farm, whole)
         return
-    found = [kiln.status(job_id) for job_id in ids]
+
+    def tell(text: str) -> dict[str, Any]:
+        one = named(kiln, text)
+        if isinstance(one, Batch):
+            batch = one.status()
+            if not as_json:
+                about.show_batch(batch, {entry.id: entry.prompt for entry in one.entries})
+            return batch.as_dict()
+        found = kiln.status(one)
+        more = about.facts(kiln, found)
+        if not as_json:
+            out.print(about.job(found, more), markup=False)
+            if found.state == "failed":
+                err.print(f"kiln: to try it again: kiln retry {one}")
+        return found.as_dict() | more
+
+    told, faults = each(ids, tell)
     if as_json:
-        print_json([one.as_dict() for one in found] if len(found) > 1 else found[0].as_dict())
-        return
-    for one in found:
-        out.print(_describe(one), markup=False)
+        print_json(told if len(ids) > 1 else told[0])
+    end(told, faults)
 
 
 @app.command()
-def watch(
-    ids: Annotated[list[str], typer.Argument(help="Jobs.", metavar="ID")], as_json: JSON = False
-) -> None:
-    """Follow jobs until they have ended; with --json, a line for every change."""
+def watch(ids: Which, as_json: JSON = False) -> None:
+    """Follow jobs and batches until they have ended; with --json, a line for every change."""
     kiln = Kiln()
-    if as_json:
-        last = {}
-        for one in kiln.watch(ids):
-            print(json.dumps(one.as_dict()), flush=True)
-            last[one.id] = one
-    else:
-        last = follow(kiln, {job_id: job_id for job_id in ids}, out)
-    raise typer.Exit(worst(list(last.values())))
+    prompts: dict[str, str] = {}
+
+    def known(text: str) -> None:
+        one = named(kiln, text)
+        if isinstance(one, Batch):
+            standing = one.standing()
+            sent = {entry.id: entry.prompt for entry in one.entries if standing[entry.id] is not None}
+            prompts.update(sent)
+            if missing := len(one.entries) - len(sent):
+                err.print(f"kiln: {missing:,} of {one.name} were never sent: kiln retry {one.name}")
+        else:
+            kiln.status(one)
+            prompts.setdefault(one, one)
+
+    _, faults = each(ids, known)
+    with leaving.told("the jobs go on without this; come back with:", f"  kiln watch {' '.join(ids)}"):
+        if as_json:
+            last = {}
+            for status in kiln.watch(list(prompts)):
+                print(json.dumps(status.as_dict()), flush=True)
+                last[status.id] = status
+        else:
+            last = follow(kiln, prompts, out)
+    code = worst(list(last.values()))
+    raise typer.Exit(code if not faults else PARTLY if last else faults[0].exit_code)
 
 
 @app.command()
 def fetch(
-    ids: Annotated[list[str], typer.Argument(help="Finished jobs.", metavar="ID")],
+    ids: Which,
     folder: Out = Path(),
+    link: Annotated[
+        bool, typer.Option("--link", help="Print addresses that need no credentials, for a day, instead.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Bring pictures and sidecars home as ID.png and ID.json, checksums compared."""
+    """Bring pictures and sidecars home, checksums compared; what is there already is not asked for again.
+
+    A job's are ID.png and ID.json; those of a batch have readable names.
+    """
     kiln = Kiln()
-    paths = [str(kiln.fetch(job_id, folder)) for job_id in ids]
+    found: list[dict[str, str]] = []
+
+    def came(job_id: str, what: str) -> None:
+        found.append({"id": job_id, "link" if link else "png": what})
+        if not as_json:
+            print(what)
+
+    def bring(text: str) -> None:
+        one = named(kiln, text)
+        if not isinstance(one, Batch):
+            came(one, kiln.link(one) if link else str(kiln.fetch(one, folder)))
+            return
+        if link:
+            standing = one.standing()
+            ready = [job_id for job_id, now in standing.items() if now and now.state == "finished"]
+            _, wrong = each(ready, lambda job_id: came(job_id, kiln.link(job_id)))
+        else:
+            wrong = list(one.fetch(folder, came=lambda job_id, path: came(job_id, str(path))).faults.values())
+            for error in wrong:
+                err.print(f"kiln: {error}", soft_wrap=True)
+        faults.extend(wrong)
+        status = one.status()
+        if status.finished < status.total:
+            faults.append(KilnError("some have no picture"))
+            err.print(f"kiln: {one.name}: {about.counts(status)}", soft_wrap=True)
+
+    faults: list[KilnError] = []
+    _, wrong = each(ids, bring)
     if as_json:
-        print_json([{"id": job_id, "png": path} for job_id, path in zip(ids, paths, strict=True)])
-    else:
-        for path in paths:
-            print(path)
-
-
-def _describe(status: JobStatus) -> str:
-    words = [status.id, status.state]
-    if status.phase:
-        words.append(f"{status.phase} {status.step}/{status.steps}" if status.steps else status.phase)
-    if status.off_recipe:
-        words.append(f"off its recipe: {status.off_recipe}")
-    if status.attempt > 1:
-        words.append(f"attempt {status.attempt}")
-    if status.worker and not status.ended:
-        words.append(f"on {status.worker}")
-    if status.error:
-        words.append(status.error)
-    if status.result:
-        words.append(status.result.png)
-    return "  ".join(words)
+        print_json(found)
+    end(found, faults + wrong)

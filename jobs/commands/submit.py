@@ -13,9 +13,10 @@ import typer
 
 from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
-from pixelkiln.jobs.commands.told import tell, tell_of_first
+from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_first, tell_of_rest
 from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.plain import plain
@@ -151,12 +152,17 @@ def batch(
     ] = None,
     quantization: Annotated[str | None, typer.Option("--quantization", "-q", help="Likewise.")] = None,
     size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
-    name: Annotated[str | None, typer.Option(help="List the jobs as an RQ group of this name.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What it is found by; absent: made of the file's and the time.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
     folder: Home = None,
     as_json: JSON = False,
 ) -> None:
-    """Enqueue a file of jobs: all of them, or none if a line is refused."""
+    """Enqueue a file of jobs: all of them, or none if a line is refused.
+
+    Submitted again under its name, only what is new, failed or was cancelled is rendered.
+    """
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
         text = text.removeprefix("\ufeff")  # a byte order mark, as Windows' editors write it
@@ -170,12 +176,15 @@ def batch(
     specs = [_line(entry, shared, number) for number, entry in lines]
     kiln = Kiln()
     try:
-        jobs = kiln.submit_many(specs, batch=name)
+        with leaving.told("not all may be sent; the same command with --name and that name sends the rest"):
+            sent = kiln.batch(specs, name, source=file.name, begun=tell_of_batch)
     except SpecError as error:
         if error.place is None:
             raise
         raise UsageError(f"line {lines[error.place][0]}: {error}") from None
-    tell(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
+    tell_of_rest(sent)
+    waits = wait or folder is not None
+    tell(kiln, list(sent.sent.jobs), wait=waits, folder=folder, as_json=as_json, batch=sent)
 
 
 def _ask_about_words(prompts: list[str]) -> None:

@@ -8,18 +8,36 @@ from pathlib import Path
 import typer
 
 from pixelkiln.jobs.asked import SIDES
+from pixelkiln.jobs.batches.batch import Batch
+from pixelkiln.jobs.batches.books import UNSTORED
+from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands import leaving
+from pixelkiln.jobs.commands.naming import PARTLY
 from pixelkiln.jobs.commands.output import err, out, print_json
-from pixelkiln.jobs.commands.progress import follow, line, worst
-from pixelkiln.jobs.errors import NotReadyError, SpecError
+from pixelkiln.jobs.commands.progress import follow, line, short, worst
+from pixelkiln.jobs.errors import KilnError, NotReadyError, SpecError
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.queue import Submitted
+from pixelkiln.jobs.queue.shelf import KEPT
+from pixelkiln.jobs.queue.status import JobStatus
 
 
-def tell(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, as_json: bool) -> None:
-    """Print what was enqueued; if asked to, wait and fetch. The exit code tells how the jobs ended."""
+def tell(
+    kiln: Kiln,
+    jobs: list[Submitted],
+    *,
+    wait: bool,
+    folder: Path | None,
+    as_json: bool,
+    batch: Batch | None = None,
+) -> None:
+    """Print what was enqueued; if asked to, wait and fetch. The exit code tells how the jobs ended.
+
+    Each picture comes home as it ends; one that cannot be brought costs no other.
+    """
     _tell_of_filled(jobs)
     _warn(jobs)
     _tell_of_unserved(kiln, jobs, wait)
@@ -29,19 +47,65 @@ def tell(kiln: Kiln, jobs: list[Submitted], *, wait: bool, folder: Path | None, 
             return
         for job in jobs:
             print(job.id)
-            if not job.created:
+            if not job.created and batch is None:
                 err.print(f"kiln: {job.id} was there already and is left as it is", markup=False)
         return
-    ended = follow(kiln, {job.id: job.spec.prompt for job in jobs}, err)
-    paths = {}
-    if folder is not None:
-        paths = {id: str(kiln.fetch(id, folder)) for id, one in ended.items() if one.state == "finished"}
+    paths: dict[str, str] = {}
+    faults: dict[str, KilnError] = {}
+
+    def bring(status: JobStatus) -> None:
+        if folder is None or status.state != "finished":
+            return
+        fetch = kiln.fetch if batch is None else batch.fetch_one
+        try:
+            paths[status.id] = str(fetch(status.id, folder))
+            faults.pop(status.id, None)
+        except KilnError as error:
+            faults[status.id] = error
+
+    ids = [job.id for job in jobs]
+    with leaving.told(*(leaving.of_jobs(ids) if batch is None else leaving.of_batch(batch.name))):
+        ended = follow(kiln, {job.id: job.spec.prompt for job in jobs}, err, ended=bring)
+        for job_id in list(faults):  # the bucket may have been away for a while
+            bring(ended[job_id])
+    for error in faults.values():
+        err.print(f"kiln: {error}", soft_wrap=True)
     if as_json:
         print_json([{**ended[job.id].as_dict(), "file": paths.get(job.id)} for job in jobs])
     else:
         for job in jobs:
             out.print(paths.get(job.id) or line(ended[job.id], job.spec.prompt), markup=False, soft_wrap=True)
-    raise typer.Exit(worst(list(ended.values())))
+    code = worst(list(ended.values()))
+    if faults and not paths:
+        raise typer.Exit(next(iter(faults.values())).exit_code)
+    raise typer.Exit(PARTLY if faults else code)
+
+
+def tell_of_batch(manifest: Manifest) -> None:
+    """What is said first: the name by which all is found again."""
+    name = manifest.name
+    err.print(
+        f"kiln: batch {name}: {len(manifest.entries):,} pictures; see: kiln status {name}", soft_wrap=True
+    )
+    if why := manifest.options.get(UNSTORED):
+        err.print(f"kiln: its manifest is in Redis alone, for {KEPT // 86_400} days: {why}", soft_wrap=True)
+
+
+def tell_of_rest(batch: Batch) -> None:
+    """What of a batch was there already, and what its file has no more."""
+    sent = batch.sent
+    if sent.there or sent.again:
+        words = f"{sent.new:,} new, {sent.again:,} tried again, {sent.there:,} there already and left"
+        err.print(f"kiln: {words}", soft_wrap=True)
+    if sent.unlisted:
+        words = f"{len(sent.unlisted):,} of batch {batch.name} are not in this file, and stand as they were:"
+        err.print(f"kiln: {words}", soft_wrap=True)
+        for entry in sent.unlisted[:5]:
+            err.print(f"  {entry.id}  {short(entry.prompt)}", soft_wrap=True)
+        if len(sent.unlisted) > 5:
+            err.print(
+                f"  and {len(sent.unlisted) - 5:,} more: kiln jobs --batch {batch.name}", soft_wrap=True
+            )
 
 
 def _warn(jobs: list[Submitted]) -> None:

@@ -102,11 +102,15 @@ def read_farm(connection: redis.Redis) -> Farm:
 
     Of a worker's record its own fields are read, and no more: strangers may have made it long.
     """
-    queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in _members(connection, keys.QUEUES))
-    # Those that are no lanes are shown too: whoever mistyped one sees where the jobs wait.
-    lanes = sorted(name for name in queues if name.startswith(PREFIX.encode() + b":"))
+    lanes = lanes_of(connection)
     counts = zip(lanes, _read(connection, lanes, lanes=True), strict=True)
     return Farm(tuple(LaneStatus(text(lane), *found) for lane, found in counts), read_workers(connection))
+
+
+def lanes_of(connection: redis.Redis) -> list[bytes]:
+    """Names of the lanes, and of what is none: whoever mistyped one sees where the jobs wait."""
+    queues = (key.removeprefix(keys.QUEUE.prefix.encode()) for key in _members(connection, keys.QUEUES))
+    return sorted(name for name in queues if name.startswith(PREFIX.encode() + b":"))
 
 
 def read_workers(connection: redis.Redis) -> tuple[WorkerStatus, ...]:

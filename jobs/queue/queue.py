@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.queue.farm import Farm
-from pixelkiln.jobs.queue.status import JobStatus
-from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.queue.status import JobStatus, State
+from pixelkiln.jobs.spec import Priority, RenderSpec
 
 # What a job was when it was to be cancelled: 'queued' or 'started', and is cancelled now; an end that it had
 # reached before; 'unknown', or 'foreign' for another client's, and was left alone.
 CancelOutcome = Literal["queued", "started", "finished", "failed", "cancelled", "unknown", "foreign"]
+
+
+# What a job was when it was to stand elsewhere; 'held' waits until it is let go.
+Stood = Literal[
+    "queued", "held", "started", "finished", "failed", "cancelled", "deferred", "unknown", "foreign"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands, in few words."""
+
+    state: Stood
+    started_at: str = ""  # UTC, ISO 8601
+    ended_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +44,13 @@ class Submitted:
 class Queue(Protocol):
     """Jobs in lanes. Every method raises NotReadyError where the queue cannot answer."""
 
-    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
-        """Enqueue each job that is not there yet, by id and spec; whether it was created."""
+    def add(
+        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+    ) -> list[bool]:
+        """Enqueue each job that is not there yet, by id and spec; whether it was created.
+
+        `held`: it waits until `free` lets it go.
+        """
         ...
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
@@ -43,6 +63,53 @@ class Queue(Protocol):
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs of one client, or '' for any, as cancelled; what each was."""
+        ...
+
+    def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+        """How many stand, in the order given; None for those the queue does not know."""
+        ...
+
+    def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
+        """Let jobs that failed or were cancelled wait again, under their ids; `again`: finished ones, too.
+
+        What each was, as of `hold`, `free` and `move`; those of another client than `client`, or '' for any,
+        are left alone.
+        """
+        ...
+
+    def hold(self, job_ids: Sequence[str], client: str) -> dict[str, Stood]:
+        """Let no worker take those that wait, until they are let go."""
+        ...
+
+    def free(self, job_ids: Sequence[str], client: str) -> dict[str, Stood]:
+        """Let held jobs wait again, at the ends of their lanes."""
+        ...
+
+    def move(self, job_ids: Sequence[str], client: str, priority: Priority) -> dict[str, Stood]:
+        """Give those that wait another priority."""
+        ...
+
+    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+        """Of a client's jobs, or '' for any, the newest, newest first: when something happened, and the id.
+
+        `since`: no earlier than this, UTC in ISO 8601, or ''.
+        """
+        ...
+
+    def place(self, job_id: str) -> tuple[int, int] | None:
+        """A waiting job's place in its lane, from 1, and how many wait there; None where it does not wait."""
+        ...
+
+    def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
+        """Revision and manifest of a client's batch, which is kept for weeks after it was asked for last."""
+        ...
+
+    def put_manifest(self, client: str, name: str, body: bytes, revision: int) -> bool:
+        """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
+        ...
+
+    def batches(self, client: str) -> list[str]:
+        """Names of a client's batches, the newest first."""
         ...
 
     def open_jobs(self, target: Target, client: str) -> list[str]:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import redis
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
-from pixelkiln.jobs import keys
 from pixelkiln.jobs.control.orders import Order, Target, give
-from pixelkiln.jobs.errors import SpecError
-from pixelkiln.jobs.queue.connection import check, connect, explained
+from pixelkiln.jobs.queue.connection import explained
+from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
+from pixelkiln.jobs.queue.places import Places
 from pixelkiln.jobs.queue.queue import CancelOutcome
-from pixelkiln.jobs.queue.record import RenderJob, spec_in
+from pixelkiln.jobs.queue.record import RenderJob
 from pixelkiln.jobs.queue.scripts import HERE, Script
+from pixelkiln.jobs.queue.shelf import Shelf
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
 from pixelkiln.jobs.settings import Settings
-from pixelkiln.jobs.spec import MAX_WIRE, RenderSpec
+from pixelkiln.jobs.spec import RenderSpec
 
-T = TypeVar("T")
-
-CHUNK = 100  # jobs in one round trip: what takes come in between of
 # What the script answers, which speaks RQ's words
 _OUTCOMES: dict[str, CancelOutcome] = {
     "queued": "queued",
@@ -36,30 +34,31 @@ _OUTCOMES: dict[str, CancelOutcome] = {
 }
 
 
-class RedisQueue:
+class RedisQueue(Places, Shelf):
     """See Queue. Connects on first use."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.connection = connect(settings)
-        self._checked = False
+        super().__init__(settings)
         self._submit = Script(self.connection, "submit", HERE / "submit.lua")
         self._cancel = Script(self.connection, "cancel", HERE / "cancel.lua")
 
-    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
+    def add(
+        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+    ) -> list[bool]:
         """Enqueue each job that is not there yet; `batch` names an RQ group that lists them.
 
         A round trip is made again once where its reply was lost: what is there already is left alone.
         """
         self._check()
         created: list[bool] = []
-        for chunk in _chunks(jobs):
+        for chunk in chunks(jobs):
             about: list[dict[str, Any]] = []
             records: list[Any] = []
             for job_id, spec in chunk:
-                record = self._record(job_id, spec, batch)
+                record = self._record(job_id, spec, batch, held)
                 job = {"id": job_id, "lane": spec.lane.name, "values": len(record)}
-                about.append(job if batch is None else {**job, "batch": batch})
+                job |= {} if batch is None else {"batch": batch}
+                about.append(job | ({"held": True} if held else {}))
                 records += record
             with explained(self._settings):
                 try:
@@ -68,29 +67,6 @@ class RedisQueue:
                     flags = self._submit(*records, jobs=about)
             created += [bool(flag) for flag in flags]
         return created
-
-    def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
-        """What those that are there ask for; None where a record is of another's, or too long to be read."""
-        self._check()
-        found: dict[str, RenderSpec | None] = {}
-        for chunk in _chunks(job_ids):
-            with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
-                for job_id in chunk:
-                    pipe.exists(keys.JOB(job_id))
-                    pipe.hstrlen(keys.JOB(job_id), "data")
-                answers = pipe.execute(raise_on_error=False)
-                sizes = dict(zip(chunk, zip(answers[::2], answers[1::2], strict=True), strict=True))
-                if errors := [one for one in answers[::2] if isinstance(one, redis.RedisError)]:
-                    raise errors[0]
-                there = [job_id for job_id, (exists, _) in sizes.items() if exists]
-                readable = [
-                    one for one in there if isinstance(sizes[one][1], int) and sizes[one][1] <= MAX_WIRE
-                ]
-                for job_id in readable:
-                    pipe.hget(keys.JOB(job_id), "data")
-                data = dict(zip(readable, pipe.execute(raise_on_error=False), strict=True))
-            found |= {job_id: _spec(data.get(job_id), job_id) for job_id in there}
-        return found
 
     def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
         """How each fares, by RQ's records."""
@@ -102,7 +78,7 @@ class RedisQueue:
         """End jobs as cancelled; what each was."""
         self._check()
         answers: dict[str, CancelOutcome] = {}
-        for chunk in _chunks(job_ids):
+        for chunk in chunks(job_ids):
             with explained(self._settings):
                 days = self._settings.result_days
                 words = self._cancel(jobs=list(chunk), client=client, stamp=utcformat(now()), days=days)
@@ -139,28 +115,11 @@ class RedisQueue:
         self.connection.close()
         self.connection.connection_pool.disconnect()
 
-    def _check(self) -> None:
-        """Before the first call: else each would say in a way of its own what is wrong with the server."""
-        if not self._checked:
-            check(self._settings, self.connection)
-            self._checked = True
-
-    def _record(self, job_id: str, spec: RenderSpec, batch: str | None) -> list[Any]:
+    def _record(self, job_id: str, spec: RenderSpec, batch: str | None, held: bool) -> list[Any]:
         """The names and values of RQ's hash for a new job."""
         days = self._settings.result_days
         job = RenderJob.of(spec, job_id, self.connection, days=days, batch=batch)
         job.enqueued_at = now()
-        job._status = RQStatus.QUEUED
-        return [part for item in job.to_dict().items() for part in item]
-
-
-def _spec(data: object, job_id: str) -> RenderSpec | None:
-    try:
-        return spec_in(data).with_seed(job_id) if isinstance(data, bytes) else None
-    except SpecError:
-        return None
-
-
-def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(things), CHUNK):
-        yield things[start : start + CHUNK]
+        job._status = RQStatus.DEFERRED if held else RQStatus.QUEUED
+        fields = job.to_dict() | ({"kiln_held": "1"} if held else {})
+        return [part for item in fields.items() for part in item]

@@ -25,6 +25,7 @@ _FIELDS = (
     "origin",
     "meta",
     "kiln_attempts",
+    "kiln_held",
     "worker_name",
     "enqueued_at",
     "started_at",
@@ -61,6 +62,7 @@ class JobStatus:
     step: int = 0  # finished steps of this try
     steps: int = 0  # 0 until the first is known
     attempt: int = 0
+    held: bool = False  # queued, and not to be taken until its batch is resumed
     worker: str = ""
     error: str = ""  # why it failed, in one line
     submitted_at: str = ""  # UTC, ISO 8601
@@ -127,6 +129,7 @@ def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, result
         step=count(progress.get("step")),
         steps=count(progress.get("steps")),
         attempt=count(fields.get("kiln_attempts")),
+        held=state == "queued" and fields.get("kiln_held") == "1",
         worker=fields.get("worker_name", ""),
         error=error,
         submitted_at=fields.get("enqueued_at", ""),

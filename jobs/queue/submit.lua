@@ -1,5 +1,6 @@
 -- Create jobs that are not there yet, each whole or not at all; one that exists is left as it is.
--- a.jobs: per job id, lane, batch where there is one, and the number of values of its record; these follow
+-- a.jobs: per job id, lane, batch where there is one, held where it waits until it is let go (place.lua), and the
+-- number of values of its record; these follow
 -- as they are in ARGV[2] and on, field and value in turn: packed data is no text, and JSON holds nothing else.
 -- Returns one flag per job: 1 created, 0 existed.
 
@@ -22,7 +23,12 @@ for i, job in ipairs(a.jobs) do
     end
     redis.call('HSET', record, unpack(ARGV, at, at + job.values - 1))
     if first then redis.call('SADD', key.QUEUES, queue) end
-    redis.call('RPUSH', queue, job.id)
+    if job.held then
+      guard.become(key.DEFERRED(job.lane), 'zset')
+      redis.call('ZADD', key.DEFERRED(job.lane), '+inf', job.id)
+    else
+      redis.call('RPUSH', queue, job.id)
+    end
     if job.batch then
       guard.become(key.GROUP(job.batch), 'set')
       guard.become(key.GROUPS, 'set')
@@ -30,7 +36,7 @@ for i, job in ipairs(a.jobs) do
       redis.call('SADD', key.GROUPS, job.batch)
     end
     -- One ring per job, at most: an idle worker takes a ring, then jobs until there are none.
-    redis.call('LPUSH', bell, '1')
+    if not job.held then redis.call('LPUSH', bell, '1') end
     redis.call('LTRIM', bell, 0, 63)
     if first then guard.mail(job.lane) end
     told[job.lane] = true

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from botocore.config import Config
@@ -38,6 +39,16 @@ class Stored:
 
     size: int  # bytes
     etag: str
+    modified: datetime | None = None  # with a zone; None where the server does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing has it."""
+
+    key: str
+    size: int  # bytes
+    modified: datetime  # with a zone
 
 
 class Bucket:
@@ -152,7 +163,16 @@ class Bucket:
                     return None
                 self._client.get_object(Bucket=self.name, Key=key)["Body"].close()  # its answer says why
                 raise
-            return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"))
+            modified = answer.get("LastModified")
+            return Stored(_said(answer, "ContentLength"), _said(answer, "ETag"), modified)
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """What lies below `prefix`. Operators may ask; workers and producers need not be permitted to."""
+        with self._asking():
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+            for page in pages:
+                for one in page.get("Contents", []):
+                    yield Listed(one["Key"], one["Size"], one["LastModified"])
 
     def delete(self, key: str, *, seen: str | None = None) -> bool:
         """Remove what lies at `key`, if anything; False where that has another etag than was `seen`.
@@ -190,6 +210,12 @@ class Bucket:
         if max(told, len(body)) > limit:
             raise CorruptObjectError(f"{key} is {max(told, len(body)):,} bytes; the limit is {limit:,}")
         return body
+
+    def link(self, key: str, seconds: int) -> str:
+        """A presigned address: whoever has it can get the object, for at most a week."""
+        with self._asking():
+            asked = {"Bucket": self.name, "Key": key}
+            return self._client.generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
 
     def close(self) -> None:
         """Close its connections."""

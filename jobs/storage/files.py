@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
+
+MOST = 2**30  # bytes of a picture that is looked at
 
 
 def own_path(folder: Path, name: str, ours: Callable[[Path], bool] = lambda path: True) -> Path:
@@ -50,3 +53,9 @@ def read(path: Path, most: int) -> bytes | None:
     with os.fdopen(handle, "rb") as file:
         about = os.fstat(handle)
         return file.read() if stat.S_ISREG(about.st_mode) and about.st_size <= most else None
+
+
+def holds(path: Path, sha256: str) -> bool:
+    """Whether a file's content has that sha256, hexadecimal."""
+    body = read(path, MOST)
+    return body is not None and hashlib.sha256(body).hexdigest() == sha256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,12 +15,13 @@ from pixelkiln.jobs.errors import CorruptObjectError, SpecError, UsageError
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.sidecar import Sidecar
-from pixelkiln.jobs.storage.files import own_path, read, write
+from pixelkiln.jobs.storage.files import holds, own_path, read, write
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.storage.bucket import Stored
 
 MAX_SIDECAR = 4 * 2**20  # bytes
+FRESH = timedelta(hours=12)  # after which a reference that is used again is stored again
 
 
 class Objects(Protocol):
@@ -35,6 +37,10 @@ class Objects(Protocol):
 
     def put(self, key: str, body: bytes, content_type: str, *, if_absent: bool = False) -> bool:
         """Store `body`; False where something lies at `key` and it was to be left."""
+        ...
+
+    def link(self, key: str, seconds: int) -> str:
+        """An address at which the object can be had without credentials, for so long."""
         ...
 
     def close(self) -> None:
@@ -62,8 +68,11 @@ def put_reference(
         raise SpecError(field, wrong)
     name = hashlib.sha256(body).hexdigest()
     key = keys.REFERENCE(client, name)
-    if objects.head(key) is None:
+    there = objects.head(key)
+    if there is None:
         objects.put(key, body, "application/octet-stream", if_absent=True)
+    elif there.modified and datetime.now(UTC) - there.modified > FRESH:  # lest it is pruned under a new job
+        objects.put(key, body, "application/octet-stream")
     return name
 
 
@@ -89,7 +98,7 @@ def get_sidecar(objects: Objects, client: str, job_id: str) -> Sidecar | None:
     try:
         sidecar = Sidecar.model_validate_json(body)
     except ValidationError:
-        raise CorruptObjectError(f"{key} is not a sidecar; submit the job again") from None
+        raise CorruptObjectError(f"{key} is not a sidecar; {_anew(job_id)}") from None
     if (sidecar.job.id, sidecar.png.key) != (job_id, keys.PICTURE(client, job_id)):
         raise CorruptObjectError(f"{key} is of another job")
     return sidecar
@@ -109,28 +118,38 @@ def get_finished(objects: Objects, client: str, job_id: str, result: Result) -> 
         raise CorruptObjectError(f"the result of job {job_id} names other objects than its own")
     sidecar = get_sidecar(objects, client, job_id)
     if sidecar is None:
-        raise CorruptObjectError(f"{key} is gone from the bucket")
+        raise CorruptObjectError(f"{key} is gone from the bucket; {_anew(job_id)}")
     return sidecar
 
 
-def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path) -> Path:
+def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path, name: str | None = None) -> Path:
     """Bring a picture and its sidecar home, as `<id>.png` and `<id>.json`, each whole; the picture's path.
+
+    `name` stands in place of the id. What is there whole already is not asked for again.
 
     Another's picture of that name stays, and this one's gets a number. Raises CorruptObjectError where the
     picture is not the one that was stored, UsageError where the folder cannot be written.
     """
+    file = f"{name or sidecar.job.id}.png"
+    record = sidecar.model_dump_json(indent=1).encode()
+    home = Path(folder) / file
+    if holds(home, sidecar.png.sha256) and read(home.with_suffix(".json"), MAX_SIDECAR) == record:
+        return home
     body = objects.get(sidecar.png.key)
     if body is None or hashlib.sha256(body).hexdigest() != sidecar.png.sha256:
-        raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; submit the job again")
-    record = sidecar.model_dump_json(indent=1).encode()
+        raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; {_anew(sidecar.job.id)}")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        target = own_path(Path(folder), f"{sidecar.job.id}.png", lambda path: _fetched(path, body, sidecar))
+        target = own_path(Path(folder), file, lambda path: _fetched(path, body, sidecar))
         for path, content in ((target, body), (target.with_suffix(".json"), record)):
             write(path, content)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
     return target
+
+
+def _anew(job_id: str) -> str:
+    return f"render it anew with: kiln retry {job_id} --again"
 
 
 def _fetched(path: Path, picture: bytes, sidecar: Sidecar) -> bool:

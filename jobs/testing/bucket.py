@@ -35,5 +35,9 @@ class MemoryBucket:
         self.objects[key] = body
         return True
 
+    def link(self, key: str, seconds: int) -> str:
+        """An address that leads nowhere."""
+        return f"memory://{key}?expires={seconds}"
+
     def close(self) -> None:
         """Nothing is open."""

@@ -55,7 +55,7 @@ def sidecar_of(status: JobStatus, spec: RenderSpec, image: Image.Image, png: byt
             id=status.id,
             client=spec.client,
             attempt=status.attempt,
-            execution=hashlib.sha256(status.id.encode()).hexdigest()[:32],
+            execution=hashlib.sha256(f"{status.id} {status.attempt}".encode()).hexdigest()[:32],
             submitted_at=status.submitted_at,
             started_at=status.started_at,
             rendered_at=status.ended_at,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import get_args
 
 from PIL import Image
@@ -13,7 +12,7 @@ from PIL import Image
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.control.orders import Order, Target, fingerprint
-from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, SpecError
+from pixelkiln.jobs.errors import CorruptObjectError, SpecError
 from pixelkiln.jobs.known import same_job
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
 from pixelkiln.jobs.queue.queue import CancelOutcome
@@ -23,59 +22,36 @@ from pixelkiln.jobs.storage.objects import get_committed
 from pixelkiln.jobs.storage.pictures import read_picture
 from pixelkiln.jobs.testing.bucket import MemoryBucket
 from pixelkiln.jobs.testing.placeholder import picture, png_of, sidecar_of
+from pixelkiln.jobs.testing.places import NO_PLAN, Job, MemoryPlaces, Plan, written
 
 WORKER = "fake-1"
 STEPS = 4  # of a picture, where neither its spec nor its plan says
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a test wants to become of a job."""
-
-    error: str = ""  # why it fails; '': it does not
-    steps: int | None = None
-    held: bool = False  # no worker takes it
 
 
 @dataclass(slots=True)
-class Job:
-    """One job: what it asks for, how it fares, and what shall become of it."""
-
-    spec: RenderSpec
-    status: JobStatus
-    plan: Plan
-
-    def change(self, **fields: object) -> None:
-        """Its status has other values from now on."""
-        self.status = replace(self.status, **fields)  # type: ignore[arg-type]
-
-
-@dataclass(slots=True)
-class MemoryQueue:
+class MemoryQueue(MemoryPlaces):
     """See Queue. Its one worker does one thing each time that `step` is called."""
 
     bucket: MemoryBucket
     key: bytes | None  # that the worker's orders are signed with
-    plan: Plan = Plan()  # of the next job that is added
-    away: bool = False
+    plan: Plan = NO_PLAN  # of the next job that is added
     staffed: bool = True  # whether the worker is there
-    _jobs: dict[str, Job] = field(default_factory=dict)  # the oldest first
     _running: Job | None = None
     _leaving: bool = False
     _paused: set[str] = field(default_factory=set)
-    _moment: datetime = BEGIN
 
-    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
+    def add(
+        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+    ) -> list[bool]:
         """Enqueue each job that is not there yet; whether it was created."""
         self._answer()
         created = []
         for job_id, spec in jobs:
             created.append(job_id not in self._jobs)
             if created[-1]:
-                status = JobStatus(job_id, "queued", spec.lane.name, submitted_at=self._stamp())
+                status = JobStatus(job_id, "queued", spec.lane.name, held=held, submitted_at=self._stamp())
                 self._jobs[job_id] = Job(spec, status, self.plan)
-                self.plan = Plan()
+                self.plan = NO_PLAN
         return created
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
@@ -179,7 +155,7 @@ class MemoryQueue:
         waiting = [
             job
             for job in self._jobs.values()
-            if job.status.state == "queued" and not job.plan.held and not self._paused & _targets(job.spec)
+            if job.stood == "queued" and not job.plan.held and not self._paused & _targets(job.spec)
         ]
         if not waiting:
             return False
@@ -212,7 +188,8 @@ class MemoryQueue:
             before = get_committed(self.bucket, job.spec.client, job.status.id)
         except CorruptObjectError:
             before = None
-        if before is not None:
+        permit = self.bucket.get(keys.AGAIN(job.spec.client, job.status.id))
+        if before is not None and permit != before.job.execution.encode():
             same_job(job.status.id, job.spec, before.spec)
             self._end(job, state="finished", result=Result(before.png.key, key, before.png.sha256))
             return
@@ -247,7 +224,7 @@ class MemoryQueue:
             return "foreign"
         was = job.status.state
         if not job.status.ended:
-            self._end(job, state="cancelled")
+            self._end(job, state="cancelled", held=False)
             if job is self._running:
                 self._running = None
                 self.staffed = not self._leaving
@@ -268,25 +245,12 @@ class MemoryQueue:
             state=f"rendering {self._running.status.id}" if self._running else state,
             serves=tuple(f"{model}:{bits}" for model in CATALOGUE for bits in get_args(Quantization)),
             host="fake",
-            seen=_written(self._moment),
+            seen=written(self._moment),
             paused=tuple(sorted(self._paused)),
             orders=fingerprint(self.key),
         )
-
-    def _answer(self) -> None:
-        if self.away:
-            raise NotReadyError("Redis in memory is away, as the test wants it")
-
-    def _stamp(self) -> str:
-        """The moment of an event, which no other has."""
-        self._moment += timedelta(seconds=1)
-        return _written(self._moment)
 
 
 def _targets(spec: RenderSpec) -> set[str]:
     """What an order may name to mean a job."""
     return {"farm", f"client:{spec.client}", f"model:{spec.model}"}
-
-
-def _written(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -20,7 +20,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Queue as RQQueue
 from rq.serializers import JSONSerializer
 
-from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError
+from pixelkiln.jobs import Kiln, NotReadyError, Settings, UsageError, keys
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.errors import StorageRefusedError
 from pixelkiln.jobs.queue.connection import connect
@@ -181,7 +181,31 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     assert alice.status(job_id).state == "finished"  # by the sidecar
     assert len(alice.farm().workers) == 1
 
+    assert bob.retry([job_id]) == {job_id: "unknown"}
+    again = alice.submit(**small()).id
+    alice.wait([again])
+    first = alice.sidecar(again).job.execution
+    assert bob.retry([again]) == {again: "foreign"}
+    assert bob.queue.retry([again], "alice", again=True) == {again: "finished"}  # who lies may do that
+    alice.wait([again])
+    assert alice.sidecar(again).job.execution == first  # and replaces nothing
+    with pytest.raises(StorageRefusedError):
+        bob.bucket.put(keys.AGAIN("alice", again), first.encode(), "text/plain")
+    assert alice.retry([again], again=True) == {again: "again"}
+    alice.wait([again])
+    assert alice.sidecar(again).job.execution != first
+
+    night = alice.batch([small(prompt="night 1"), small(prompt="night 2")], name="night")
+    assert "unstored" not in night.manifest.options
+    assert [status.state for status in night.wait()] == ["finished"] * 2
+    assert len(alice.open_batch("night").fetch(tmp_path / "night").paths) == 2
+    with pytest.raises(StorageRefusedError):
+        bob.bucket.get(keys.MANIFEST("alice", "night"))
+
     admin.pause(Target("farm"))
+    late = alice.batch([small(prompt="late")], name="late")
+    assert (late.pause(), late.prioritize("high"), late.resume()) == (1, 1, 1)  # without a key
+    assert late.cancel() == {late.ids[0]: "queued"}
     waiting = alice.submit(**small()).id
     until(lambda: any("paused" in one.state for one in alice.farm().workers), "the worker pauses")
     assert alice.status(waiting).state == "queued"

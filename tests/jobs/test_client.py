@@ -16,8 +16,8 @@ from rq.job import JobStatus as RQStatus
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, NoSuchJobError, NotReadyError, RenderSpec, Settings, SpecError, UsageError
+from pixelkiln.jobs.queue.door import CHUNK
 from pixelkiln.jobs.queue.record import FUNCTION, RenderJob
-from pixelkiln.jobs.queue.redis_queue import CHUNK
 from pixelkiln.worker.queue.claims import Claims
 from tests.waiting import until
 from tests.wire import Proxy

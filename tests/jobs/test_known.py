@@ -14,8 +14,8 @@ import pytest
 
 from pixelkiln.jobs import Kiln, Settings, SpecError, keys, known
 from pixelkiln.jobs.errors import StorageAwayError
+from pixelkiln.jobs.queue.door import CHUNK
 from pixelkiln.jobs.queue.record import FUNCTION
-from pixelkiln.jobs.queue.redis_queue import CHUNK
 from pixelkiln.testing import FakeKiln
 from tests.wire import Proxy
 
@@ -142,7 +142,7 @@ def test_after_a_while_it_is_asked_again(kiln: Kiln, monkeypatch: pytest.MonkeyP
 
 def test_what_another_submits_at_the_same_time_is_seen(kiln: Kiln, settings: Settings) -> None:
     other = Kiln(settings)
-    look, meanwhile = kiln._queue.specs, threading.Event()
+    look, meanwhile = kiln.queue.specs, threading.Event()
 
     def specs(names: Any) -> Any:
         found = look(names)
@@ -151,7 +151,7 @@ def test_what_another_submits_at_the_same_time_is_seen(kiln: Kiln, settings: Set
             other.submit_many([SPEC, {**SPEC, "prompt": "an owl"}], ids=["same", "another"])  # type: ignore[list-item]
         return found
 
-    kiln._queue.specs = specs  # type: ignore[method-assign]
+    kiln.queue.specs = specs  # type: ignore[method-assign]
     assert not kiln.submit(id="same", **SPEC).created
     meanwhile.clear()
     kiln.redis.delete(keys.JOB("another"))

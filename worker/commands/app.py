@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import sys
 
+import pixelkiln.jobs.commands.batches
+import pixelkiln.jobs.commands.battery
 import pixelkiln.jobs.commands.control
+import pixelkiln.jobs.commands.jobs
+import pixelkiln.jobs.commands.report
 import pixelkiln.jobs.commands.status
 import pixelkiln.jobs.commands.submit
 import pixelkiln.worker.commands.bench

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.errors import StorageAwayError
+from pixelkiln.jobs.errors import CorruptObjectError, StorageAwayError
 from pixelkiln.jobs.known import same_job
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.storage.bucket import Bucket, Stored
@@ -40,8 +40,9 @@ class Pair:
     def commit(self, png: bytes, describe: Callable[[], Sidecar]) -> Sidecar:
         """Store both, the sidecar last, each read back; the record that the bucket holds now.
 
-        That may be one which an earlier owner had committed, if its picture is there too. `describe` is
-        called when the picture is in the bucket. May be called again at any point.
+        That may be one which an earlier owner had committed, if its picture is there too, and its client has
+        not asked for another. `describe` is called when the picture is in the bucket. May be called again at
+        any point.
         Raises SpecError where a whole pair there is of another spec, NotOursError, StorageAwayError,
         StorageRefusedError.
         """
@@ -52,7 +53,8 @@ class Pair:
             there = self._bucket.head(self.sidecar)
             if there is not None and (before := self._committed()) is not None:
                 same_job(self._draft.job.id, self._draft.spec, before.spec)
-                return before
+                if not self._replaceable(before):
+                    return before
             if not self._place(png, seen):
                 continue
             record = describe()
@@ -83,6 +85,17 @@ class Pair:
         png = self._bucket.get(record.png.key) if record.png.key == self.picture else None
         whole = png is not None and hashlib.sha256(png).hexdigest() == record.png.sha256
         return record if whole else None
+
+    def _replaceable(self, before: Sidecar) -> bool:
+        """Whether its client wants that execution's picture replaced (`kiln retry --again`).
+
+        The word lies in the bucket, where a producer may write for its own client only.
+        """
+        key = keys.AGAIN(self._draft.spec.client, self._draft.job.id)
+        try:
+            return self._bucket.get(key, limit=256) == before.job.execution.encode()
+        except CorruptObjectError:
+            return False
 
     def _place(self, png: bytes, seen: Stored | None) -> bool:
         """Put the picture where none was seen, or over an uncommitted one; False where another came."""

@@ -181,7 +181,7 @@ class Claims:
             "release", **_about(claim), worker=self.worker, crashes=CRASHES if crashed else None
         )
         if answer == b"blamed":
-            return self.fail(claim, crash_story(self.worker, CRASHES))
+            return self.fail(claim, crash_story(claim.job_id, self.worker, CRASHES))
         return bool(answer == b"back")
 
     def leave(self, claim: Claim, needed: int) -> Literal["back", "alone", "lost"]:
@@ -242,7 +242,7 @@ class Claims:
                 lane = Lane.parse(name)
                 assert lane is not None  # the script gives back to no other queue
                 claim = Claim(job_id.decode("utf-8", "replace"), execution.decode("utf-8", "replace"), lane)
-                self.fail(claim, lapse_story(worker.decode("utf-8", "replace"), LAPSES))
+                self.fail(claim, lapse_story(claim.job_id, worker.decode("utf-8", "replace"), LAPSES))
             if looked_at < REAPED:
                 break
         return queued

@@ -200,17 +200,17 @@ def not_ours(error: redis.ResponseError) -> bool:
     raise error
 
 
-def crash_story(worker: str, crashes: int) -> str:
+def crash_story(job_id: str, worker: str, crashes: int) -> str:
     """Why a job that took workers down is quarantined, that is: a dead letter."""
     return (
         f"quarantined: {crashes} workers died while they rendered it, the last one {worker or 'unknown'}; "
-        "see that worker's log, then submit it again under another id"
+        f"see that worker's log, then: kiln retry {plain(job_id)}"
     )
 
 
-def lapse_story(worker: str, lapses: int) -> str:
+def lapse_story(job_id: str, worker: str, lapses: int) -> str:
     """Why a job whose workers fell silent is quarantined."""
     return (
         f"quarantined: {lapses} times its worker died or was cut off while it rendered it, the last one "
-        f"{worker or 'unknown'}; see that worker's log, then submit it again under another id"
+        f"{worker or 'unknown'}; see that worker's log, then: kiln retry {plain(job_id)}"
     )

@@ -362,7 +362,7 @@ def test_cancelling_says_what_it_did(run: Run, kiln: Kiln) -> None:
     kiln.submit_many([{"prompt": "x", "model": "demo"}] * 2, ids=["a", "b"])
     end(kiln, "b", "why")
     ran = run("cancel", "a", "b", "nothing", "--json")
-    assert ran.code == 1
+    assert ran.code == 4
     assert ran.json == {"a": "queued", "b": "failed", "nothing": "unknown"}
     assert kiln.status("a").state == "cancelled"
 
@@ -430,7 +430,7 @@ def test_a_model_that_no_worker_serves_is_told(run: Run, kiln: Kiln) -> None:
 
 
 def test_who_waits_is_told_where_no_worker_is(run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch) -> None:
-    def ended(kiln: Kiln, prompts: dict[str, str], *_: object) -> dict[str, JobStatus]:
+    def ended(kiln: Kiln, prompts: dict[str, str], *_: object, **__: object) -> dict[str, JobStatus]:
         for job_id in prompts:
             end(kiln, job_id, "why")
         return {job_id: kiln.status(job_id) for job_id in prompts}

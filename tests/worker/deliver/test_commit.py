@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixelkiln.jobs import Kiln
+from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.queue.claims import Claims
 from tests.waiting import until
@@ -50,6 +50,29 @@ def test_what_another_execution_committed_stands(
     assert result.sha256 == sidecar(bucket, claim).png.sha256
 
 
+@pytest.mark.parametrize(("permit", "replaced"), [("", True), ("another", False), ("x" * 300, False)])
+def test_a_committed_picture_is_replaced_where_its_client_names_it(
+    open_delivery: Open, take: Take, claims: Claims, kiln: Kiln, bucket: Bucket, permit: str, replaced: bool
+) -> None:
+    claim, delivery = take(), open_delivery()
+    delivery.start()
+    delivery.put(rendered(claim))
+    finished(kiln, claim)
+    bucket.put(
+        keys.AGAIN(claim.lane.client, claim.job_id), (permit or claim.execution).encode(), "text/plain"
+    )
+    assert kiln.queue.retry([claim.job_id], "", again=True) == {claim.job_id: "finished"}
+    again = claims.take(["demo:bf16"])
+    assert again is not None
+    assert again.attempt == 2
+    delivery.put(rendered(again, noise(seed=5)))
+    finished(kiln, again)
+    delivery.close()
+    there = sidecar(bucket, claim)
+    assert (there.job.execution == again.execution) is replaced
+    assert digest(bucket.get(objects(claim)[0])) == there.png.sha256
+
+
 @pytest.mark.parametrize("left", [b"", b"{}", b"\xff", b'{"schema_version": 1}'])
 def test_a_sidecar_that_cannot_be_read_does_not_stop_the_worker(
     open_delivery: Open, take: Take, kiln: Kiln, bucket: Bucket, left: bytes
@@ -75,7 +98,7 @@ def test_a_pair_of_another_spec_stays_and_the_job_fails(
     before = bucket.get(objects(claim)[0]), bucket.get(objects(claim)[1])
     kiln.redis.delete(f"rq:job:{claim.job_id}")
     other = spec_of(client=claim.lane.client, prompt="three blue boats", seed=99)
-    assert kiln._queue.add([(claim.job_id, other)], None) == [True]
+    assert kiln.queue.add([(claim.job_id, other)], None) == [True]
     again = claims.take(["demo:bf16"])
     assert again is not None
     delivery.put(rendered(again, noise(seed=5), prompt="three blue boats", seed=99))
@@ -99,7 +122,7 @@ def test_labels_and_priority_make_no_other_picture(
     finished(kiln, claim)
     kiln.redis.delete(f"rq:job:{claim.job_id}", f"rq:results:{claim.job_id}")
     same = spec_of(client=claim.lane.client, priority="high", labels={"night": "2"})
-    kiln._queue.add([(claim.job_id, same)], None)
+    kiln.queue.add([(claim.job_id, same)], None)
     again = claims.take(["demo:bf16"])
     assert again is not None
     delivery.put(rendered(again, priority="high", labels={"night": "2"}))

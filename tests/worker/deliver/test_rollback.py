@@ -140,7 +140,7 @@ def test_a_picture_does_not_end_a_job_that_asks_for_another(
     until(lambda: delivery.trouble, "it says that nothing can be stored")
     kiln.redis.flushall()
     other = spec_of(client=claim.lane.client, prompt="three blue boats")
-    assert kiln._queue.add([(claim.job_id, other)], None) == [True]
+    assert kiln.queue.add([(claim.job_id, other)], None) == [True]
     proxy.mend()
     until(lambda: delivery._uploader._spool.waiting() == 0, "it stepped back")
     delivery.close()

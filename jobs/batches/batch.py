@@ -1,0 +1,242 @@
+"""One batch: how it fares, and what can be done with it, from any machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelkiln.jobs.batches.door import Retried
+from pixelkiln.jobs.batches.manifest import Entry, Manifest
+from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
+from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, newest, pace
+from pixelkiln.jobs.batches.stored import stored
+from pixelkiln.jobs.catalogue import DEFAULT_MODEL
+from pixelkiln.jobs.errors import KilnError, NoSuchJobError, NotReadyError
+from pixelkiln.jobs.queue.queue import CancelOutcome, Standing
+from pixelkiln.jobs.queue.status import JobStatus, State
+from pixelkiln.jobs.spec import Priority
+from pixelkiln.jobs.storage.files import holds
+
+if TYPE_CHECKING:
+    from pixelkiln.jobs.client import Kiln
+
+SHOWN = 20  # failures, and jobs being rendered, that a status has in full
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came home of a batch, and what did not."""
+
+    paths: dict[str, Path]  # of pictures, by the ids of their jobs
+    faults: dict[str, KilnError]  # of finished ones that could not be brought
+
+
+def picture_name(entry: Entry) -> str:
+    """The name of an entry's picture at home, without its ending."""
+    words = re.sub(r"[^a-z0-9]+", "-", entry.prompt.lower())[:40].strip("-")
+    return "-".join(part for part in (f"{entry.number:04}", words, str(entry.fields.get("seed", ""))) if part)
+
+
+class Batch:
+    """A batch of one client, found by its name: `Kiln.batch` submits one, `Kiln.open_batch` finds it.
+
+    >>> batch = kiln.batch([{"prompt": "a fox"}, {"prompt": "a hare"}], name="night")
+    >>> for job in batch.watch():
+    ...     print(job.id, job.state)
+    >>> batch.fetch("renders").paths
+
+    Every method raises NotReadyError where Redis or the bucket cannot do as asked.
+    """
+
+    def __init__(self, kiln: Kiln, manifest: Manifest, sent: Sent | None = None) -> None:
+        self._kiln = kiln
+        self.manifest = manifest
+        self.sent = sent or Sent(())  # what became of the rows, of a batch that was submitted just now
+
+    @property
+    def name(self) -> str:
+        """What it is found by."""
+        return self.manifest.name
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """One a picture, by number."""
+        return self.manifest.entries
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its jobs, by number."""
+        return self.manifest.ids
+
+    def standing(self) -> dict[str, Standing | None]:
+        """How each job stands, in few words; None of those that neither the queue nor the bucket knows."""
+        found = self._kiln.queue.standing(self.ids)
+        absent = [job_id for job_id, one in found.items() if one is None]
+        for job_id, sidecar in stored(self._kiln, self.manifest.client, absent).items():
+            found[job_id] = Standing("finished", sidecar.job.started_at, sidecar.job.rendered_at)
+        return found
+
+    def status(self) -> BatchStatus:
+        """How many of its jobs stand where, what is being rendered, what failed, and when it will be done."""
+        standing = self.standing()
+        counts = counted(standing.values())
+        each = pace(standing.values())
+        shown = {state: newest(standing, state, SHOWN) for state in ("started", "failed")}
+        full = self._kiln.statuses([*shown["started"], *shown["failed"]])
+        running, failures = (
+            tuple(one for job_id in shown[state] if (one := full[job_id])) for state in ("started", "failed")
+        )
+        waiting = counts["queued"] + counts["started"]
+        return BatchStatus(
+            name=self.name,
+            client=self.manifest.client,
+            created=self.manifest.created,
+            source=self.manifest.source,
+            paused=self.manifest.paused,
+            total=len(self.entries),
+            unlisted=sum(not entry.listed for entry in self.entries),
+            each=each,
+            eta=eta(waiting, each, self._workers() if waiting and each else 0),
+            running=running,
+            failures=failures,
+            **counts,
+        )
+
+    def jobs(
+        self, *, state: State | None = None, since: timedelta | None = None, limit: int = 50
+    ) -> list[JobStatus]:
+        """The newest of its jobs, by what last happened to them, the newest first; see Kiln.jobs."""
+        moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
+        standing = self.standing()
+        found = [
+            (one.ended_at or one.started_at, job_id)
+            for job_id, one in standing.items()
+            if one and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
+        ]
+        some = [job_id for when, job_id in sorted(found, reverse=True) if not when or when >= moment][:limit]
+        return [one for one in self._kiln.statuses(some).values() if one is not None]
+
+    def watch(
+        self, *, interval: float = 0.5, sleep: Callable[[float], None] | None = None
+    ) -> Iterator[JobStatus]:
+        """Yield each job's status whenever it changes, until all have ended, as Kiln.watch does.
+
+        Those that were never sent are not waited for: `status().missing` counts them.
+        """
+        known = [job_id for job_id, one in self.standing().items() if one is not None]
+        if sleep is None:
+            return self._kiln.watch(known, interval=interval)
+        return self._kiln.watch(known, interval=interval, sleep=sleep)
+
+    def wait(self) -> list[JobStatus]:
+        """Block until all have ended; their last statuses, by number."""
+        last = {status.id: status for status in self.watch()}
+        return [last[job_id] for job_id in self.ids if job_id in last]
+
+    def fetch(
+        self, folder: str | Path = ".", *, came: Callable[[str, Path], None] = lambda job_id, path: None
+    ) -> Fetched:
+        """Bring home what has finished, each picture under a readable name with its sidecar beside it.
+
+        What lies there already, whole, is not asked for again. A picture that cannot be brought costs no
+        other: it is among the faults. `came` is called with id and path of each that is there.
+        """
+        standing = self.standing()
+        found = Fetched({}, {})
+        finished = [
+            entry for entry in self.entries if (now := standing[entry.id]) and now.state == "finished"
+        ]
+        for start in range(0, len(finished), SHOWN):
+            some = finished[start : start + SHOWN]
+            statuses = self._kiln.statuses([entry.id for entry in some])
+            for entry in some:
+                try:
+                    found.paths[entry.id] = self._home(entry, statuses[entry.id], Path(folder))
+                    came(entry.id, found.paths[entry.id])
+                except NotReadyError:
+                    raise
+                except KilnError as error:
+                    found.faults[entry.id] = error
+        return found
+
+    def fetch_one(self, job_id: str, folder: str | Path = ".") -> Path:
+        """Bring one finished picture of it home, named as `fetch` does. Raises as Kiln.fetch."""
+        entry = next((entry for entry in self.entries if entry.id == job_id), None)
+        if entry is None:
+            raise NoSuchJobError(f"no job {job_id} in batch {self.name}")
+        return self._home(entry, None, Path(folder))
+
+    def retry_failed(self) -> dict[str, Retried]:
+        """Let what failed be rendered again, under the same ids: what became of each."""
+        return self._retried("failed")
+
+    def retry(self, *, again: bool = False) -> dict[str, Retried]:
+        """Let all be rendered that has no picture: failed, cancelled, never sent; `again`: others, too."""
+        found = self._retried("finished", again=True) if again else {}
+        new, back = fill(self._kiln, self.manifest, self.entries, set(self.ids))
+        return found | dict.fromkeys(new | back, "again")
+
+    def cancel(self) -> dict[str, CancelOutcome]:
+        """End all that wait or are being rendered as cancelled; what each was, as Kiln.cancel tells it."""
+        standing = self._kiln.queue.standing(self.ids)
+        waiting = [one for one, now in standing.items() if now and now.state not in (*RETRIED, "finished")]
+        return self._kiln.cancel(waiting)
+
+    def pause(self) -> int:
+        """Let none of its jobs be taken until `resume`; how many wait. What is being rendered goes on.
+
+        No key is needed: who submitted it may. A job whose worker dies goes on elsewhere all the same.
+        """
+        self._change(lambda manifest: replace(manifest, paused=True))
+        answers = self._kiln.queue.hold(self.ids, self.manifest.client)
+        return sum(was in ("queued", "held") for was in answers.values())
+
+    def resume(self) -> int:
+        """End what `pause` began; how many wait again, at the ends of their lanes."""
+        self._change(lambda manifest: replace(manifest, paused=False))
+        return sum(was == "held" for was in self._kiln.queue.free(self.ids, self.manifest.client).values())
+
+    def prioritize(self, priority: Priority) -> int:
+        """Give it another priority; how many of its jobs wait in that one's lanes now."""
+
+        def change(manifest: Manifest) -> Manifest:
+            entries = (replace(one, fields={**one.fields, "priority": priority}) for one in manifest.entries)
+            return replace(manifest, entries=tuple(entries))
+
+        self._change(change)
+        answers = self._kiln.queue.move(self.ids, self.manifest.client, priority)
+        return sum(was in ("queued", "held") for was in answers.values())
+
+    def _change(self, change: Callable[[Manifest], Manifest]) -> None:
+        """Store its manifest changed, with the rows that others may have added meanwhile."""
+        self.manifest = self._kiln.books.change(self.name, lambda there: change(there or self.manifest))
+
+    def _retried(self, state: str, again: bool = False) -> dict[str, Retried]:
+        chosen = [one for one, now in self.standing().items() if now is not None and now.state == state]
+        answers = self._kiln.retry(chosen, again=again)
+        if self.manifest.paused:
+            self._kiln.queue.hold(chosen, self.manifest.client)
+        return answers
+
+    def _home(self, entry: Entry, status: JobStatus | None, folder: Path) -> Path:
+        name = picture_name(entry)
+        path = folder / f"{name}.png"
+        if (
+            status
+            and status.result
+            and holds(path, status.result.sha256)
+            and path.with_suffix(".json").exists()
+        ):
+            return path
+        return self._kiln.fetch(entry.id, folder, name=name)
+
+    def _workers(self) -> int:
+        """Those that live and serve what it asks for."""
+        fields = [{"model": DEFAULT_MODEL, "quantization": "bf16", **one.fields} for one in self.entries]
+        kinds = {f"{one['model']}:{one['quantization']}" for one in fields}
+        workers = self._kiln.farm().workers
+        return sum(not worker.gone and bool(kinds.intersection(worker.serves)) for worker in workers)

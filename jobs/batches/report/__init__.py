@@ -1,0 +1,1 @@
+"""What became of a batch, as a page, as text and as data."""

@@ -1,0 +1,52 @@
+-- The newest jobs of lanes. a: states ('queued' and so on), limit; after: when something must have happened to a job;
+-- lanes: ARGV[2] and on, since names may be anything.
+-- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; at most `limit` of each registry.
+
+local HELD = { -- by state: the registries in which jobs of it stand, each newest last, and the moment that counts
+  queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at' } },
+  started = { { key.STARTED, 'started_at' } },
+  finished = { { key.FINISHED, 'ended_at' } },
+  failed = { { key.FAILED, 'ended_at' } },
+  cancelled = { { key.CANCELED, 'ended_at' } },
+}
+local PAGE = 50
+
+local found = {}
+
+-- The ids of a registry from its end; nothing where a stranger's key has another type.
+local function page(name, at)
+  local kind = redis.call('TYPE', name).ok
+  if kind == 'list' then
+    local ids = redis.call('LRANGE', name, -at - PAGE, -at - 1)
+    local last = {}
+    for i = #ids, 1, -1 do last[#last + 1] = ids[i] end
+    return last
+  end
+  return kind == 'zset' and redis.call('ZRANGE', name, at, at + PAGE - 1, 'REV') or {}
+end
+
+local function look(registry, lane, field)
+  local some = 0
+  for at = 0, a.limit - 1, PAGE do
+    local ids = page(registry(lane), at)
+    for _, member in ipairs(ids) do
+      local job = registry == key.STARTED and string.match(member, '^(.*):') or member
+      local when = job and #job <= 64 and guard.field(job, field, 40) or ''
+      if when ~= '' then
+        if when < a.after then return end
+        found[#found + 1] = when
+        found[#found + 1] = job
+        some = some + 1
+        if some >= a.limit then return end
+      end
+    end
+    if #ids < PAGE then return end
+  end
+end
+
+for n = 2, #ARGV do
+  for _, state in ipairs(a.states) do
+    for _, place in ipairs(HELD[state]) do look(place[1], ARGV[n], place[2]) end
+  end
+end
+return found

@@ -1,0 +1,76 @@
+"""The manifests of batches in Redis, by client and name: see Queue."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+
+from pixelkiln.jobs import keys
+from pixelkiln.jobs.plain import count
+from pixelkiln.jobs.queue.connection import explained
+from pixelkiln.jobs.queue.door import Door
+
+KEPT = (
+    60 * 86_400
+)  # seconds that Redis knows a batch after it was last asked for; the bucket knows it for good
+MOST_NAMES = 10_000  # of a client's batches that are listed
+
+
+class Shelf(Door):
+    """See Queue."""
+
+    def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
+        """Its revision, and the manifest as it was put here."""
+        self._check()
+        key = keys.BATCH(client, name)
+        with explained(self._settings):
+            self._become(key, b"hash")
+            found: Any = self.connection.hmget(key, "revision", "manifest")
+            if None in found:
+                return None
+            self.connection.expire(key, KEPT)
+        return count(found[0]), found[1]
+
+    def put_manifest(self, client: str, name: str, body: bytes, revision: int) -> bool:
+        """Keep it as the one after `revision`. A call whose reply was lost may be made again."""
+        self._check()
+        key, names = keys.BATCH(client, name), keys.BATCHES(client)
+        with explained(self._settings), self.connection.pipeline() as pipe:
+            self._become(key, b"hash")
+            self._become(names, b"zset")
+            try:
+                pipe.watch(key)  # type: ignore[no-untyped-call]
+                found: Any = pipe.hmget(key, "revision", "manifest")
+                there = 0 if None in found else count(found[0])
+                if there != revision:
+                    return there == revision + 1 and found[1] == body
+                pipe.multi()
+                pipe.hset(key, mapping={"revision": revision + 1, "manifest": body})
+                pipe.expire(key, KEPT)
+                pipe.zadd(names, {name: time.time()}, nx=True)
+                pipe.execute()
+            except redis.WatchError:
+                return False
+        return True
+
+    def batches(self, client: str) -> list[str]:
+        """Names, the newest first; those that Redis has forgotten are listed no more."""
+        self._check()
+        with explained(self._settings):
+            self._become(keys.BATCHES(client), b"zset")
+            found: Any = self.connection.zrange(keys.BATCHES(client), -MOST_NAMES, -1)
+            names = [name.decode("utf-8", "replace") for name in reversed(found)]
+            with self.connection.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.exists(keys.BATCH(client, name))
+                there = dict(zip(names, pipe.execute(), strict=True))
+            if gone := [name for name in names if not there[name]]:
+                self.connection.zrem(keys.BATCHES(client), *gone)
+        return [name for name in names if there[name]]
+
+    def _become(self, key: str, kind: bytes) -> None:
+        """Delete a stranger's key of another type: losing it beats stopping everyone who needs it."""
+        if self.connection.type(key) not in (kind, b"none"):
+            self.connection.unlink(key)

@@ -1,0 +1,17 @@
+-- How jobs stand, in few words: a batch has thousands. a: jobs (ids).
+-- Returns per job '' where there is none, else its status, 'held' among these, and when it was started and ended,
+-- '-' where it was not.
+
+local function moment(job, name)
+  local at = guard.field(job, name, 40)
+  return at and string.match(at, '^%S+$') or '-'
+end
+
+local told = {}
+for i, job in ipairs(a.jobs) do
+  local status = redis.call('TYPE', key.JOB(job)).ok == 'hash' and guard.field(job, 'status', 32)
+  if status == '' then status = 'queued' end
+  if status == 'deferred' and guard.field(job, 'kiln_held', 8) == '1' then status = 'held' end
+  told[i] = status and table.concat({ status, moment(job, 'started_at'), moment(job, 'ended_at') }, ' ') or ''
+end
+return told
