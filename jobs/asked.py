@@ -50,12 +50,12 @@ class Completion:
         self._upload = upload
         self._size_of = cache(size_of)
 
-    def all(self, given: Iterable[RenderSpec | SpecFields | Mapping[str, Any]]) -> list[Asked]:
+    def all(self, given: Iterable[RenderSpec | SpecFields | Mapping[str, Any] | Asked]) -> list[Asked]:
         """The specs that are meant; a SpecError tells the place of the one at fault."""
         found = []
         for place, one in enumerate(given):
             try:
-                found.append(self.of(one))
+                found.append(one if isinstance(one, Asked) else self.of(one))
             except SpecError as error:
                 error.place = place
                 raise

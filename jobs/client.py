@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack, cast, overload
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.asked import Completion, Fault
+from pixelkiln.jobs.asked import Asked, Completion, Fault
 from pixelkiln.jobs.control.orders import Order, Target, Verb, admin_key, obeys
 from pixelkiln.jobs.errors import (
     CorruptObjectError,
@@ -112,7 +112,7 @@ class Kiln:
 
     def submit_many(
         self,
-        specs: Iterable[RenderSpec | SpecFields],
+        specs: Iterable[RenderSpec | SpecFields | Asked],
         *,
         ids: Sequence[str] | None = None,
         batch: str | None = None,

@@ -1,8 +1,10 @@
-"""What to write in place of a value that is refused."""
+"""What to write in place of a value or a name that is refused."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 
 _NUMBER = re.compile(r"-?\d{1,16}(\.\d{1,16})?")
 
@@ -19,6 +21,11 @@ def hint(field: str, value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"; write {value:.0f}"
     return ""
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The one of the names known that this one was probably meant to be; '' where none is like it."""
+    return next(iter(get_close_matches(name[:60].casefold(), known, n=1, cutoff=0.7)), "")
 
 
 def _is_drawn(value: object, number: re.Match[str] | None) -> bool:

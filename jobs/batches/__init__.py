@@ -1,0 +1,1 @@
+"""Batches: files of jobs, what they ask for, and what came of them."""
