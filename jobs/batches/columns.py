@@ -76,7 +76,7 @@ def row_of_pairs(
         try:
             field, member = meant(str(name)[:200])
             again = cells and field in ("references", "layout")
-            sides = ("width", "height") if field == "size" else (f"{field}.{member}",)
+            sides = ("width.", "height.") if field == "size" else (f"{field}.{member}",)
             if said := next((came[one] for one in sides if one in came and not again), ""):
                 raise UsageError(f"says again what {said} says; keep one of them")
             came |= dict.fromkeys(sides, column)
