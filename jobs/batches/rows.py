@@ -51,15 +51,19 @@ class Row:
 class FaultyRowsError(UsageError):
     """Rows of a file are refused, and nothing was sent: all that is wrong, a line each."""
 
-    def __init__(self, faults: Sequence[Fault], count: int | None = None) -> None:
-        """`count` tells how many rows are at fault, where it is known."""
+    def __init__(self, faults: Sequence[Fault], rows: int | None = None) -> None:
+        """`rows` tells how many are at fault, where that is known."""
         self.faults = tuple(faults)
-        super().__init__(told(self.faults, f"{count or len(self.faults):,} faults, and nothing was sent:"))
+        heading = f"{refused(rows)}, and nothing was sent:" if rows else f"{len(faults):,} faults:"
+        super().__init__(str(faults[0]) if len(faults) == 1 else "\n".join([heading, *told(faults)]))
 
 
-def told(faults: Sequence[Fault], heading: str) -> str:
-    """The faults in lines below a heading, or a single one alone; of many, the first."""
-    if len(faults) == 1:
-        return str(faults[0])
+def refused(rows: int) -> str:
+    """How many rows are, in words."""
+    return f"{rows:,} {'row is' if rows == 1 else 'rows are'} refused"
+
+
+def told(faults: Sequence[Fault]) -> list[str]:
+    """The faults, a line each; of many, the first."""
     more = len(faults) - SHOWN
-    return "\n".join([heading, *map(str, faults[:SHOWN]), *([f"and {more:,} more"] if more > 0 else [])])
+    return [*map(str, faults[:SHOWN]), *([f"and {more:,} more"] if more > 0 else [])]

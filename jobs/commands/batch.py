@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pixelkiln.jobs.batches.checking import Checked, check, repeated, store_pictures
 from pixelkiln.jobs.batches.reading import FORMATS, MAX_BYTES, Format, read_rows
-from pixelkiln.jobs.batches.rows import FaultyRowsError, Row, told
+from pixelkiln.jobs.batches.rows import FaultyRowsError, Row, refused, told
 from pixelkiln.jobs.batches.sweeps import expand
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
@@ -76,7 +76,8 @@ def batch(
     if checked.faults and not (skip_bad and checked.asked):
         raise FaultyRowsError(checked.faults, checked.bad)
     if checked.faults:
-        err.print(told(checked.faults, f"{checked.bad:,} rows are refused, the others sent:"), soft_wrap=True)
+        for line in (f"kiln: {refused(checked.bad)}, the others sent:", *told(checked.faults)):
+            err.print(line, soft_wrap=True)
     _tell_of_repeated(checked.rows)
     jobs = _send(kiln, checked, name)
     code = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
 from pixelkiln.jobs.batches.estimate import Estimate, estimate
-from pixelkiln.jobs.batches.rows import told
+from pixelkiln.jobs.batches.rows import refused, told
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.output import err, out, print_json
 from pixelkiln.jobs.commands.progress import short
@@ -26,7 +26,7 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
         found, away = None, str(error)
     again = len(repeated(checked.rows))
     if as_json:
-        refused = [
+        bad = [
             {"line": one.place.line, "field": one.place.column, "message": one.message}
             for one in checked.faults
         ]
@@ -34,7 +34,7 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
             {
                 "jobs": len(specs),
                 "first": [spec.wire() for spec in specs[:FIRST]],
-                "refused": refused,
+                "refused": bad,
                 "repeated": again,
                 "references": len(set(checked.pictures.values())),
                 "estimate": found.as_dict() if found else None,
@@ -51,7 +51,8 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
     if again:
         out.print(f"{again:,} of them repeat earlier ones; each is a picture of its own")
     if checked.faults:
-        err.print(told(checked.faults, f"{checked.bad:,} rows are refused:"), soft_wrap=True)
+        for line in (f"kiln: {refused(checked.bad)}:", *told(checked.faults)):
+            err.print(line, soft_wrap=True)
     if found is None:
         out.print(f"time and space: not known; {away}", soft_wrap=True)
     elif specs:

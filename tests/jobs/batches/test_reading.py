@@ -146,8 +146,8 @@ def test_a_row_tells_all_that_is_wrong_in_it() -> None:
 
 
 def test_of_many_faults_twenty_are_told() -> None:
-    told = str(FaultyRowsError([Fault(Place(n), "is bad") for n in range(1, 28)])).split("\n")
-    assert told[0] == "27 faults, and nothing was sent:"
+    told = str(FaultyRowsError([Fault(Place(n), "is bad") for n in range(1, 28)], 26)).split("\n")
+    assert told[0] == "26 rows are refused, and nothing was sent:"
     assert told[1] == "line 1: is bad"
     assert told[SHOWN:] == [f"line {SHOWN}: is bad", "and 7 more"]
 

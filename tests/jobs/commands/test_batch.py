@@ -60,7 +60,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_sent(run: Run, kiln: Kiln, s
     ran = run("batch", file, "-m", "demo")
     lines = ran.err.split("\n")
     assert (ran.code, ran.out) == (2, "")
-    assert lines[0] == "kiln: 26 faults, and nothing was sent:"
+    assert lines[0] == "kiln: 26 rows are refused, and nothing was sent:"
     assert (
         lines[1] == "line 1: seed: must be greater than or equal to 0, not -1; leave it out, and one is drawn"
     )
@@ -75,7 +75,7 @@ def test_skip_bad_sends_the_good_rows_and_names_the_others(run: Run, kiln: Kiln,
     assert ran.code == 4
     assert [one.prompt for one in sent(ran.out)] == ["a fox", "a hen"]
     assert ran.err.startswith(
-        "2 rows are refused, the others sent:\n"
+        "kiln: 2 rows are refused, the others sent:\n"
         "line 3: seed: must be a whole number, not 'x'\nline 4: prompt: is missing\n"
     )
     worse = run("batch", save("bad.csv", "prompt,seed\na hare,x\n"), "-m", "demo", "--skip-bad")
@@ -198,7 +198,10 @@ def test_a_dry_run_counts_by_what_finished_of_late(run: Run, kiln: Kiln, save: S
 def test_a_dry_run_tells_what_is_refused(run: Run, kiln: Kiln, save: Save) -> None:
     file = save("a.csv", "prompt,seed\na fox,5\na hare,x\n")
     ran = run("batch", file, "-m", "demo", "-n")
-    assert (ran.code, ran.err) == (2, "line 3: seed: must be a whole number, not 'x'\n")
+    assert (ran.code, ran.err) == (
+        2,
+        "kiln: 1 row is refused:\nline 3: seed: must be a whole number, not 'x'\n",
+    )
     assert ran.out.startswith("a.csv: 1 jobs")
     assert run("batch", file, "-m", "demo", "-n", "--skip-bad").code == 4
     assert run("batch", file, "-m", "demo", "-n", "--json").json["refused"] == [
