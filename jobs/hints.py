@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from difflib import get_close_matches
 
+_FLAGS = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # as YAML had them before 1.2
 _NUMBER = re.compile(r"-?\d{1,16}(\.\d{1,16})?")
 
 
@@ -18,6 +19,8 @@ def hint(field: str, value: object) -> str:
         return f"; write {number[0]} without quotes"
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return f"; write {value.lower()} without quotes"
+    if field == "keep_aspect" and isinstance(value, str) and value.lower() in _FLAGS:
+        return f"; write {_FLAGS[value.lower()]}"
     if isinstance(value, float) and value.is_integer():
         return f"; write {value:.0f}"
     return ""

@@ -62,6 +62,8 @@ def check(kiln: Kiln, rows: Iterable[Row], told: Callable[[], None] = lambda: No
                 found.rows.append(row)
             except SpecError as error:
                 message = str(error).removeprefix(f"{error.field}: ")
+                if message == "must be text":
+                    message += "; put it in quotes"
                 faults = (Fault(Place(row.place.line, error.field), message),)
         found.faults.extend(faults)
         found.bad += bool(faults)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse, nearest
 from pixelkiln.jobs.spec import SHA256_PATTERN, RenderSpec
 
+PLACE = re.compile(r"\{([^{}\n]{1,60})\}")  # in a text
 SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*")
 _OTHERS = {
     "ref": "references",
@@ -113,12 +114,16 @@ def over(defaults: Row, row: Row) -> Row:
         nothing = family == "fill" and own == {}  # is to be filled here
         if isinstance(usual, dict) and isinstance(own, dict) and not nothing:
             fields[family] = usual | own
-    if isinstance(fill := fields.get("fill"), dict):  # a default that this row has no place for
-        own = row.fields.get("fill") or {}
-        fields["fill"] = {
-            name: values for name, values in fill.items() if name in own or _names(fields, name)
-        }
-    return Row(fields, row.place, row.faults)
+    faults = row.faults
+    if isinstance(fill := fields.get("fill"), dict) and fill:
+        names = {name for text in texts(fields) for name in PLACE.findall(text)}
+        if fault := unfilled(sorted(names), fill):
+            faults = (*faults, Fault(Place(row.place.line, "prompt"), fault))
+        own = (
+            row.fields.get("fill") or {}
+        )  # of a default's, those that this row has no place for are left out
+        fields["fill"] = {name: words for name, words in fill.items() if name in own or name in names}
+    return Row(fields, row.place, faults)
 
 
 def texts(fields: Mapping[str, Any]) -> list[str]:
@@ -134,8 +139,14 @@ def texts(fields: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _names(fields: Mapping[str, Any], name: str) -> bool:
-    return any(f"{{{name}}}" in text for text in texts(fields))
+def unfilled(names: Iterable[str], fill: Collection[str]) -> str:
+    """What is wrong where one of these placeholders is not among those that are filled; '' for nothing."""
+    for name in names:
+        if name not in fill and re.fullmatch(r"\w[\w -]*", name):
+            near = nearest(name, fill)
+            told = f"did you mean {{{near}}}?" if near else "add it to fill, or give this row fill: {}"
+            return f"{{{name}}} is filled from nothing; {told}"
+    return ""
 
 
 def parse_size(value: object) -> dict[str, int]:

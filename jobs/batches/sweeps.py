@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import product
 from math import prod
 from typing import Any
 
-from pixelkiln.jobs.batches.columns import is_single, kinds, texts
+from pixelkiln.jobs.batches.columns import PLACE, is_single, kinds, texts, unfilled
 from pixelkiln.jobs.batches.rows import MAX_JOBS, Fault, Place, Row
 from pixelkiln.jobs.errors import UsageError
-from pixelkiln.jobs.hints import nearest
-
-_PLACE = re.compile(r"\{([^{}\n]{1,60})\}")
-_NAME = re.compile(r"\w[\w -]*")
 
 
 def expand(rows: Iterable[Row]) -> list[Row]:
@@ -48,7 +43,7 @@ class _Plan:
         self._axes = axes
         self._fixed = {name: value for name, value in fields.items() if name not in axes}
         # which placeholders each prompt has, with those of the row's other texts
-        others = [name for text in texts({**fields, "prompt": ""}) for name in _PLACE.findall(text)]
+        others = [name for text in texts({**fields, "prompt": ""}) for name in PLACE.findall(text)]
         self._filled = [self._names(prompt, others) for prompt in self._prompts]
         unused = self._fill.keys() - {name for names in self._filled for name in names}
         if unused:
@@ -57,13 +52,10 @@ class _Plan:
         self.count = rest * sum(prod(len(self._fill[name]) for name in names) for names in self._filled)
 
     def _names(self, prompt: Any, others: list[str]) -> list[str]:
-        found = _PLACE.findall(prompt) if isinstance(prompt, str) else []
+        found = PLACE.findall(prompt) if isinstance(prompt, str) else []
         names = list(dict.fromkeys([*found, *others])) if self._fill else []
-        for name in names:
-            if name not in self._fill and _NAME.fullmatch(name):
-                near = nearest(name, self._fill)
-                told = f"did you mean {{{near}}}?" if near else "add it to fill, or give this row fill: {}"
-                raise _At("prompt", f"{{{name}}} is filled from nothing; {told}")
+        if self._fill and (fault := unfilled(names, self._fill)):
+            raise _At("prompt", fault)
         return [name for name in names if name in self._fill]
 
     def rows(self) -> Iterator[Row]:
@@ -122,7 +114,7 @@ def _said(fields: dict[str, Any], said: dict[str, str]) -> dict[str, Any]:
     def filled(text: Any) -> Any:
         if not isinstance(text, str):
             return text
-        return _PLACE.sub(lambda one: said.get(one[1], one[0]), text)
+        return PLACE.sub(lambda one: said.get(one[1], one[0]), text)
 
     both = {"prompt", "negative_prompt"} & fields.keys()
     found: dict[str, Any] = {name: filled(fields[name]) for name in both}

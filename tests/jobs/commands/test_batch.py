@@ -83,6 +83,16 @@ def test_skip_bad_sends_the_good_rows_and_names_the_others(run: Run, kiln: Kiln,
     assert kiln.redis.llen("rq:queue:kiln:demo:bf16:normal:default") == 2
 
 
+def test_what_yaml_takes_for_no_text_or_flag_is_refused_in_words(run: Run, save: Save) -> None:
+    rows = "- prompt: 1984\n- {prompt: a hat, keep_aspect: no}\n- {prompt: a fox, label.take: 3}"
+    assert run("batch", save("a.yaml", rows), "-m", "demo").err.split("\n")[1:] == [
+        "line 1: prompt: must be text; put it in quotes",
+        "line 2: keep_aspect: must be a valid boolean, not 'no'; write false",
+        "line 3: labels.take: must be text; put it in quotes",
+        "",
+    ]
+
+
 def test_rows_that_repeat_are_told_and_kept(run: Run, save: Save) -> None:
     ran = run("batch", save("a.txt", "a fox\na hare\na fox\na fox"), "-m", "demo", "-q", "bf16")
     assert (ran.code, len(ran.out.split())) == (0, 4)
