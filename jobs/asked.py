@@ -28,6 +28,7 @@ class Asked:
 
     spec: RenderSpec
     filled: frozenset[str]  # model, quantization, width, height: those that what is there decided
+    given: frozenset[str] = frozenset()  # the fields that the producer named
 
 
 class Completion:
@@ -50,12 +51,12 @@ class Completion:
         self._upload = upload
         self._size_of = cache(size_of)
 
-    def all(self, given: Iterable[RenderSpec | SpecFields | Mapping[str, Any]]) -> list[Asked]:
+    def all(self, given: Iterable[RenderSpec | SpecFields | Mapping[str, Any] | Asked]) -> list[Asked]:
         """The specs that are meant; a SpecError tells the place of the one at fault."""
         found = []
         for place, one in enumerate(given):
             try:
-                found.append(self.of(one))
+                found.append(one if isinstance(one, Asked) else self.of(one))
             except SpecError as error:
                 error.place = place
                 raise
@@ -63,11 +64,13 @@ class Completion:
 
     def of(self, given: RenderSpec | SpecFields | Mapping[str, Any]) -> Asked:
         """The spec that is meant, of the settings' client where it names none."""
+        named_so = given.model_fields_set if isinstance(given, RenderSpec) else None
         if isinstance(given, RenderSpec):  # it says all, as on the wire, but for a client that was not set
             given = given.model_dump(mode="json", exclude={"client"} - given.model_fields_set)
         if not isinstance(given, Mapping):  # a program without types
             wrong = type(given).__name__  # type: ignore[unreachable]
             raise SpecError("spec", f"must be a RenderSpec or its fields, as prompt=…, not {wrong}")
+        told = frozenset(given if named_so is None else named_so)
         fields = {"client": self._settings.client, **given}
         blind = {**fields, **_without_paths(fields)}
         self._refuse(blind)
@@ -81,11 +84,11 @@ class Completion:
         if not spec.references or SIDES & given.keys():
             decides = None
         if decides is None and not any(isinstance(one, Path) for one in named):
-            return Asked(spec, frozenset(filled))
+            return Asked(spec, frozenset(filled), told)
         names, sizes = self._stored(spec, named, decides)
         size = {} if decides is None else _size(CATALOGUE[spec.model], sizes[decides % len(names)])
         fields = {**fields, **chosen, **size, "references": names}
-        return Asked(RenderSpec.parse(fields), frozenset(filled | size.keys()))
+        return Asked(RenderSpec.parse(fields), frozenset(filled | size.keys()), told)
 
     def _refuse(self, fields: Mapping[str, Any]) -> None:
         """Raise SpecError for what is wrong whoever lives: nobody is asked what is served for that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, QUANTIZATIONS
@@ -17,6 +17,10 @@ class Kind:
 
     model: str
     quantization: str = ""  # '': whichever is best
+
+    def fields(self) -> dict[str, str]:
+        """As fields of a spec."""
+        return {"model": self.model, "quantization": self.quantization}
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -52,13 +56,13 @@ def choose(
         usual = Kind.parse(preferred)
         kind = Kind(usual.model, kind.quantization or usual.quantization)
     if kind.model and kind.quantization:
-        return asdict(kind)
+        return kind.fields()
     offered = _by_model(served())
     if kind.model:
-        return asdict(_completed(kind, offered))
+        return _completed(kind, offered).fields()
     with_bits = {name for name, have in offered.items() if kind.quantization in ("", *have)}
     names = [name for name in CATALOGUE if name in (with_bits or offered)] or [DEFAULT_MODEL]
-    kinds = [asdict(_completed(Kind(name, kind.quantization), offered)) for name in names]
+    kinds = [_completed(Kind(name, kind.quantization), offered).fields() for name in names]
     return next(filter(takes, kinds), kinds[0])
 
 

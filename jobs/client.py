@@ -113,7 +113,7 @@ class Kiln(Controls, Batches):
 
     def submit_many(
         self,
-        specs: Iterable[RenderSpec | SpecFields],
+        specs: Iterable[RenderSpec | SpecFields | Asked],
         *,
         ids: Sequence[str] | None = None,
         batch: str | None = None,
@@ -136,7 +136,7 @@ class Kiln(Controls, Batches):
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
         return [Submitted(*job, True, one.filled) for job, one in zip(jobs, wanted, strict=True)]
 
-    def completed(self, specs: Iterable[RenderSpec | SpecFields]) -> list[Asked]:
+    def completed(self, specs: Iterable[RenderSpec | SpecFields | Asked]) -> list[Asked]:
         """The specs that would be enqueued, all fields filled in; references given as Path are uploaded.
 
         Raises SpecError.

@@ -1,9 +1,12 @@
-"""What to write in place of a value that is refused."""
+"""What to write in place of a value or a name that is refused."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 
+_FLAGS = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # as YAML had them before 1.2
 _NUMBER = re.compile(r"-?\d{1,16}(\.\d{1,16})?")
 
 
@@ -16,9 +19,16 @@ def hint(field: str, value: object) -> str:
         return f"; write {number[0]} without quotes"
     if isinstance(value, str) and value.lower() in ("true", "false"):
         return f"; write {value.lower()} without quotes"
+    if field == "keep_aspect" and isinstance(value, str) and value.lower() in _FLAGS:
+        return f"; write {_FLAGS[value.lower()]}"
     if isinstance(value, float) and value.is_integer():
         return f"; write {value:.0f}"
     return ""
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The one of the names known that this one was probably meant to be; '' where none is like it."""
+    return next(iter(get_close_matches(name[:60].casefold(), known, n=1, cutoff=0.7)), "")
 
 
 def _is_drawn(value: object, number: re.Match[str] | None) -> bool:

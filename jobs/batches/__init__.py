@@ -1,1 +1,1 @@
-"""Batches: many pictures under a name, found again from any machine."""
+"""Batches: files of jobs, what they ask for, what came of them, found again by name."""

@@ -14,6 +14,7 @@ from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.queue.status import JobStatus, State
 
 if TYPE_CHECKING:
+    from pixelkiln.jobs.asked import Asked
     from pixelkiln.jobs.batches.batch import Batch
     from pixelkiln.jobs.batches.manifest import Manifest
     from pixelkiln.jobs.client import Kiln
@@ -35,7 +36,7 @@ class Batches:
 
     def batch(
         self,
-        rows: Iterable[RenderSpec | SpecFields],
+        rows: Iterable[RenderSpec | SpecFields | Asked],
         name: str | None = None,
         *,
         source: str = "",

@@ -18,7 +18,6 @@ from typing import Any, Self
 
 from pixelkiln.jobs.asked import Asked
 from pixelkiln.jobs.errors import CorruptObjectError, KilnError
-from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.spec import RenderSpec
 
@@ -131,15 +130,12 @@ class Manifest:
         return cls.read(body, where)
 
 
-def identities(
-    given: Sequence[RenderSpec | SpecFields | Mapping[str, Any]], asked: Sequence[Asked]
-) -> list[str]:
+def identities(asked: Sequence[Asked]) -> list[str]:
     """What tells each row from the others of its batch; equal rows are numbered."""
     found: list[str] = []
     seen: Counter[str] = Counter()
-    for one, meant in zip(given, asked, strict=True):
-        names = one.model_fields_set if isinstance(one, RenderSpec) else {*one}
-        told = meant.spec.model_dump(mode="json", include=set(names - _NOT_IDENTITY))
+    for meant in asked:
+        told = meant.spec.model_dump(mode="json", include=set(meant.given - _NOT_IDENTITY))
         text = json.dumps({name: value for name, value in told.items() if value is not None}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         seen[digest] += 1

@@ -37,19 +37,18 @@ class Sent:
 
 def send(
     kiln: Kiln,
-    rows: Iterable[RenderSpec | SpecFields],
+    rows: Iterable[RenderSpec | SpecFields | Asked],
     name: str | None,
     source: str,
     begun: Callable[[Manifest], None],
 ) -> tuple[Manifest, Sent]:
     """See Kiln.batch. `begun` is called when the manifest is stored and before the first job is sent."""
-    given = list(rows)
-    asked = kiln.completed(given)
+    asked = kiln.completed(rows)
     if not asked:
         raise UsageError("a batch needs a picture, at least")
     _check_client(kiln.settings.client, asked)
     name = check_name(_name_after(source) if name is None else name)
-    found = identities(given, asked)
+    found = identities(asked)
     meant = dict(zip(found, asked, strict=True))
     before: set[str] = set()
 

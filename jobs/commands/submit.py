@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,11 +12,10 @@ import typer
 
 from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
-from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_first, tell_of_rest
-from pixelkiln.jobs.errors import SpecError, UsageError
+from pixelkiln.jobs.commands.told import tell, tell_of_first
+from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.schema import schema_of
@@ -142,51 +140,6 @@ def submit(
     tell(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)
 
 
-@app.command()
-def batch(
-    file: Annotated[
-        Path, typer.Argument(help="A prompt a line, or a JSON spec a line; - reads standard input.")
-    ],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="For lines that name none; absent: as for submit.")
-    ] = None,
-    quantization: Annotated[str | None, typer.Option("--quantization", "-q", help="Likewise.")] = None,
-    size: Annotated[str | None, typer.Option("--size", "-s", help="Likewise, WIDTHxHEIGHT.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="What it is found by; absent: made of the file's and the time.")
-    ] = None,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
-    folder: Home = None,
-    as_json: JSON = False,
-) -> None:
-    """Enqueue a file of jobs: all of them, or none if a line is refused.
-
-    Submitted again under its name, only what is new, failed or was cancelled is rendered.
-    """
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        text = text.removeprefix("\ufeff")  # a byte order mark, as Windows' editors write it
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8 text'}") from None
-    kind = {"model": model, "quantization": quantization}
-    shared = {**{name: value for name, value in kind.items() if value is not None}, **_size(size)}
-    lines = [(number, entry) for number, entry in enumerate(text.splitlines(), 1) if entry.strip()]
-    if not lines:
-        raise UsageError(f"{file}: holds no prompts")
-    specs = [_line(entry, shared, number) for number, entry in lines]
-    kiln = Kiln()
-    try:
-        with leaving.told("not all may be sent; the same command with --name and that name sends the rest"):
-            sent = kiln.batch(specs, name, source=file.name, begun=tell_of_batch)
-    except SpecError as error:
-        if error.place is None:
-            raise
-        raise UsageError(f"line {lines[error.place][0]}: {error}") from None
-    tell_of_rest(sent)
-    waits = wait or folder is not None
-    tell(kiln, list(sent.sent.jobs), wait=waits, folder=folder, as_json=as_json, batch=sent)
-
-
 def _ask_about_words(prompts: list[str]) -> None:
     """A prompt without its quotes comes as its words: ask who sits there, or refuse. Raises UsageError."""
     words = sum(map(is_one_word, prompts))
@@ -245,26 +198,6 @@ def _labels(pairs: list[str]) -> dict[str, str]:
             raise UsageError(f"--label: {pair!r} is not NAME=TEXT")
         labels[name] = text
     return labels
-
-
-def _line(entry: str, shared: dict[str, Any], number: int) -> SpecFields:
-    """The fields of one line of a batch. Raises UsageError, which names the line."""
-    fields: Any = {"prompt": entry.strip()}
-    if entry.lstrip().startswith("{"):
-        try:
-            fields = json.loads(entry)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"line {number}: is not JSON: {_fault(error)}") from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"line {number}: is not an object of fields")
-    return cast(SpecFields, {**shared, **fields})
-
-
-def _fault(error: Exception) -> str:
-    """What json found, without its own line number: that is 1 in every line of a file."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at character {error.pos + 1}"
-    return str(error)
 
 
 @app.command()

@@ -61,7 +61,8 @@ class RenderJob(Job):
     def __init__(
         self, id: str | None = None, connection: redis.Redis | None = None, serializer: Any = None
     ) -> None:
-        super().__init__(id, connection=connection, serializer=JSONSerializer)
+        super().__init__(id, connection=connection)
+        self.serializer = JSONSerializer  # as an argument RQ would look through it anew for each of 10,000
 
     @classmethod
     def of(

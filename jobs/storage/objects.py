@@ -53,6 +53,23 @@ def put_reference(
 ) -> str:
     """Store a reference picture of a client's, once by content; its sha256, which specs name it by.
 
+    Raises as read_reference.
+    """
+    name, body = read_reference(path, fault)
+    key = keys.REFERENCE(client, name)
+    there = objects.head(key)
+    if there is None:
+        objects.put(key, body, "application/octet-stream", if_absent=True)
+    elif there.modified and datetime.now(UTC) - there.modified > FRESH:  # lest it is pruned under a new job
+        objects.put(key, body, "application/octet-stream")
+    return name
+
+
+def read_reference(
+    path: str | Path, fault: Callable[[tuple[int, int]], str] | None = None
+) -> tuple[str, bytes]:
+    """The sha256 and the bytes of a reference picture.
+
     `fault` tells of its width and height what is wrong with them, if anything. Raises SpecError where it is
     not a picture that a worker would take.
     """
@@ -66,14 +83,7 @@ def put_reference(
     size = read_picture(body, field).size
     if fault is not None and (wrong := fault(size)):
         raise SpecError(field, wrong)
-    name = hashlib.sha256(body).hexdigest()
-    key = keys.REFERENCE(client, name)
-    there = objects.head(key)
-    if there is None:
-        objects.put(key, body, "application/octet-stream", if_absent=True)
-    elif there.modified and datetime.now(UTC) - there.modified > FRESH:  # lest it is pruned under a new job
-        objects.put(key, body, "application/octet-stream")
-    return name
+    return hashlib.sha256(body).hexdigest(), body
 
 
 def reference_size(objects: Objects, name: str, client: str, field: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+import pixelkiln.jobs.commands.batch
 import pixelkiln.jobs.commands.batches
 import pixelkiln.jobs.commands.battery
 import pixelkiln.jobs.commands.control

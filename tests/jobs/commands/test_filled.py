@@ -85,7 +85,7 @@ def test_a_line_of_a_batch_takes_the_fields_by_name(run: Run, kiln: Kiln, tmp_pa
     line = {"prompt": "a fox", "model": "qwen-image", "quantization": "q6", "negative_prompt": "a hat"}
     file.write_text(json.dumps(line))
     assert specs(run("batch", file, "--json").out)[0].negative_prompt == "a hat"
-    file.write_text("a fox\n\n" + json.dumps({**line, "model": "demo"}))
+    file.write_text('"a fox"\n\n' + json.dumps({**line, "model": "demo"}))
     ran = run("batch", file, "-m", "demo")
     assert (ran.code, ran.err) == (2, "kiln: line 3: negative_prompt: demo takes none; leave it out\n")
 

@@ -1,0 +1,87 @@
+"""What `kiln batch --dry-run` says: the jobs of a file, what is refused, how long and how much it will be."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pixelkiln.jobs.batches.checking import Checked, repeated
+from pixelkiln.jobs.batches.estimate import Estimate, estimate
+from pixelkiln.jobs.batches.rows import refused, told
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.output import err, out, print_json
+from pixelkiln.jobs.commands.progress import short
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.plain import plain
+
+FIRST = 5  # jobs that are shown
+
+
+def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_json: bool) -> None:
+    """Print what a file would enqueue."""
+    specs = [one.spec for one in checked.asked]
+    try:
+        found = estimate(kiln, specs) if specs else Estimate()
+    except NotReadyError as error:
+        found, away = None, str(error)
+    again = len(repeated(checked.rows))
+    if as_json:
+        bad = [
+            {"line": one.place.line, "field": one.place.column, "message": one.message}
+            for one in checked.faults
+        ]
+        print_json(
+            {
+                "jobs": len(specs),
+                "first": [spec.wire() for spec in specs[:FIRST]],
+                "refused": bad,
+                "repeated": again,
+                "references": len(set(checked.pictures.values())),
+                "estimate": found.as_dict() if found else None,
+            }
+        )
+        return
+    out.print(f"{plain(name)}: {len(specs):,} jobs, of which nothing was sent")
+    for row, spec in list(zip(checked.rows, specs, strict=True))[:FIRST]:
+        seed = "seed drawn" if spec.seed is None else f"seed {spec.seed}"
+        kind = f"{spec.model}:{spec.quantization}, {spec.width} x {spec.height}, {seed}"
+        out.print(f"  {row.place}: {plain(short(spec.prompt))}: {kind}", soft_wrap=True)
+    if len(specs) > FIRST:
+        out.print(f"  and {len(specs) - FIRST:,} more")
+    if again:
+        out.print(f"{again:,} of them repeat earlier ones; each is a picture of its own")
+    if checked.faults:
+        for line in (f"kiln: {refused(checked.bad)}:", *told(checked.faults)):
+            err.print(line, soft_wrap=True)
+    if found is None:
+        out.print(f"time and space: not known; {away}", soft_wrap=True)
+    elif specs:
+        out.print(f"time: {_time(found)}", soft_wrap=True)
+        out.print(f"space: {_space(found, folder)}", soft_wrap=True)
+
+
+def _time(found: Estimate) -> str:
+    if found.unserved:
+        return f"not known; no living worker serves {', '.join(found.unserved)}"
+    if found.hours is None:
+        return f"not known; no living worker finished a job of {', '.join(found.unknown)} of late"
+    minutes = found.hours * 60
+    about = f"{found.hours:.1f} hours" if minutes >= 90 else f"{max(minutes, 1):.0f} min"
+    beside = f", after {found.waiting:,} jobs that wait already" if found.waiting else ""
+    who = f"{len(found.workers)} workers that live" if len(found.workers) > 1 else "the worker that lives"
+    return f"about {about} on {who}{beside}"
+
+
+def _space(found: Estimate, folder: Path | None) -> str:
+    size = f"{'about' if found.measured else 'at most'} {_bytes(found.space)}"
+    if folder is None:
+        return f"{size} in the bucket"
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+    free = shutil.disk_usage(there).free
+    short_of = "; that is too little" if free < found.space else ""
+    return f"{size} in the bucket, and as much in {plain(str(folder))}, with {_bytes(free)} free{short_of}"
+
+
+def _bytes(count: float) -> str:
+    size, unit = next((one for one in ((1e9, "GB"), (1e6, "MB")) if count >= one[0]), (1e3, "kB"))
+    return f"{count / size:.1f} {unit}"
