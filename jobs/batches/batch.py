@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.batches.door import Retried
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
+from pixelkiln.jobs.batches.names import DEFAULT, ENDING, Template, file_names, index_csv
 from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, newest, pace
 from pixelkiln.jobs.batches.stored import stored
@@ -19,9 +19,11 @@ from pixelkiln.jobs.errors import KilnError, NoSuchJobError, NotReadyError
 from pixelkiln.jobs.queue.queue import CancelOutcome, Standing
 from pixelkiln.jobs.queue.status import JobStatus, State
 from pixelkiln.jobs.spec import Priority
-from pixelkiln.jobs.storage.files import holds
+from pixelkiln.jobs.storage.files import holds, write
 
 if TYPE_CHECKING:
+    from pixelkiln.jobs.batches.report.facts import Facts
+    from pixelkiln.jobs.batches.report.writing import Format
     from pixelkiln.jobs.client import Kiln
 
 SHOWN = 20  # failures, and jobs being rendered, that a status has in full
@@ -33,12 +35,6 @@ class Fetched:
 
     paths: dict[str, Path]  # of pictures, by the ids of their jobs
     faults: dict[str, KilnError]  # of finished ones that could not be brought
-
-
-def picture_name(entry: Entry) -> str:
-    """The name of an entry's picture at home, without its ending."""
-    words = re.sub(r"[^a-z0-9]+", "-", entry.prompt.lower())[:40].strip("-")
-    return "-".join(part for part in (f"{entry.number:04}", words, str(entry.fields.get("seed", ""))) if part)
 
 
 class Batch:
@@ -55,6 +51,7 @@ class Batch:
     def __init__(self, kiln: Kiln, manifest: Manifest, sent: Sent | None = None) -> None:
         self._kiln = kiln
         self.manifest = manifest
+        self._names: dict[str, dict[str, str]] = {}  # of pictures at home, by template and job
         self.sent = sent or Sent(())  # what became of the rows, of a batch that was submitted just now
 
     @property
@@ -138,13 +135,20 @@ class Batch:
         return [last[job_id] for job_id in self.ids if job_id in last]
 
     def fetch(
-        self, folder: str | Path = ".", *, came: Callable[[str, Path], None] = lambda job_id, path: None
+        self,
+        folder: str | Path = ".",
+        *,
+        names: str = DEFAULT,
+        came: Callable[[str, Path], None] = lambda job_id, path: None,
     ) -> Fetched:
         """Bring home what has finished, each picture under a readable name with its sidecar beside it.
 
         What lies there already, whole, is not asked for again. A picture that cannot be brought costs no
-        other: it is among the faults. `came` is called with id and path of each that is there.
+        other: it is among the faults. `names` is a template of names, see docs/batches.md; `came` is called
+        with id and path of each that is there. `index.csv` beside them lists all of the batch. Raises
+        UsageError for no template.
         """
+        named = self._named(names)
         standing = self.standing()
         found = Fetched({}, {})
         finished = [
@@ -155,20 +159,23 @@ class Batch:
             statuses = self._kiln.statuses([entry.id for entry in some])
             for entry in some:
                 try:
-                    found.paths[entry.id] = self._home(entry, statuses[entry.id], Path(folder))
+                    found.paths[entry.id] = self._home(
+                        entry.id, statuses[entry.id], Path(folder), named[entry.id]
+                    )
                     came(entry.id, found.paths[entry.id])
                 except NotReadyError:
                     raise
                 except KilnError as error:
                     found.faults[entry.id] = error
+        self._write_index(Path(folder), found, standing)
         return found
 
-    def fetch_one(self, job_id: str, folder: str | Path = ".") -> Path:
+    def fetch_one(self, job_id: str, folder: str | Path = ".", *, names: str = DEFAULT) -> Path:
         """Bring one finished picture of it home, named as `fetch` does. Raises as Kiln.fetch."""
-        entry = next((entry for entry in self.entries if entry.id == job_id), None)
-        if entry is None:
+        named = self._named(names)
+        if job_id not in named:
             raise NoSuchJobError(f"no job {job_id} in batch {self.name}")
-        return self._home(entry, None, Path(folder))
+        return self._home(job_id, None, Path(folder), named[job_id])
 
     def retry_failed(self) -> dict[str, Retried]:
         """Let what failed be rendered again, under the same ids: what became of each."""
@@ -179,6 +186,18 @@ class Batch:
         found = self._retried("finished", again=True) if again else {}
         new, back = fill(self._kiln, self.manifest, self.entries, set(self.ids))
         return found | dict.fromkeys(new | back, "again")
+
+    def report(
+        self, path: str | Path, *, format: Format = "html", pictures: str | Path | None = None
+    ) -> Facts:
+        """Write what became of it to `path`, as docs/report.md says; what is told there.
+
+        `pictures` is the folder to which they were fetched. Raises UsageError where that cannot be written.
+        """
+        from pixelkiln.jobs.batches.report.writing import report
+
+        entries = [(one.number, one.id, one.spec) for one in self.entries]
+        return report(self._kiln, self.name, entries, path, format=format, pictures=pictures)
 
     def cancel(self) -> dict[str, CancelOutcome]:
         """End all that wait or are being rendered as cancelled; what each was, as Kiln.cancel tells it."""
@@ -222,9 +241,17 @@ class Batch:
             self._kiln.queue.hold(chosen, self.manifest.client)
         return answers
 
-    def _home(self, entry: Entry, status: JobStatus | None, folder: Path) -> Path:
-        name = picture_name(entry)
-        path = folder / f"{name}.png"
+    def _named(self, template: str) -> dict[str, str]:
+        """What the pictures are called at home, by their jobs' ids."""
+        if template not in self._names:
+            files = file_names(
+                Template.parse(template), ((one.number, one.id, one.spec) for one in self.entries)
+            )
+            self._names[template] = dict(zip(self.ids, files, strict=True))
+        return self._names[template]
+
+    def _home(self, job_id: str, status: JobStatus | None, folder: Path, name: str) -> Path:
+        path = folder / name
         if (
             status
             and status.result
@@ -232,7 +259,25 @@ class Batch:
             and path.with_suffix(".json").exists()
         ):
             return path
-        return self._kiln.fetch(entry.id, folder, name=name)
+        return self._kiln.fetch(job_id, folder, name=name.removesuffix(ENDING))
+
+    def _write_index(self, folder: Path, found: Fetched, standing: Mapping[str, Standing | None]) -> None:
+        states = {one: now.state if now else "unknown" for one, now in standing.items()}
+        told = self._kiln.statuses([one for one, state in states.items() if state == "failed"])
+        errors = {one: status.error or "" for one, status in told.items() if status}
+        rows = [
+            (
+                one.number,
+                found.paths[one.id].name if one.id in found.paths else "",
+                states[one.id],
+                one.id,
+                one.spec,
+                errors.get(one.id, ""),
+            )
+            for one in self.entries
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / "index.csv", index_csv(rows))
 
     def _workers(self) -> int:
         """Those that live and serve what it asks for."""

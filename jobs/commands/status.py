@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pixelkiln.jobs.batches.batch import Batch
+from pixelkiln.jobs.batches.names import DEFAULT
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands import about, leaving
 from pixelkiln.jobs.commands.app import app
@@ -99,6 +100,9 @@ def fetch(
     link: Annotated[
         bool, typer.Option("--link", help="Print addresses that need no credentials, for a day, instead.")
     ] = False,
+    names: Annotated[
+        str, typer.Option(help="What pictures of a batch are called; {label.NAME}, {id}, {model}, … as well.")
+    ] = DEFAULT,
     as_json: JSON = False,
 ) -> None:
     """Bring pictures and sidecars home, checksums compared; what is there already is not asked for again.
@@ -123,7 +127,8 @@ def fetch(
             ready = [job_id for job_id, now in standing.items() if now and now.state == "finished"]
             _, wrong = each(ready, lambda job_id: came(job_id, kiln.link(job_id)))
         else:
-            wrong = list(one.fetch(folder, came=lambda job_id, path: came(job_id, str(path))).faults.values())
+            home = one.fetch(folder, names=names, came=lambda job_id, path: came(job_id, str(path)))
+            wrong = list(home.faults.values())
             for error in wrong:
                 err.print(f"kiln: {error}", soft_wrap=True)
         faults.extend(wrong)
