@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,12 @@ def test_a_batch_is_found_by_its_name_and_its_pictures_have_names(kiln: Kiln, tm
     changed = {path for path in tmp_path.iterdir() if before.get(path) != path.stat().st_mtime_ns}
     assert fetched.paths[found.ids[0]] not in changed
     assert fetched.paths[found.ids[1]].read_bytes()[:4] == b"\x89PNG"
+    index = list(csv.DictReader((tmp_path / "index.csv").read_text("utf-8-sig").splitlines()))
+    assert [(row["file"], row["id"], row["state"]) for row in index] == [
+        (name, job_id, "finished") for name, job_id in zip(names, found.ids, strict=True)
+    ]
+    short = found.fetch(tmp_path / "short", names="{model}-{n}")
+    assert [path.name for path in short.paths.values()] == [f"demo-{n}.png" for n in (1, 2, 3)]
 
 
 def test_the_same_rows_again_are_the_same_jobs(
