@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pixelkiln.jobs.batches.windows import moment_in, zone_of
+from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import escaped
 
@@ -33,6 +36,10 @@ Home = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.", callback=a_folder),
 ]
+NotBefore = Annotated[
+    str | None,
+    typer.Option(help="No worker takes it earlier: 22:00, 2026-11-27T22:00 or 3h (times in KILN_ZONE)."),
+]
 SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 
 
@@ -51,6 +58,14 @@ def print_table(table: Table) -> None:
     needed = out.measure(table, options=out.options.update(max_width=100_000)).maximum
     width = max(out.width, needed)
     Console(file=out.file, width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def parse_time(kiln: Kiln, text: str | None, option: str = "--not-before") -> datetime | timedelta | None:
+    """When a time of an option is, in the zone of the settings. Raises UsageError."""
+    try:
+        return None if text is None else moment_in(text, datetime.now(UTC), zone_of(kiln.settings.zone))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

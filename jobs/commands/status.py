@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pixelkiln.jobs.batches.windows import shown, zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.farm import show
@@ -36,7 +38,7 @@ def status(
         print_json([one.as_dict() for one in found] if len(found) > 1 else found[0].as_dict())
         return
     for one in found:
-        out.print(_describe(one), markup=False)
+        out.print(_describe(one, kiln.settings.zone), markup=False)
 
 
 @app.command()
@@ -71,14 +73,21 @@ def fetch(
             print(path)
 
 
-def _describe(status: JobStatus) -> str:
+def _describe(status: JobStatus, zone: str | None) -> str:
     words = [status.id, status.state]
+    if status.not_before:
+        due = datetime.fromisoformat(status.not_before)
+        words.append(f"waits until {shown(due, datetime.now(UTC), zone_of(zone))}")
+    elif status.waits:
+        words.append(f"waits {status.waits}")
     if status.phase:
         words.append(f"{status.phase} {status.step}/{status.steps}" if status.steps else status.phase)
     if status.attempt > 1:
         words.append(f"attempt {status.attempt}")
     if status.worker and not status.ended:
         words.append(f"on {status.worker}")
+    if status.unheeded:
+        words.append(f"not done here: {', '.join(status.unheeded)}")
     if status.error:
         words.append(status.error)
     if status.result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
 from pixelkiln.jobs.control.orders import Order, Target
@@ -14,6 +15,24 @@ from pixelkiln.jobs.spec import RenderSpec
 # What a job was when it was to be cancelled: 'queued' or 'started', and is cancelled now; an end that it had
 # reached before; 'unknown', or 'foreign' for another client's, and was left alone.
 CancelOutcome = Literal["queued", "started", "finished", "failed", "cancelled", "unknown", "foreign"]
+
+
+# Until when a job waits: a moment, in this machine's zone where it names none; or how long from now, by the
+# queue's clock.
+When = datetime | timedelta
+
+
+def moment(when: When | None) -> dict[str, float]:
+    """As scripts take it: `due`, seconds since 1970, or `after`, seconds from now; nothing for now."""
+    if isinstance(when, timedelta):
+        return {"after": when.total_seconds()}
+    return {} if when is None else {"due": when.timestamp()}
+
+
+def due_at(when: When | None, now: datetime) -> str:
+    """The same in UTC, ISO 8601; '' where it has come by `now`."""
+    due = now + when if isinstance(when, timedelta) else when
+    return "" if due is None or due.astimezone(UTC) <= now else f"{due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +48,13 @@ class Submitted:
 class Queue(Protocol):
     """Jobs in lanes. Every method raises NotReadyError where the queue cannot answer."""
 
-    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
-        """Enqueue each job that is not there yet, by id and spec; whether it was created."""
+    def add(
+        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, not_before: When | None = None
+    ) -> list[bool]:
+        """Enqueue each job that is not there yet, by id and spec; whether it was created.
+
+        `not_before`: none of them is taken until then.
+        """
         ...
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:

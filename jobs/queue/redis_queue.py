@@ -14,7 +14,7 @@ from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.connection import check, connect, explained
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
-from pixelkiln.jobs.queue.queue import CancelOutcome
+from pixelkiln.jobs.queue.queue import CancelOutcome, When, moment
 from pixelkiln.jobs.queue.record import RenderJob, spec_in
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
@@ -46,26 +46,30 @@ class RedisQueue:
         self._submit = Script(self.connection, "submit", HERE / "submit.lua")
         self._cancel = Script(self.connection, "cancel", HERE / "cancel.lua")
 
-    def add(self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None) -> list[bool]:
+    def add(
+        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, not_before: When | None = None
+    ) -> list[bool]:
         """Enqueue each job that is not there yet; `batch` names an RQ group that lists them.
 
         A round trip is made again once where its reply was lost: what is there already is left alone.
         """
         self._check()
         created: list[bool] = []
+        when = moment(not_before)
         for chunk in _chunks(jobs):
             about: list[dict[str, Any]] = []
             records: list[Any] = []
             for job_id, spec in chunk:
                 record = self._record(job_id, spec, batch)
-                job = {"id": job_id, "lane": spec.lane.name, "values": len(record)}
+                number = len(created) + len(about)
+                job = {"id": job_id, "lane": spec.lane.name, "values": len(record), "number": number}
                 about.append(job if batch is None else {**job, "batch": batch})
                 records += record
             with explained(self._settings):
                 try:
-                    flags = self._submit(*records, jobs=about)
+                    flags = self._submit(*records, jobs=about, **when)
                 except (redis.ConnectionError, redis.TimeoutError):
-                    flags = self._submit(*records, jobs=about)
+                    flags = self._submit(*records, jobs=about, **when)
             created += [bool(flag) for flag in flags]
         return created
 

@@ -1,6 +1,7 @@
 -- Create jobs that are not there yet, each whole or not at all; one that exists is left as it is.
 -- a.jobs: per job id, lane, batch where there is one, and the number of values of its record; these follow
 -- as they are in ARGV[2] and on, field and value in turn: packed data is no text, and JSON holds nothing else.
+-- a.due: they wait until then, seconds since 1970; or a.after: for so many seconds from now, by this server's clock.
 -- Returns one flag per job: 1 created, 0 existed.
 
 -- A neighbouring key of the wrong type must neither block nor half-write a job.
@@ -8,6 +9,10 @@ local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
   return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')
 end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+local due = a.after and now + a.after or a.due
+if due and due <= now then due = nil end
 local created, told, at = {}, {}, 2
 for i, job in ipairs(a.jobs) do
   local record, queue = key.JOB(job.id), key.QUEUE(job.lane)
@@ -22,7 +27,13 @@ for i, job in ipairs(a.jobs) do
     end
     redis.call('HSET', record, unpack(ARGV, at, at + job.values - 1))
     if first then redis.call('SADD', key.QUEUES, queue) end
-    redis.call('RPUSH', queue, job.id)
+    if due then
+      guard.become(key.SCHEDULED(job.lane), 'zset')
+      redis.call('HSET', record, 'status', 'scheduled')
+      redis.call('ZADD', key.SCHEDULED(job.lane), due + job.number / 1000000, job.id) -- in their order, then
+    else
+      redis.call('RPUSH', queue, job.id)
+    end
     if job.batch then
       guard.become(key.GROUP(job.batch), 'set')
       guard.become(key.GROUPS, 'set')

@@ -1,0 +1,1 @@
+"""Batches: many pictures under a name, found again from any machine."""
