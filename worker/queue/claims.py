@@ -113,8 +113,7 @@ class Claims:
         }
         found = self._take(asked)
         if not found and not looked and self.look():
-            started = datetime.now(UTC)
-            found = self._take({**asked, "stamp": stamp(started)})
+            found = self._take({**asked, "stamp": stamp(started := datetime.now(UTC))})
         if not found:
             return None
         if found == b"orders":
