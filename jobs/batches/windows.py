@@ -18,6 +18,7 @@ NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 DAY = 24 * 60  # minutes
 WEEK = 8  # days ahead in which something opens or closes, if anything does
 MOST = 20  # windows in one text
+TOLD = 30  # of a week
 _SPAN = re.compile(
     r"(?:(?P<days>[a-z]+(?:\s*-\s*[a-z]+)?))?\s*"
     r"(?:(?P<from>\d{1,2}:\d\d)\s*-\s*(?P<to>\d{1,2}:\d\d))?"
@@ -83,6 +84,11 @@ class Windows:
             else:
                 merged.append((opens, closes))
         return [(opens, closes) for opens, closes in merged if closes > now]
+
+    def told(self, now: datetime) -> str:
+        """The hours of the week to come as records have them: `<from>-<to>,…` in seconds since 1970."""
+        spans = self.hours(now)[:TOLD]
+        return ",".join(f"{opens.timestamp():.0f}-{closes.timestamp():.0f}" for opens, closes in spans)
 
     def _near(self, now: datetime) -> Iterator[tuple[datetime, datetime]]:
         today = now.astimezone(self.zone).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
+from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.status import JobStatus
@@ -17,21 +18,23 @@ from pixelkiln.jobs.spec import RenderSpec
 CancelOutcome = Literal["queued", "started", "finished", "failed", "cancelled", "unknown", "foreign"]
 
 
-# Until when a job waits: a moment, in this machine's zone where it names none; or how long from now, by the
-# queue's clock.
-When = datetime | timedelta
+# Until when a job waits: a moment, in this machine's zone where it names none; how long from now, by the
+# queue's clock; or windows, outside which it is not taken.
+When = datetime | timedelta | Windows
 
 
 def moment(when: When | None) -> dict[str, float]:
     """As scripts take it: `due`, seconds since 1970, or `after`, seconds from now; nothing for now."""
     if isinstance(when, timedelta):
         return {"after": when.total_seconds()}
-    return {} if when is None else {"due": when.timestamp()}
+    due = when.opens(datetime.now(UTC)) if isinstance(when, Windows) else when
+    return {} if due is None else {"due": due.timestamp()}
 
 
 def due_at(when: When | None, now: datetime) -> str:
     """The same in UTC, ISO 8601; '' where it has come by `now`."""
     due = now + when if isinstance(when, timedelta) else when
+    due = due.opens(now) if isinstance(due, Windows) else due
     return "" if due is None or due.astimezone(UTC) <= now else f"{due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

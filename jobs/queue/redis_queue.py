@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import redis
@@ -10,6 +11,7 @@ from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.connection import check, connect, explained
@@ -56,11 +58,13 @@ class RedisQueue:
         self._check()
         created: list[bool] = []
         when = moment(not_before)
+        windows = not_before if isinstance(not_before, Windows) else None
+        hours = ["kiln_hours", windows.told(datetime.now(UTC))] if windows else []
         for chunk in _chunks(jobs):
             about: list[dict[str, Any]] = []
             records: list[Any] = []
             for job_id, spec in chunk:
-                record = self._record(job_id, spec, batch)
+                record = self._record(job_id, spec, batch) + hours
                 number = len(created) + len(about)
                 job = {"id": job_id, "lane": spec.lane.name, "values": len(record), "number": number}
                 about.append(job if batch is None else {**job, "batch": batch})

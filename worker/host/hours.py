@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 
 from pixelkiln.jobs.batches.windows import Windows, shown
 
-TOLD = 20  # of the windows to come, to producers
-
 
 class Hours:
     """The windows of one worker by a clock; None: it works always."""
@@ -28,8 +26,4 @@ class Hours:
 
     def about(self) -> dict[str, str]:
         """What a worker's record says of it: the hours of the week to come, in seconds since 1970."""
-        if self._windows is None:
-            return {}
-        hours = self._windows.hours(self._clock())[:TOLD]
-        spans = (f"{opens.timestamp():.0f}-{closes.timestamp():.0f}" for opens, closes in hours)
-        return {"kiln_hours": ",".join(spans)}
+        return {} if self._windows is None else {"kiln_hours": self._windows.told(self._clock())}

@@ -38,7 +38,7 @@ CALLS = 100  # that make one take, or one look: each ends in time, and others co
 REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
 
-INDEX = ("early.lua", "index.lua")
+INDEX = ("early.lua", "hours.lua", "index.lua")
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
     name: ("guards.lua", *{"take": INDEX, "look": (*INDEX, "later.lua")}.get(name, ()), f"{name}.lua")
     for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders", "halves")

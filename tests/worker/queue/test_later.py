@@ -11,6 +11,7 @@ from rq.rate_limit import RateLimit
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, RenderSpec, keys
+from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.queue.record import FUNCTION
 from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import DEMO, LANE, RESULT, Submit, ends, taken, took
@@ -185,3 +186,66 @@ def test_a_limit_and_a_time_go_together(kiln: Kiln, claims: Claims) -> None:
     claims.finish(took(claims), RESULT, 1.0)
     claims.look(due=True)
     assert taken(claims) == jobs[1]
+
+
+def hours(kiln: Kiln, job_id: str, *spans: tuple[float, float]) -> None:
+    """Name the hours of a job, in hours from now by the server's clock."""
+    seconds, _ = kiln.redis.time()  # type: ignore[misc]
+    text = ",".join(f"{seconds + 3600 * a:.0f}-{seconds + 3600 * b:.0f}" for a, b in spans)
+    kiln.redis.hset(keys.JOB(job_id), "kiln_hours", text)
+
+
+def test_a_job_with_windows_waits_for_the_next_of_them(kiln: Kiln, claims: Claims) -> None:
+    now = datetime.now(UTC)
+    soon = Windows.parse(f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}", UTC)
+    job = kiln.submit(spec(), not_before=soon)
+    assert kiln.status(job.id).not_before == f"{soon.opens(now):%Y-%m-%dT%H:%M:%SZ}"
+    come(kiln, job.id)  # by a clock that was set forward, and back
+    claims.look(due=True)
+    assert taken(claims) is None
+    assert kiln.status(job.id).not_before == f"{soon.opens(now):%Y-%m-%dT%H:%M:%SZ}"
+    open_now = Windows.parse("Mo-Su", UTC)
+    other = kiln.submit(spec(), not_before=open_now)
+    assert taken(claims) == other.id
+
+
+def test_jobs_outside_their_windows_leave_their_lane_in_order_and_hold_nobody_up(
+    kiln: Kiln, claims: Claims, submit: Submit
+) -> None:
+    jobs = [submit() for _ in range(30)]
+    other = submit()
+    for one in jobs:
+        hours(kiln, one, (-3, -2), (1, 2))
+    assert taken(claims) == other
+    assert queue(kiln).scheduled_job_registry.get_job_ids() == jobs
+    assert kiln.status(jobs[0]).not_before
+    come(kiln, *jobs)
+    for one in jobs:
+        hours(kiln, one, (-1, 1))
+    claims.look(due=True)
+    assert [taken(claims) for _ in jobs] == jobs
+
+
+def test_a_job_that_is_given_back_outside_its_windows_waits_for_them(
+    kiln: Kiln, claims: Claims, submit: Submit
+) -> None:
+    submit()
+    claim = took(claims)
+    hours(kiln, claim.job_id, (1, 2))
+    assert claims.release(claim)
+    assert taken(claims) is None
+    assert kiln.status(claim.job_id).not_before
+
+
+def test_windows_are_the_same_weeks_later_and_forged_ones_hold_only_their_job(
+    kiln: Kiln, claims: Claims, submit: Submit
+) -> None:
+    weeks = 3 * 7 * 24
+    opened, closed, forged = submit(), submit(), submit()
+    hours(kiln, opened, (-weeks - 1, 1 - weeks))
+    hours(kiln, closed, (-weeks + 1, -weeks + 2))
+    kiln.redis.hset(keys.JOB(forged), "kiln_hours", "9-x,,-,1-2-3" + "9" * 2000)
+    assert [taken(claims), taken(claims), taken(claims)] == [opened, forged, None]
+    seconds, _ = kiln.redis.time()  # type: ignore[misc]
+    score: Any = kiln.redis.zscore(keys.SCHEDULED(LANE), closed)
+    assert score == pytest.approx(seconds + 3600, abs=60)
