@@ -1,7 +1,7 @@
 """When jobs will be rendered, and whether that is by a deadline: arithmetic over a farm and a list of jobs.
 
-It lets the workers that live take the jobs in turn, each as soon as it is free and its hours allow, as fast as
-it rendered of late. What else they are given meanwhile, and loading of models, is not counted.
+It lets the workers that live take the jobs in turn, each as soon as it is free and its hours allow, as fast
+as it rendered of late. What else they are given meanwhile, and loading of models, is not counted.
 """
 
 from __future__ import annotations

@@ -9,10 +9,13 @@ local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
   return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')
 end
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local due = a.after and now + a.after or a.due
-if due and due <= now then due = nil end
+local due
+if a.due or a.after then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+  due = a.after and now + a.after or a.due
+  if due <= now then due = nil end
+end
 local created, told, at = {}, {}, 2
 for i, job in ipairs(a.jobs) do
   local record, queue = key.JOB(job.id), key.QUEUE(job.lane)

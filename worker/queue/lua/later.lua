@@ -43,7 +43,9 @@ local function release(job, lane, home)
   if limit ~= '' then
     redis.call('HSET', key.JOB(job), 'status', 'rate_limited')
     redis.call('SADD', key.LIMITS, limit)
-    redis.pcall('ZADD', key.LIMITED(limit), claim.now, job)
+    guard.become(key.LIMITED(limit), 'zset')
+    local place = claim.now + redis.call('ZCARD', key.LIMITED(limit)) / 1000000
+    redis.call('ZADD', key.LIMITED(limit), place, job)
     return false
   end
   enqueue(job, lane)
