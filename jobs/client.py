@@ -26,7 +26,7 @@ from pixelkiln.jobs.following import changes
 from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
-from pixelkiln.jobs.queue.queue import Queue, Submitted
+from pixelkiln.jobs.queue.queue import Queue, Submitted, When
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.queue.redis_queue import RedisQueue
 from pixelkiln.jobs.queue.status import JobStatus
@@ -87,29 +87,33 @@ class Kiln(Controls, Batches):
         return self._bucket
 
     @overload
-    def submit(self, spec: RenderSpec | SpecFields, /, *, id: str | None = None) -> Submitted: ...
+    def submit(
+        self, spec: RenderSpec | SpecFields, /, *, id: str | None = None, not_before: When | None = None
+    ) -> Submitted: ...
 
     @overload
-    def submit(self, *, id: str | None = None, **fields: Unpack[SpecFields]) -> Submitted: ...
+    def submit(
+        self, *, id: str | None = None, not_before: When | None = None, **fields: Unpack[SpecFields]
+    ) -> Submitted: ...
 
     def submit(  # type: ignore[misc] # mypy does not see that Any takes the fields
         self, spec: RenderSpec | SpecFields | None = None, /, *, id: str | None = None, **fields: Any
     ) -> Submitted:
         """Enqueue one job, given as a spec or as its fields; once this returns, it will end exactly once.
 
-        References given as Path are uploaded first; given as text they are names of uploaded ones.
-        Without a model it is the settings' or one that a worker serves, without a quantization the best that
-        is served, without a size an edit takes what its model makes of the picture: the job's `filled` says
-        which fields were filled in so, its `spec` as what. A RenderSpec leaves out none of these.
+        References given as Path are uploaded first; given as text they are names of uploaded ones. A model, a
+        quantization or an edit's size that is left out is chosen by what workers serve, or the picture: the
+        job's `filled` says which fields were filled in so, its `spec` as what. A RenderSpec leaves out none.
         `id` is the picture's for good: given again with the same spec it is the same job (priority and labels
-        may differ, and a seed that is left out is derived from it), with another spec it is refused.
-        Raises SpecError (nothing was enqueued) or NotReadyError (Redis did not confirm; submitting again with
-        the same id is safe).
+        may differ, an absent seed is derived from it), with another it is refused. `not_before`, a moment or
+        how long from now: no worker takes it earlier. Raises SpecError (nothing was enqueued) or
+        NotReadyError (Redis did not confirm; submitting again with the same id is safe).
         """
+        not_before = fields.pop("not_before", None)
         if spec is not None and fields:
             raise UsageError("submit takes a spec or its fields, not both; a prompt is a field: prompt=…")
         wanted = cast(SpecFields, fields) if spec is None else spec
-        return self.submit_many([wanted], ids=None if id is None else [id])[0]
+        return self.submit_many([wanted], ids=None if id is None else [id], not_before=not_before)[0]
 
     def submit_many(
         self,
@@ -117,6 +121,7 @@ class Kiln(Controls, Batches):
         *,
         ids: Sequence[str] | None = None,
         batch: str | None = None,
+        not_before: When | None = None,
     ) -> list[Submitted]:
         """Enqueue many jobs, a hundred to a round trip; all are checked before the first is sent.
 
@@ -130,9 +135,9 @@ class Kiln(Controls, Batches):
         if batch is not None:
             check_job_id(batch)
         if ids is not None:
-            return self._given.submit([check_job_id(name) for name in ids], wanted, batch)
+            return self._given.submit([check_job_id(name) for name in ids], wanted, batch, not_before)
         jobs = [(str(uuid.uuid4()), one.spec.with_seed()) for one in wanted]
-        self.queue.add(jobs, batch)
+        self.queue.add(jobs, batch, not_before=not_before)
         # After a lost reply the second try finds the job there; an id drawn here nobody else can have made.
         return [Submitted(*job, True, one.filled) for job, one in zip(jobs, wanted, strict=True)]
 

@@ -54,12 +54,16 @@ FINISHED = Key("rq:finished:{}")  # sorted sets of job ids, by lane
 FAILED = Key("rq:failed:{}")
 CANCELED = Key("rq:canceled:{}")
 DEFERRED = Key("rq:deferred:{}")
-SCHEDULED = Key("rq:scheduled:{}")
+SCHEDULED = Key("rq:scheduled:{}")  # by when each is due
 READY = Key("rq:ready:{}")
 GROUP = Key("rq:group:{}")  # set of job ids, by batch
 RESULTS = Key("rq:results:{}")  # stream, by job id
 EXECUTIONS = Key("rq:executions:{}")  # sorted set of execution ids, by job id
 EXECUTION = Key("rq:execution:{}:{}")  # hash, by job id and execution
+LIMITS = "rq:rl-keys"  # set: names of limits that producers set on how many jobs run at once
+LIMIT = Key("rq:rl:{}")  # hash: concurrency, by name
+PLACES = Key("rq:rl:{}:allowed")  # sorted sets of job ids: let through, and waiting for a place
+LIMITED = Key("rq:rl:{}:rate_limited")
 WORKER = Key("rq:worker:{}")  # hash, by worker
 WORKER_EXECUTIONS = Key("rq:worker:{}:executions")  # set of <job>:<execution>, by worker
 

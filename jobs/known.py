@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pixelkiln.jobs.asked import Asked
 from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, SpecError
-from pixelkiln.jobs.queue.queue import Queue, Submitted
+from pixelkiln.jobs.queue.queue import Queue, Submitted, When
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.storage.objects import Objects, get_committed
 
@@ -49,7 +49,9 @@ class GivenIds:
         self._bucket = bucket
         self._blind_until = 0.0  # monotonic
 
-    def submit(self, names: Sequence[str], wanted: Sequence[Asked], batch: str | None) -> list[Submitted]:
+    def submit(
+        self, names: Sequence[str], wanted: Sequence[Asked], batch: str | None, not_before: When | None = None
+    ) -> list[Submitted]:
         """Enqueue those that neither the queue nor the bucket knows; an equal spec is the same job.
 
         A seed that is absent is derived from the id, so that the same submit again is an equal spec.
@@ -63,10 +65,8 @@ class GivenIds:
         known = self._queued(asked)
         known |= self._stored({name: one for name, one in asked.items() if name not in known})
         new = [(name, spec) for name, spec in specs.items() if name not in known]
-        created = {
-            name: flag
-            for (name, _), flag in zip(new, self._queue.add(new, batch) if new else [], strict=True)
-        }
+        flags = self._queue.add(new, batch, not_before=not_before) if new else []
+        created = {name: flag for (name, _), flag in zip(new, flags, strict=True)}
         late = [name for name, flag in created.items() if not flag]  # or its reply was lost, and it is ours
         known |= self._queued({name: asked[name] for name in late}) if late else {}
         return [

@@ -26,6 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from pixelkiln.jobs.batches.windows import Windows, zone_of
 from pixelkiln.jobs.choice import Kind
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
@@ -116,6 +117,15 @@ def _with_unit(size: ByteSize) -> ByteSize:
     return size
 
 
+def _a_window(text: str) -> str:
+    return Windows.parse(text).text
+
+
+def _a_zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
 Folder = Annotated[Path, AfterValidator(_expanded)]
 Size = Annotated[ByteSize, AfterValidator(_with_unit)]
 # No dot, which would end a host's name, and room for the ending that tells workers of one name apart.
@@ -154,6 +164,10 @@ class Settings(BaseSettings):
     keep_awake: Literal["always", "mains", "working"] = (
         "mains"  # when a worker keeps the machine from sleeping
     )
+    window: Annotated[str, AfterValidator(_a_window)] | None = (
+        None  # when a worker works, 22:00-07:00 or Mo-Fr 20:00-07:00, Sa-Su; absent: always
+    )
+    zone: Annotated[str, AfterValidator(_a_zone)] | None = None  # of times of day; absent: the machine's
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
     stall_seconds: Annotated[float, Field(gt=0)] = (
         900  # a load, or a step of a size not yet measured, may take
@@ -174,6 +188,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then `kiln.toml` in the working folder."""
         return init_settings, env_settings, _File(settings_cls)
+
+    @property
+    def windows(self) -> Windows | None:
+        """When a worker works, in its zone; None for always."""
+        return None if self.window is None else Windows.parse(self.window, zone_of(self.zone))
 
     @classmethod
     def load(cls) -> Self:

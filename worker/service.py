@@ -26,6 +26,7 @@ from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.engine import CheckpointError, DeviceError, EngineError, Step
+from pixelkiln.worker.host.hours import Hours
 from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
@@ -80,9 +81,8 @@ class Service:
         tell(**self._renderer.budget.about())
         with explained(settings):
             self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
-        renders = settings.renders_dir
         self._delivery = Delivery(
-            self._spool, self._own_claims(jobs), bucket, self._heartbeat, machine, renders
+            self._spool, self._own_claims(jobs), bucket, self._heartbeat, machine, settings.renders_dir
         )
         self._intake = Intake(
             settings,
@@ -96,6 +96,7 @@ class Service:
         )
         self._previews = Previews(jobs) if settings.previews else None
         self._keep_awake = KeepAwake(settings.keep_awake)
+        self._hours = Hours(settings.windows)
         self._asked_to_leave = 0  # how often; written by signal handlers only
 
     def run(self) -> None:
@@ -126,10 +127,11 @@ class Service:
     def _work(self) -> None:
         idle_since = time.monotonic() - LINGER
         while not self._leaving:
-            reason = self._intake.unable()
-            if reason is not None:
-                self._heartbeat.say(f"takes no jobs: {reason}")
-                self._keep_awake.idle()
+            reason, asleep = self._intake.unable(), self._hours.asleep()
+            self._heartbeat.tell(**self._hours.about())
+            if asleep or reason:
+                self._heartbeat.say(asleep or f"takes no jobs: {reason}")
+                self._keep_awake.release() if asleep else self._keep_awake.idle()
                 time.sleep(0.2)
                 continue
             claim = self._intake.take()
@@ -165,10 +167,8 @@ class Service:
             self._fail(claim, str(error))
         except (StorageAwayError, StorageRefusedError) as error:
             if claim.attempt >= ATTEMPTS:
-                self._fail(
-                    claim, f"its references could not be fetched, tried {claim.attempt} times: {error}"
-                )
-                return
+                tried = f"tried {claim.attempt} times"
+                return self._fail(claim, f"its references could not be fetched, {tried}: {error}")
             log.warning("job %s: its references cannot be fetched now: %s", claim.job_id, error)
             self._give_back(claim)
             self._intake.rest("the bucket does not give the references of jobs")
@@ -196,7 +196,7 @@ class Service:
             self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe))
             if self._previews is not None:
                 self._previews.offer(claim, step)
-            return self._leaving < 2 and not self._heartbeat.lost(claim)
+            return self._leaving < 2 and self._hours.asleep() is None and not self._heartbeat.lost(claim)
 
         self._heartbeat.say(f"rendering {claim.job_id}")
         return self._renderer.render(claim, spec, taken, report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
 from pixelkiln.jobs.batches.standing import BatchStatus, eta, pace
+from pixelkiln.jobs.batches.windows import shown, zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.output import out
 from pixelkiln.jobs.lanes import Lane
@@ -36,9 +38,14 @@ def facts(kiln: Kiln, status: JobStatus) -> dict[str, Any]:
     return {"place": place[0], "waiting": place[1], "eta": eta(place[0], each, serving)}
 
 
-def job(status: JobStatus, more: dict[str, Any]) -> str:
+def job(status: JobStatus, more: dict[str, Any], zone: str | None = None) -> str:
     """One job in one line."""
     words = [status.id, "paused" if status.held else status.state]
+    if status.not_before:
+        due = datetime.fromisoformat(status.not_before)
+        words.append(f"waits until {shown(due, datetime.now(UTC), zone_of(zone))}")
+    elif status.waits:
+        words.append(f"waits {status.waits}")
     if status.phase:
         words.append(f"{status.phase} {status.step}/{status.steps}" if status.steps else status.phase)
     if status.off_recipe:
@@ -55,6 +62,8 @@ def job(status: JobStatus, more: dict[str, Any]) -> str:
         words.append(f"seen {more['seen']:.0f} s ago")
     if more.get("gone"):
         words.append("which is gone: another takes it over")
+    if status.unheeded:
+        words.append(f"not done here: {', '.join(status.unheeded)}")
     if status.error:
         words.append(status.error)
     if status.result:

@@ -24,17 +24,18 @@ class Counts(NamedTuple):
     started: int = 0
     finished: int = 0
     failed: int = 0
+    later: int = 0
 
     @classmethod
     def of(cls, lanes: Iterable[LaneStatus]) -> Counts:
         """Those of all the lanes together."""
-        each = [(lane.queued, lane.started, lane.finished, lane.failed) for lane in lanes]
+        each = [(lane.queued, lane.started, lane.finished, lane.failed, lane.later) for lane in lanes]
         return cls(*map(sum, zip(*each, strict=True)))
 
     @property
     def weight(self) -> tuple[int, int, int]:
         """What there is to do first, then what went wrong."""
-        return self.queued + self.started, self.failed, self.finished
+        return self.queued + self.started + self.later, self.failed, self.finished
 
 
 def show(farm: Farm, whole: bool) -> None:
@@ -123,4 +124,6 @@ def _does(worker: WorkerStatus) -> str:
     if worker.gone:
         return "gone"
     words = worker.state.partition(":")[0]
+    if words.startswith("sleeps until "):
+        return "sleeps"
     return "rendering" if words.startswith("rendering ") else words

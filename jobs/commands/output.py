@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pixelkiln.jobs.batches.windows import Windows, moment_in, zone_of
+from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import escaped
+from pixelkiln.jobs.queue.queue import When
 
 # What is printed was often typed by someone: rich shall neither read markup in it nor draw its :names:.
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -33,6 +37,14 @@ Home = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Bring the pictures here; implies --wait.", callback=a_folder),
 ]
+NotBefore = Annotated[
+    str | None,
+    typer.Option(help="No worker takes it earlier: 22:00, 2026-11-27T22:00 or 3h (times in KILN_ZONE)."),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(help="No worker takes it at other times: 22:00-07:00, or Mo-Fr 20:00-07:00, Sa-Su."),
+]
 SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 
 
@@ -51,6 +63,19 @@ def print_table(table: Table) -> None:
     needed = out.measure(table, options=out.options.update(max_width=100_000)).maximum
     width = max(out.width, needed)
     Console(file=out.file, width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def parse_when(kiln: Kiln, not_before: str | None, window: str | None = None) -> When | None:
+    """When jobs may be taken, by the options, in the zone of the settings. Raises UsageError."""
+    zone, option = zone_of(kiln.settings.zone), "--window" if not_before is None else "--not-before"
+    if not_before is not None and window is not None:
+        raise UsageError("--not-before and --window: give one of them")
+    try:
+        if window is not None:
+            return Windows.parse(window, zone)
+        return None if not_before is None else moment_in(not_before, datetime.now(UTC), zone)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import typer
 from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, Home, parse_size, print_json
+from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, parse_size, parse_when, print_json
 from pixelkiln.jobs.commands.told import tell, tell_of_first
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.fields import SpecFields
@@ -104,6 +104,8 @@ def submit(
     id: Annotated[
         str | None, typer.Option(help="The job's id; one that is there for the same spec is left as it is.")
     ] = None,
+    not_before: NotBefore = None,
+    window: Window = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until it has ended.")] = False,
     folder: Home = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take several one-word prompts as meant.")] = False,
@@ -134,7 +136,7 @@ def submit(
         _ask_about_words(prompts)
     kiln = Kiln()
     specs = [cast(SpecFields, {**fields, "prompt": prompt}) for prompt in prompts]  # checked there
-    jobs = kiln.submit_many(specs, ids=[id] if id else None)
+    jobs = kiln.submit_many(specs, ids=[id] if id else None, not_before=parse_when(kiln, not_before, window))
     for path in ref or ():
         tell_of_first(path)
     tell(kiln, jobs, wait=wait or folder is not None, folder=folder, as_json=as_json)

@@ -39,6 +39,7 @@ local function cancel(job, lane, status)
   forget(home)
   redis.pcall('ZADD', key.CANCELED(home), math.floor(now) + keep, job)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
+  redis.pcall('ZREM', key.SCHEDULED(lane), job)
   disown(job, lane)
   -- What is first in the lane now may be older than what was.
   if status ~= 'started' and not told[lane] then

@@ -1,7 +1,7 @@
 -- How many jobs stand where in lanes, and what workers told, of some of each: others come in between two calls.
 -- a: lanes, how many of the names in ARGV[2] and on are lanes; the others are the keys of workers' records, which may
 -- be anything as names may; fields of a record, and longest, the bytes of one that are looked at.
--- Returns four counts for each lane, and the fields for each worker, in the order of the names. A count of what is
+-- Returns five counts for each lane, and the fields for each worker, in the order of the names. A count of what is
 -- none is 0, a field that is missing or longer ''.
 
 local function counted(command, name)
@@ -22,6 +22,7 @@ for n = 2, #ARGV do
     for _, registry in ipairs({ key.STARTED, key.FINISHED, key.FAILED }) do
       one[#one + 1] = counted('ZCARD', registry(name))
     end
+    one[#one + 1] = counted('ZCARD', key.SCHEDULED(name)) + counted('ZCARD', key.DEFERRED(name))
   else
     for _, wanted in ipairs(a.fields) do one[#one + 1] = field(name, wanted) end
   end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import count as count_from
@@ -33,6 +34,7 @@ _FIELDS = (
     "kiln_memory",
     "kiln_largest",
     "kiln_resident",
+    "kiln_hours",
 )
 
 
@@ -45,6 +47,7 @@ class LaneStatus:
     started: int = 0
     finished: int = 0  # that Redis remembers, as of failed ones
     failed: int = 0
+    later: int = 0  # not in the lane yet: they wait for a time, or for the end of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class WorkerStatus:
     orders: str = ""  # fingerprint of the key whose orders it obeys; '' for none
     memory: int = 0  # bytes it may use
     largest: dict[str, int] = field(default_factory=dict)  # of each it serves, the largest square's side
+    hours: tuple[tuple[float, float], ...] = ()  # in which it works, in seconds since 1970; none: always
     resident: tuple[str, ...] = ()  # of those it serves the ones in memory, the last used first
 
     @property
@@ -153,6 +157,7 @@ def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
         orders=fields["kiln_orders"],
         memory=count(fields["kiln_memory"]),
         resident=_listed(fields["kiln_resident"]),
+        hours=_hours(fields["kiln_hours"]),
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},
     )
 
@@ -164,6 +169,12 @@ def _since(beat: str, now: float) -> float | None:
     except ValueError:
         return None
     return max(0.0, round(age, 1)) if -GONE < age < 1e9 else None  # not of nan, either
+
+
+def _hours(text: str) -> tuple[tuple[float, float], ...]:
+    """What a worker told of when it works; none where it is no such list."""
+    pairs = (re.fullmatch(r"(\d{1,11})-(\d{1,11})", part) for part in text.split(","))
+    return tuple((float(pair[1]), float(pair[2])) for pair in pairs if pair)
 
 
 def _listed(names: str) -> tuple[str, ...]:
@@ -218,16 +229,17 @@ def _held_by(connection: redis.Redis, worker: str) -> list[bytes]:
 
 
 def _ids_in(connection: redis.Redis, lanes: list[bytes]) -> Iterator[bytes]:
-    """Waiting, held and deferred ids of lanes, by pages; where a stranger's key has another type, none."""
+    """Waiting, held, deferred, scheduled ids of lanes, by pages; where a key has another type, none."""
     for start in count_from(0, PAGE):
         with connection.pipeline(transaction=False) as pipe:
             for lane in lanes:
                 pipe.lrange(keys.QUEUE(lane), start, start + PAGE - 1)
                 pipe.zrange(keys.DEFERRED(lane), start, start + PAGE - 1)
+                pipe.zrange(keys.SCHEDULED(lane), start, start + PAGE - 1)
                 pipe.zrange(keys.STARTED(lane), start, start + PAGE - 1)
             answers = [one if isinstance(one, list) else [] for one in pipe.execute(raise_on_error=False)]
         for number, ids in enumerate(answers):
-            yield from (one.rpartition(b":")[0] for one in ids) if number % 3 == 2 else ids
-        lanes = [lane for n, lane in enumerate(lanes) if PAGE in map(len, answers[3 * n : 3 * n + 3])]
+            yield from (one.rpartition(b":")[0] for one in ids) if number % 4 == 3 else ids
+        lanes = [lane for n, lane in enumerate(lanes) if PAGE in map(len, answers[4 * n : 4 * n + 4])]
         if not lanes:
             return

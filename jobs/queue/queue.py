@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
 
+from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.status import JobStatus, State
@@ -31,6 +33,26 @@ class Standing:
     ended_at: str = ""
 
 
+# Until when a job waits: a moment, in this machine's zone where it names none; how long from now, by the
+# queue's clock; or windows, outside which it is not taken.
+When = datetime | timedelta | Windows
+
+
+def moment(when: When | None) -> dict[str, float]:
+    """As scripts take it: `due`, seconds since 1970, or `after`, seconds from now; nothing for now."""
+    if isinstance(when, timedelta):
+        return {"after": when.total_seconds()}
+    due = when.opens(datetime.now(UTC)) if isinstance(when, Windows) else when
+    return {} if due is None else {"due": due.timestamp()}
+
+
+def due_at(when: When | None, now: datetime) -> str:
+    """The same in UTC, ISO 8601; '' where it has come by `now`."""
+    due = now + when if isinstance(when, timedelta) else when
+    due = due.opens(now) if isinstance(due, Windows) else due
+    return "" if due is None or due.astimezone(UTC) <= now else f"{due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """A job that the queue holds now."""
@@ -45,11 +67,16 @@ class Queue(Protocol):
     """Jobs in lanes. Every method raises NotReadyError where the queue cannot answer."""
 
     def add(
-        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+        self,
+        jobs: Sequence[tuple[str, RenderSpec]],
+        batch: str | None,
+        *,
+        held: bool = False,
+        not_before: When | None = None,
     ) -> list[bool]:
         """Enqueue each job that is not there yet, by id and spec; whether it was created.
 
-        `held`: it waits until `free` lets it go.
+        `held`: it waits until `free` lets it go. `not_before`: none of them is taken until then.
         """
         ...
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
+from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.queue.connection import explained
 from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
 from pixelkiln.jobs.queue.places import Places
-from pixelkiln.jobs.queue.queue import CancelOutcome
+from pixelkiln.jobs.queue.queue import CancelOutcome, When, moment
 from pixelkiln.jobs.queue.record import RenderJob
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.shelf import Shelf
@@ -43,7 +45,12 @@ class RedisQueue(Places, Shelf):
         self._cancel = Script(self.connection, "cancel", HERE / "cancel.lua")
 
     def add(
-        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+        self,
+        jobs: Sequence[tuple[str, RenderSpec]],
+        batch: str | None,
+        *,
+        held: bool = False,
+        not_before: When | None = None,
     ) -> list[bool]:
         """Enqueue each job that is not there yet; `batch` names an RQ group that lists them.
 
@@ -51,20 +58,24 @@ class RedisQueue(Places, Shelf):
         """
         self._check()
         created: list[bool] = []
+        when = moment(not_before)
+        windows = not_before if isinstance(not_before, Windows) else None
+        hours = ["kiln_hours", windows.told(datetime.now(UTC))] if windows else []
         for chunk in chunks(jobs):
             about: list[dict[str, Any]] = []
             records: list[Any] = []
             for job_id, spec in chunk:
-                record = self._record(job_id, spec, batch, held)
-                job = {"id": job_id, "lane": spec.lane.name, "values": len(record)}
+                record = self._record(job_id, spec, batch, held) + hours
+                number = len(created) + len(about)
+                job = {"id": job_id, "lane": spec.lane.name, "values": len(record), "number": number}
                 job |= {} if batch is None else {"batch": batch}
                 about.append(job | ({"held": True} if held else {}))
                 records += record
             with explained(self._settings):
                 try:
-                    flags = self._submit(*records, jobs=about)
+                    flags = self._submit(*records, jobs=about, **when)
                 except (redis.ConnectionError, redis.TimeoutError):
-                    flags = self._submit(*records, jobs=about)
+                    flags = self._submit(*records, jobs=about, **when)
             created += [bool(flag) for flag in flags]
         return created
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import redis
@@ -14,6 +14,7 @@ from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.plain import MAX_TEXT, count, mapping, plain, text
+from pixelkiln.jobs.queue.waits import read_waits
 from pixelkiln.jobs.sidecar import Sidecar
 
 State = Literal["queued", "started", "finished", "failed", "cancelled"]
@@ -23,6 +24,9 @@ MAX_ERROR = 64 * 1024  # bytes that are inflated of an error's text
 _FIELDS = (
     "status",
     "origin",
+    "dependency_ids",
+    "rate_limit_key",
+    "kiln_unheeded",
     "meta",
     "kiln_attempts",
     "kiln_held",
@@ -64,6 +68,9 @@ class JobStatus:
     attempt: int = 0
     held: bool = False  # queued, and not to be taken until its batch is resumed
     worker: str = ""
+    not_before: str = ""  # while it waits for this moment: UTC, ISO 8601
+    waits: str = ""  # while it waits for others' ends, or the like: for what, in words
+    unheeded: tuple[str, ...] = ()  # of what its producer asked of RQ, by RQ's names: what is not done here
     error: str = ""  # why it failed, in one line
     submitted_at: str = ""  # UTC, ISO 8601
     started_at: str = ""
@@ -107,8 +114,20 @@ def read_statuses(connection: redis.Redis, job_ids: Sequence[str]) -> dict[str, 
             pipe.hmget(keys.JOB(job_id), _FIELDS)  # the rest may be large
             pipe.xrevrange(keys.RESULTS(job_id), count=1)
         answers = pipe.execute(raise_on_error=False)
-    return {
+    found = {
         job_id: _status(job_id, connection, *answers[3 * i : 3 * i + 3]) for i, job_id in enumerate(job_ids)
+    }
+    records = {
+        job_id: dict(zip(_FIELDS, answers[3 * i + 1], strict=True))
+        for i, job_id in enumerate(job_ids)
+        if found[job_id] is not None
+    }
+    waits = read_waits(connection, records)
+    return {
+        job_id: replace(status, not_before=waits[job_id][0], waits=waits[job_id][1])
+        if status is not None and job_id in waits
+        else status
+        for job_id, status in found.items()
     }
 
 
@@ -131,6 +150,7 @@ def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, result
         attempt=count(fields.get("kiln_attempts")),
         held=state == "queued" and fields.get("kiln_held") == "1",
         worker=fields.get("worker_name", ""),
+        unheeded=tuple(name for name in fields.get("kiln_unheeded", "").split(",") if name),
         error=error,
         submitted_at=fields.get("enqueued_at", ""),
         started_at=fields.get("started_at", ""),

@@ -2,12 +2,20 @@
 -- a.jobs: per job id, lane, batch where there is one, held where it waits until it is let go (place.lua), and the
 -- number of values of its record; these follow
 -- as they are in ARGV[2] and on, field and value in turn: packed data is no text, and JSON holds nothing else.
+-- a.due: they wait until then, seconds since 1970; or a.after: for so many seconds from now, by this server's clock.
 -- Returns one flag per job: 1 created, 0 existed.
 
 -- A neighbouring key of the wrong type must neither block nor half-write a job.
 local queues = redis.call('TYPE', key.QUEUES).ok
 if queues ~= 'set' and queues ~= 'none' then
   return redis.error_reply(key.QUEUES .. ' is a ' .. queues .. ', not the set of all queues; delete it')
+end
+local due
+if a.due or a.after then
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+  due = a.after and now + a.after or a.due
+  if due <= now then due = nil end
 end
 local created, told, at = {}, {}, 2
 for i, job in ipairs(a.jobs) do
@@ -26,6 +34,10 @@ for i, job in ipairs(a.jobs) do
     if job.held then
       guard.become(key.DEFERRED(job.lane), 'zset')
       redis.call('ZADD', key.DEFERRED(job.lane), '+inf', job.id)
+    elseif due then
+      guard.become(key.SCHEDULED(job.lane), 'zset')
+      redis.call('HSET', record, 'status', 'scheduled')
+      redis.call('ZADD', key.SCHEDULED(job.lane), due + job.number / 1000000, job.id) -- in their order, then
     else
       redis.call('RPUSH', queue, job.id)
     end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import get_args
 
 from PIL import Image
@@ -15,7 +16,7 @@ from pixelkiln.jobs.control.orders import Order, Target, fingerprint
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError
 from pixelkiln.jobs.known import same_job
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
-from pixelkiln.jobs.queue.queue import CancelOutcome
+from pixelkiln.jobs.queue.queue import CancelOutcome, When, due_at
 from pixelkiln.jobs.queue.status import JobStatus, Result, State
 from pixelkiln.jobs.spec import Priority, Quantization, RenderSpec
 from pixelkiln.jobs.storage.objects import get_committed
@@ -41,7 +42,12 @@ class MemoryQueue(MemoryPlaces):
     _paused: set[str] = field(default_factory=set)
 
     def add(
-        self, jobs: Sequence[tuple[str, RenderSpec]], batch: str | None, *, held: bool = False
+        self,
+        jobs: Sequence[tuple[str, RenderSpec]],
+        batch: str | None,
+        *,
+        held: bool = False,
+        not_before: When | None = None,
     ) -> list[bool]:
         """Enqueue each job that is not there yet; whether it was created."""
         self._answer()
@@ -49,7 +55,10 @@ class MemoryQueue(MemoryPlaces):
         for job_id, spec in jobs:
             created.append(job_id not in self._jobs)
             if created[-1]:
-                status = JobStatus(job_id, "queued", spec.lane.name, held=held, submitted_at=self._stamp())
+                due, stamp = due_at(not_before, self._moment), self._stamp()
+                status = JobStatus(
+                    job_id, "queued", spec.lane.name, held=held, not_before=due, submitted_at=stamp
+                )
                 self._jobs[job_id] = Job(spec, status, self.plan)
                 self.plan = NO_PLAN
         return created
@@ -159,9 +168,13 @@ class MemoryQueue(MemoryPlaces):
         ]
         if not waiting:
             return False
-        job = min(waiting, key=lambda job: get_args(Priority).index(job.spec.priority))
-        attempt = job.status.attempt + 1
-        job.change(state="started", phase="loading", worker=WORKER, attempt=attempt, started_at=self._stamp())
+        now = written(self._moment)  # where all wait for a time, the first of these comes
+        rank = get_args(Priority).index
+        job = min(waiting, key=lambda job: (max(now, job.status.not_before), rank(job.spec.priority)))
+        self._moment = max(self._moment, datetime.fromisoformat(job.status.not_before or now))
+        attempt, stamp = job.status.attempt + 1, self._stamp()
+        job.change(state="started", phase="loading", worker=WORKER, attempt=attempt, started_at=stamp)
+        job.change(not_before="")
         self._running = job
         return True
 
@@ -231,7 +244,7 @@ class MemoryQueue(MemoryPlaces):
         return was
 
     def _end(self, job: Job, **fields: object) -> None:
-        job.change(phase=None, step=0, steps=0, ended_at=self._stamp(), **fields)
+        job.change(phase=None, step=0, steps=0, not_before="", ended_at=self._stamp(), **fields)
 
     def _resting(self) -> str:
         """Why the worker takes no jobs at all, if so."""

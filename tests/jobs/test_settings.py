@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,26 @@ def test_the_readme_names_settings_that_there_are() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     named = {name.lower() for name in re.findall(r"KILN_([A-Z][A-Z0-9_]+)", readme)}
     assert {"redis_url", "s3_bucket", "client"} <= named <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("KILN_WINDOW", "22-7", r"'22-7' is no window: write 22:00-07:00, or Mo-Fr 20:00-07:00, Sa-Su"),
+        ("KILN_WINDOW", "22:00-22:00", "'22:00-22:00' begins when it ends"),
+        ("KILN_ZONE", "Mars", "no zone 'Mars' is known here; write it as Europe/Berlin"),
+    ],
+)
+def test_a_window_or_a_zone_that_is_none_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, told: str
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(UsageError, match=f"^{name}: {re.escape(told)}"):
+        Settings.load()
+
+
+def test_windows_are_in_the_zone_of_the_settings() -> None:
+    windows = Settings(window="22:00-07:00", zone="Asia/Tokyo").windows
+    assert windows is not None
+    assert windows.opens(datetime(2026, 11, 26, tzinfo=UTC)) == datetime(2026, 11, 26, 13, tzinfo=UTC)
+    assert Settings().windows is None

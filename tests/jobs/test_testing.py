@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,14 @@ def test_pictures_and_times_are_the_same_in_every_run() -> None:
         records.append([kiln.sidecar(one).model_dump() for one in ("a", "b")])
     assert records[0] == records[1]
     assert records[0][0]["png"]["sha256"] != records[0][1]["png"]["sha256"]
+
+
+def test_a_time_that_a_job_waits_for_comes_when_nothing_else_is_to_be_done(kiln: FakeKiln) -> None:
+    later = kiln.submit(**small(), not_before=timedelta(hours=3))
+    now = kiln.submit(**small())
+    assert kiln.status(later.id).not_before == "2026-01-01T03:00:00Z"
+    kiln.wait([now.id])
+    assert kiln.status(later.id).state == "queued"
+    ended = kiln.wait([later.id])[0]
+    assert (ended.state, ended.not_before) == ("finished", "")
+    assert ended.started_at >= "2026-01-01T03:00:00"

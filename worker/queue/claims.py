@@ -38,8 +38,9 @@ CALLS = 100  # that make one take, or one look: each ends in time, and others co
 REAPED = 100  # leases that one call looks at
 LOOK = 0.9  # seconds between two looks through the queues for what no mail told of
 
+INDEX = ("early.lua", "hours.lua", "index.lua")
 OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
-    name: ("guards.lua", *(["early.lua", "index.lua"] if name in {"take", "look"} else []), f"{name}.lua")
+    name: ("guards.lua", *{"take": INDEX, "look": (*INDEX, "later.lua")}.get(name, ()), f"{name}.lua")
     for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders", "halves")
 }
 LUA = files("pixelkiln.worker.queue") / "lua"
@@ -112,8 +113,7 @@ class Claims:
         }
         found = self._take(asked)
         if not found and not looked and self.look():
-            started = datetime.now(UTC)
-            found = self._take({**asked, "stamp": stamp(started)})
+            found = self._take({**asked, "stamp": stamp(started := datetime.now(UTC))})
         if not found:
             return None
         if found == b"orders":
@@ -133,13 +133,15 @@ class Claims:
         )
 
     def look(self, *, due: bool = False) -> bool:
-        """Look through the queues for jobs that takes do not know of: whether any was found.
+        """Look through the queues for jobs that takes do not know of, or that are due: whether any was found.
 
         One worker does it for all, about once a second, unless the queues are few; `due`: this one, now.
         """
         found = 0
         for _ in range(CALLS):
-            answer = self._call("look", cursor=self._cursor, whole=self._whole, due=due, every=LOOK)
+            answer = self._call(
+                "look", cursor=self._cursor, whole=self._whole, due=due, every=LOOK, stamp=stamp()
+            )
             if not answer:  # another does
                 break
             self._cursor, self._whole = answer[0].decode(), bool(answer[1])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.commands.output import out
+from pixelkiln.jobs.queue.record import FUNCTION
 from tests.jobs.commands.running import Run
 
 LANE = "kiln:demo:bf16:normal:default"
@@ -25,7 +28,7 @@ def test_the_farm_is_shown_whatever_strangers_wrote(run: Run, kiln: Kiln) -> Non
         assert verbatim in shown.out
     farm = run("status", "--json").json
     assert set(farm) == {"lanes", "workers"}
-    lane = {"lane": LANE, "queued": 1, "started": 0, "finished": 0, "failed": 0}
+    lane = {"lane": LANE, "queued": 1, "started": 0, "finished": 0, "failed": 0, "later": 0}
     assert lane in farm["lanes"]
 
 
@@ -41,13 +44,13 @@ def test_of_many_lanes_and_workers_totals_and_the_busiest_are_shown(run: Run, ki
     assert len(shown.splitlines()) < 60
     words = [line.replace("│", " ").split() for line in shown.splitlines()]
     for row in (
-        "all 42 0 0 0",
-        "model demo:bf16 41 0 0 0",
-        "priority normal 41 0 0 0",
-        "client c07 2 0 0 0",
-        "client 30 others 30 0 0 0",
-        "no lanes 1 queues named kiln:… 1 0 0 0",
-        "kiln:demo:bf16:normal:c07 2 0 0 0",
+        "all 42 0 0 0 0",
+        "model demo:bf16 41 0 0 0 0",
+        "priority normal 41 0 0 0 0",
+        "client c07 2 0 0 0 0",
+        "client 30 others 30 0 0 0 0",
+        "no lanes 1 queues named kiln:… 1 0 0 0 0",
+        "kiln:demo:bf16:normal:c07 2 0 0 0 0",
         "40 workers: 39 rendering, 1 takes no jobs",
         "w31 takes no jobs: its disk is full demo:bf16",
     ):
@@ -90,3 +93,29 @@ def test_json_of_what_strangers_wrote_only_prints(run: Run, kiln: Kiln) -> None:
     ran = run("submit", "-m", "demo", prompt, "--json")
     assert ran.json[0]["spec"]["prompt"] == prompt
     assert "\\u202e fox \\u2028 é" in ran.out
+
+
+def test_a_job_says_until_when_or_for_what_it_waits(
+    run: Run, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_ZONE", "Europe/Berlin")
+    job_id = run(
+        "submit", "a fox", "--yes", "--model", "demo", "--not-before", "2090-07-01T22:00"
+    ).out.strip()
+    assert run("status", job_id).out.split("  ") == [job_id, "queued", "waits until 2090-07-01 22:00\n"]
+    assert run("status", job_id, "--json").json["not_before"] == "2090-07-01T20:00:00Z"
+    queue = Queue(LANE, connection=kiln.redis, serializer=JSONSerializer)
+    child = queue.enqueue(FUNCTION, {"prompt": "x", "model": "demo"}, depends_on=job_id)
+    assert f"waits for the end of {job_id}" in run("status", child.id).out
+    kiln.cancel([job_id])
+    assert (
+        f"{job_id}, which is cancelled: render that after all, or cancel this one"
+        in run("status", child.id).out
+    )
+
+
+@pytest.mark.parametrize("text", ["soon", "25:00", "-3h"])
+def test_a_time_that_is_none_is_told(run: Run, text: str) -> None:
+    refused = run("submit", "a fox", "--model", "demo", "--yes", f"--not-before={text}")
+    assert refused.code == 2
+    assert "--not-before: " in refused.err

@@ -39,6 +39,21 @@ def test_doctor_tells_what_is_in_force(
     assert run(capsys, monkeypatch, "doctor")[0] == 0
 
 
+@pytest.mark.usefixtures("environment")
+def test_doctor_tells_when_a_worker_works(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILN_WINDOW", "Mo-Su")
+    monkeypatch.setenv("KILN_ZONE", "Europe/Berlin")
+    findings = {one["what"]: one for one in json.loads(run(capsys, monkeypatch, "doctor", "--json")[1])}
+    assert findings["window"]["found"] == "a worker works Mo-Su (Europe/Berlin); it works always"
+    monkeypatch.setenv("KILN_WINDOW", "22-7")
+    monkeypatch.setattr(sys, "argv", ["kiln", "doctor"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, "KILN_WINDOW: '22-7' is no window" in capsys.readouterr().err) == (2, True)
+
+
 def test_doctor_names_the_command_that_mends_it(
     environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,9 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+from pixelkiln.jobs.batches.windows import shown
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.control.orders import admin_key, fingerprint
 from pixelkiln.jobs.settings import Settings
@@ -32,6 +34,7 @@ def examine(settings: Settings) -> list[Finding]:
         look_at_bucket,
         _disk,
         _models,
+        _hours,
         _sleep,
         _mac,
     ]
@@ -136,6 +139,19 @@ def _fault(one: Installed, settings: Settings) -> str:
     except CheckpointError as error:
         return str(error)
     return ""
+
+
+def _hours(settings: Settings) -> list[Finding]:
+    windows, now = settings.windows, datetime.now(UTC)
+    if windows is None:
+        return []
+    found = f"a worker works {windows.text} ({settings.zone or 'in the zone of this machine'}); it "
+    if windows.is_open(now):
+        ends = windows.closes(now)
+        found += f"works until {shown(ends, now, windows.zone)}" if ends else "works always"
+    else:
+        found += f"sleeps until {shown(windows.opens(now), now, windows.zone)}"
+    return [Finding("ok", "window", found)]
 
 
 def _sleep(settings: Settings) -> list[Finding]:

@@ -194,6 +194,24 @@ function claim.crash(job, execution, lane, worker, field, before, allowed)
   return 'blamed'
 end
 
+-- What RQ lets a producer ask for and no worker of ours does, by the field of the record: docs/wire.md has why.
+local UNHEEDED = { success_callback_name = 'on_success', failure_callback_name = 'on_failure',
+  stopped_callback_name = 'on_stopped', webhooks = 'webhooks', retries_left = 'retry', repeats_left = 'repeat',
+  meta = 'meta' }
+
+-- Tell of it in the record, which `kiln status` shows; before the first heartbeat, which writes `meta`.
+function claim.tell_unheeded(job)
+  local names = {}
+  local function asked(field) return redis.call('HSTRLEN', key.JOB(job), field) > 0 end
+  for field, name in pairs(UNHEEDED) do
+    if asked(field) then names[#names + 1] = name end
+  end
+  if asked('kiln_due') and asked('dependency_ids') then names[#names + 1] = 'depends_on' end
+  if #names == 0 then return end
+  table.sort(names)
+  redis.call('HSET', key.JOB(job), 'kiln_unheeded', table.concat(names, ','))
+end
+
 -- What a worker is told of a job that it took.
 function claim.describe(job, execution)
   local lane = redis.call('HGET', key.ACCOUNT(job, execution), 'lane')

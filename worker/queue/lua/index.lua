@@ -132,10 +132,11 @@ local function first(lane)
     local waits = #job <= 1024 and takeable(job)
     local sound = #job <= 64 and string.find(job, '^%w[%w_-]*$')
     local away = waits and strayed(job, lane)
-    if waits and sound and not away then return job end
+    local later = waits and sound and not away and hours.put_off(lane, job)
+    if waits and sound and not away and not later then return job end
     if waits == nil and sound then early.keep(lane, job) end
     redis.call('LTRIM', queue, 1, -1) -- LPOP would answer with the id once more, however long it is
-    if waits and not away then -- an id that could not be a key or a file name: failed here, touched by nobody
+    if waits and not away and not later then -- an id that could not be a key or a file name: failed, touched by nobody
       redis.call('HSET', key.JOB(job), 'status', 'failed')
       redis.pcall('ZADD', key.FAILED(lane), claim.now + 30 * guard.DAY, job)
     end

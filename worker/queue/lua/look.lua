@@ -1,8 +1,9 @@
 -- Look through the queues for lanes that no mail told of: those of producers on plain RQ, or whose mail was lost; for
 -- what stands wrong in the index, where a worker of version 0.1 or RQ's tools wrote; and for all of it, where the
 -- index is gone.
+-- And for jobs that wait for a time that has come, or for a place that is free (later.lua).
 -- a: cursor ('0' to begin), whole: also look at the lanes that are known; due: do not ask whether it is time; every:
--- seconds between two passes of all workers together.
+-- seconds between two passes of all workers together; stamp.
 -- Returns false where another worker looks, else the cursor to go on with ('0': through), whether the pass is whole,
 -- and how many lanes were found. The caller keeps the cursor: a shared one would be written at each call.
 
@@ -29,6 +30,12 @@ local function due(mark, ms)
   if left >= 0 and left <= ms then return false end
   redis.call('SET', mark, '1', 'PX', ms)
   return true
+end
+
+-- Look at a lane, whatever was due in it included. True where a job is found that takes did not know of.
+local function see(lane, whole)
+  local came = later.due(lane)
+  return index.see(lane, whole or came) or came
 end
 
 -- Forget kinds that nobody has served for a day, and sizes of left jobs that none wait of.
@@ -59,11 +66,15 @@ if a.cursor == '0' then
 end
 local answer = redis.call('SSCAN', key.QUEUES, a.cursor, 'COUNT', size > MOST and FLOODED or PART)
 local found = 0
+for _, lane in ipairs(a.cursor == '0' and later.limits() or {}) do
+  if index.see(lane, true) then found = found + 1 end
+  claim.ring(lane)
+end
 for _, queue in ipairs(answer[2]) do
   local lane = #queue <= 1024 and string.match(queue, '^rq:queue:(kiln:.*)$')
   if #queue > 1024 then
     redis.call('SREM', key.QUEUES, queue) -- no lane's name is, and each pass would read it
-  elseif lane and index.see(lane, whole) then
+  elseif lane and see(lane, whole) then
     found = found + 1
     claim.ring(lane)
   elseif size > MOST and empty(queue) then

@@ -137,6 +137,7 @@ if not best then
 end
 redis.call('LREM', key.QUEUE(best.lane), 1, best.job)
 claim.own(best.job, a.execution, guard.home(best.lane), a)
+claim.tell_unheeded(best.job)
 claim.count_up(key.JOB(best.job), 'kiln_attempts')
 redis.call('SET', key.TAKEN(a.execution), best.job, 'EX', 3600)
 redis.call('SET', key.NOW, best.clock)
