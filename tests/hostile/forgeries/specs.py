@@ -82,7 +82,7 @@ SPECS: dict[str, dict[str, Form]] = {
         "width above": wants("width: must be less than or equal to 4096", width=2**40),
         "height off the grid": wants("height: 65 is not a multiple of 32", height=65),
         "area": wants("width, height: 4096 x 4096 is 16,777,216 pixels", width=4096, height=4096),
-        "steps": wants("steps: demo has its own", steps=10**9),
+        "steps": wants("steps: 1000000000 is out of range; demo takes 4 to 28", steps=10**9),
         "guidance": wants("guidance: demo has its own", guidance=-1e300),
         "seams": wants("blend_seams: must be less than or equal to 8", blend_seams=9),
         "version": wants("version: must be 1", version=2),
