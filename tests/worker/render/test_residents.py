@@ -28,6 +28,7 @@ from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.rendered import Rendered
 from pixelkiln.worker.render.renderer import Renderer
 from tests.tiny import TINY
+from tests.worker.engines.held import held
 from tests.worker.engines.stand_in.family import MODEL, WEIGHTS, StandIn, StandInEngine
 from tests.worker.kinds import MODELS, install
 
@@ -77,7 +78,7 @@ def hold(renderer: Renderer, count: int, **fields: Any) -> None:
 
 
 def test_the_least_recently_used_leaves(renderer: Renderer, told: list[str]) -> None:
-    before, limit = mx.get_active_memory(), mx.get_memory_limit()
+    before, limit = held(), mx.get_memory_limit()
     hold(renderer, 2)
     assert [render(renderer, model).load > 0 for model in (FIRST, SECOND, FIRST)] == [True, True, False]
     assert names(renderer) == [FIRST, SECOND]
@@ -89,8 +90,8 @@ def test_the_least_recently_used_leaves(renderer: Renderer, told: list[str]) -> 
     assert renderer.residents.loads == 4
     kinds = [[f"{model}:bf16" for model in some] for some in ([FIRST], [SECOND, FIRST], [THIRD, FIRST])]
     assert [told[0], told[1], told[3]] == [",".join(some) for some in kinds]
-    held = renderer.residents.beside(None)
-    assert held == pytest.approx(mx.get_active_memory() - before, rel=0.01)
+    beside = renderer.residents.beside(None)
+    assert beside == pytest.approx(held() - before, rel=0.01)
     assert mx.get_memory_limit() == renderer.budget.model
     renderer.unload()
     assert (names(renderer), told[-1]) == ([], "")
