@@ -51,7 +51,7 @@ def status(
         found = kiln.status(one)
         more = about.facts(kiln, found)
         if not as_json:
-            out.print(about.job(found, more, kiln.settings.zone), markup=False)
+            out.print(about.job(found, more, kiln.settings.zone), markup=False, soft_wrap=True)
             if found.state == "failed":
                 err.print(f"kiln: to try it again: kiln retry {one}")
         return found.as_dict() | more

@@ -98,9 +98,9 @@ def test_who_names_both_asks_nobody() -> None:
     complete = completion()
     complete._served = served  # type: ignore[assignment]
     given = {"prompt": "a fox", "model": "demo", "quantization": "q8"}
-    assert complete.of(given) == Asked(RenderSpec.parse(given), frozenset())
+    assert complete.of(given) == Asked(RenderSpec.parse(given), frozenset(), frozenset(given))
     whole = RenderSpec.parse({"prompt": "a fox"})  # a spec says all, as on the wire
-    assert complete.of(whole) == Asked(whole, frozenset())
+    assert complete.of(whole) == Asked(whole, frozenset(), frozenset({"prompt"}))
     with pytest.raises(AssertionError):
         complete.of({"prompt": "a fox"})
 

@@ -10,7 +10,7 @@ from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import Kiln, keys
 from pixelkiln.jobs.control.orders import Target
-from pixelkiln.jobs.queue.redis_queue import CHUNK
+from pixelkiln.jobs.queue.door import CHUNK
 from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
 from tests.worker.queue.farm import DEMO, LANE, Make, Submit, charged, expire, took, traces
