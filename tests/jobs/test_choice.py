@@ -100,7 +100,7 @@ def test_who_names_both_asks_nobody() -> None:
     given = {"prompt": "a fox", "model": "demo", "quantization": "q8"}
     assert complete.of(given) == Asked(RenderSpec.parse(given), frozenset(), frozenset(given))
     whole = RenderSpec.parse({"prompt": "a fox"})  # a spec says all, as on the wire
-    assert complete.of(whole) == Asked(whole, frozenset(), frozenset({"prompt"}))
+    assert complete.of(whole) == Asked(whole, frozenset(), frozenset(whole.model_fields_set))
     with pytest.raises(AssertionError):
         complete.of({"prompt": "a fox"})
 
