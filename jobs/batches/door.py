@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.books import Books
 from pixelkiln.jobs.errors import NoSuchJobError, UsageError
-from pixelkiln.jobs.queue.queue import Stood
+from pixelkiln.jobs.queue.queue import Stood, When
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.queue.status import JobStatus, State
 
@@ -40,6 +40,7 @@ class Batches:
         name: str | None = None,
         *,
         source: str = "",
+        not_before: When | None = None,
         begun: Callable[[Manifest], None] = lambda manifest: None,
     ) -> Batch:
         """Submit many pictures under a name, by which any machine finds them again: see Batch.
@@ -47,13 +48,14 @@ class Batches:
         The same rows submitted again under the same name are the same jobs: only what has no picture and does
         not wait is rendered, what failed or was cancelled is tried again, and new rows are added. Rows that
         are missing from them now are told (`Batch.sent.unlisted`), and go on.
-        `source` is the name of the file they come from; `begun` is called once the manifest is stored, before
-        the first job is sent. Raises as `submit`, UsageError for a name that none can be.
+        `not_before`, as of `submit`, is for what is enqueued now. `source` is the name of the file; `begun`
+        is called once the manifest is stored, before the first job is sent. Raises as `submit`, UsageError
+        for a name that none can be.
         """
         from pixelkiln.jobs.batches.batch import Batch
         from pixelkiln.jobs.batches.sending import send
 
-        manifest, sent = send(self._kiln, rows, name, source, begun)
+        manifest, sent = send(self._kiln, rows, name, source, begun, not_before)
         return Batch(self._kiln, manifest, sent)
 
     def open_batch(self, name: str) -> Batch:

@@ -15,7 +15,7 @@ from pixelkiln.jobs.batches.manifest import Entry, Manifest, identities
 from pixelkiln.jobs.batches.stored import stored
 from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
-from pixelkiln.jobs.queue.queue import Submitted
+from pixelkiln.jobs.queue.queue import Submitted, When
 from pixelkiln.jobs.spec import RenderSpec
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def send(
     name: str | None,
     source: str,
     begun: Callable[[Manifest], None],
+    not_before: When | None,
 ) -> tuple[Manifest, Sent]:
     """See Kiln.batch. `begun` is called when the manifest is stored and before the first job is sent."""
     asked = kiln.completed(rows)
@@ -62,7 +63,7 @@ def send(
     begun(manifest)
     entries = {entry.identity: entry for entry in manifest.entries}
     mine = [entries[one] for one in found]
-    new, again = fill(kiln, manifest, mine, before)
+    new, again = fill(kiln, manifest, mine, before, not_before)
     created = new | again
     jobs = tuple(Submitted(one.id, one.spec, one.id in created, meant[one.identity].filled) for one in mine)
     gone = tuple(entry for entry in manifest.entries if not entry.listed)
@@ -70,7 +71,11 @@ def send(
 
 
 def fill(
-    kiln: Kiln, manifest: Manifest, entries: Sequence[Entry], sent_before: set[str]
+    kiln: Kiln,
+    manifest: Manifest,
+    entries: Sequence[Entry],
+    sent_before: set[str],
+    not_before: When | None = None,
 ) -> tuple[set[str], set[str]]:
     """Enqueue those entries that have no picture and do not wait: ids of the new ones, and of those retried.
 
@@ -87,7 +92,7 @@ def fill(
     there = stored(kiln, manifest.client, [entry.id for entry in absent if entry.id in sent_before])
     wanted = [entry for entry in absent if entry.id not in there]
     jobs = [(entry.id, entry.spec) for entry in wanted]
-    flags = kiln.queue.add(jobs, manifest.name, held=manifest.paused) if jobs else []
+    flags = kiln.queue.add(jobs, manifest.name, held=manifest.paused, not_before=not_before) if jobs else []
     return {job_id for (job_id, _), created in zip(jobs, flags, strict=True) if created}, back
 
 

@@ -19,10 +19,11 @@ from pixelkiln.jobs.batches.sweeps import expand
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, Home, err
+from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, err, parse_when
 from pixelkiln.jobs.commands.plan import show_plan
 from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_rest
 from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.queue.queue import When
 
 SOME = 4  # exit code: some were refused or did not finish
 
@@ -60,6 +61,8 @@ def batch(
     name: Annotated[
         str | None, typer.Option(help="What it is found by; absent: made of the file's and the time.")
     ] = None,
+    not_before: NotBefore = None,
+    window: Window = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
     folder: Home = None,
     as_json: JSON = False,
@@ -71,6 +74,7 @@ def batch(
     usual = {"model": model, "quantization": quantization, "size": size, "seeds": seeds}
     rows = _rows(file, format, {name: value for name, value in usual.items() if value is not None})  # type: ignore[arg-type]
     kiln = Kiln()
+    when = parse_when(kiln, not_before, window)
     with _bar("checking", len(rows)) as advance:
         checked = check(kiln, rows, advance)
     if dry_run:
@@ -85,7 +89,7 @@ def batch(
             err.print(line, soft_wrap=True)
     _tell_of_repeated(checked.rows)
     with leaving.told("not all may be sent; the same command with --name and that name sends the rest"):
-        sent = _send(kiln, checked, name, file.name)
+        sent = _send(kiln, checked, name, file.name, when)
     tell_of_rest(sent)
     code, waits = 0, wait or folder is not None
     try:
@@ -120,12 +124,12 @@ def _tell_of_repeated(rows: list[Row]) -> None:
         err.print(f"kiln: {len(again):,} jobs repeat earlier ones{where}; each is a picture of its own")
 
 
-def _send(kiln: Kiln, checked: Checked, name: str | None, source: str) -> Batch:
+def _send(kiln: Kiln, checked: Checked, name: str | None, source: str, when: When | None) -> Batch:
     """Enqueue what was checked, its references before it."""
     if checked.pictures:
         with _bar("uploading references", len(checked.pictures)) as advance:
             store_pictures(kiln, checked, advance)
-    return kiln.batch(checked.asked, name, source=source, begun=tell_of_batch)
+    return kiln.batch(checked.asked, name, source=source, not_before=when, begun=tell_of_batch)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ for i, job in ipairs(a.jobs) do
     if job.held then
       guard.become(key.DEFERRED(job.lane), 'zset')
       redis.call('ZADD', key.DEFERRED(job.lane), '+inf', job.id)
+      if due then redis.call('HSET', record, 'kiln_until', due + job.number / 1000000) end
     elseif due then
       guard.become(key.SCHEDULED(job.lane), 'zset')
       redis.call('HSET', record, 'status', 'scheduled')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from pixelkiln.jobs import Kiln, keys
@@ -36,6 +38,31 @@ def test_held_jobs_are_out_of_their_lane_until_they_are_let_go(kiln: Kiln, ids: 
     assert not kiln.redis.hexists(keys.JOB("a"), "kiln_held")
     assert kiln.queue.cancel(["c"], "default") == {"c": "queued"}
     assert kiln.redis.zcard(keys.DEFERRED(LANE)) == 0
+
+
+def test_what_waits_for_a_time_waits_for_it_again_when_it_is_let_go(kiln: Kiln, ids: list[str]) -> None:
+    kiln.submit(prompt="a fox", model="demo", id="later", not_before=timedelta(hours=1))
+    due = kiln.redis.zscore(keys.SCHEDULED(LANE), "later")
+    assert kiln.queue.hold(["later"], "default") == {"later": "queued"}
+    assert kiln.redis.zcard(keys.SCHEDULED(LANE)) == 0
+    assert kiln.queue.standing(["later"]) == {"later": Standing("held")}
+    assert kiln.queue.move(["later"], "default", "high") == {"later": "held"}
+    assert kiln.queue.free(["later"], "default") == {"later": "held"}
+    assert kiln.redis.zscore(keys.SCHEDULED(HIGH), "later") == pytest.approx(due)
+    assert lane(kiln, HIGH) == []
+    assert kiln.queue.move(["later"], "default", "normal") == {"later": "queued"}
+    assert kiln.redis.zscore(keys.SCHEDULED(LANE), "later") == pytest.approx(due)
+    assert kiln.status("later").not_before
+
+
+def test_a_paused_batch_keeps_the_time_that_its_rows_wait_for(kiln: Kiln) -> None:
+    batch = kiln.batch([{"prompt": "a fox", "model": "demo"}], name="night")
+    batch.pause()
+    rows = [{"prompt": one, "model": "demo"} for one in ("a fox", "a hare")]
+    batch = kiln.batch(rows, name="night", not_before=timedelta(hours=1))  # type: ignore[arg-type]
+    assert batch.resume() == 2
+    assert lane(kiln) == [batch.ids[0].encode()]
+    assert kiln.redis.zrange(keys.SCHEDULED(LANE), 0, -1) == [batch.ids[1].encode()]
 
 
 def test_jobs_that_wait_for_another_are_not_held(kiln: Kiln, ids: list[str]) -> None:
