@@ -64,7 +64,8 @@ class Switched:
     before: int  # that MLX held
     after: int = 0
     loads: int = 0
-    # After each job what MLX held and no model names, by the models in memory: what allocations round up.
+    # After each job what MLX held and no model names, by the models in memory: what small arrays are rounded
+    # up to, more of them where text encoders are kept.
     unknown: dict[frozenset[str], list[int]] = field(default_factory=lambda: defaultdict(list))
     peaks: dict[tuple[str, int], list[int]] = field(default_factory=lambda: defaultdict(list))
     resident: list[int] = field(default_factory=list)  # of the process, after each job
@@ -77,7 +78,7 @@ class Switched:
         if self.loads <= len(MODELS):
             found.append(f"{self.loads} loads: no model had to leave")
         for models, held in self.unknown.items():
-            if max(held) > min(held) + MIB // 4:
+            if max(held) > min(held) + MIB // 2:
                 found.append(f"beside {', '.join(models)} MLX held {min(held)} to {max(held)} bytes")
         ratios = {model: self.ratio(model) for model in MODELS if model != "demo"}
         steep = [f"{one}: {ratio:.3f} times" for one, ratio in ratios.items() if ratio > FLAT]
