@@ -69,11 +69,12 @@ class Batches:
             )
         return Batch(self._kiln, manifest)
 
-    def batches(self) -> list[Batch]:
+    def batches(self, limit: int | None = None) -> list[Batch]:
         """This client's batches that Redis knows, the newest first; older ones `open_batch` finds by name."""
         from pixelkiln.jobs.batches.batch import Batch
 
-        found = (self.books.find(name) for name in self._kiln.queue.batches(self._kiln.settings.client))
+        names = self._kiln.queue.batches(self._kiln.settings.client)[:limit]
+        found = (self.books.find(name) for name in names)
         return [Batch(self._kiln, manifest) for manifest in found if manifest is not None]
 
     def jobs(

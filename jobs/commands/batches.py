@@ -25,7 +25,7 @@ def batches(
     as_json: JSON = False,
 ) -> None:
     """List this client's batches, the newest first; older ones than Redis knows are found by their names."""
-    found = [batch.status() for batch in Kiln().batches()[:limit]]
+    found = [batch.status() for batch in Kiln().batches(limit)]
     if as_json:
         print_json([one.as_dict() for one in found])
     elif not found:

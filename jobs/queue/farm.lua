@@ -18,7 +18,8 @@ local told = {}
 for n = 2, #ARGV do
   local name, one = ARGV[n], {}
   if n <= a.lanes + 1 then
-    one[1] = counted('LLEN', key.QUEUE(name))
+    -- Held jobs, and those that wait for others, read queued wherever they are shown.
+    one[1] = counted('LLEN', key.QUEUE(name)) + counted('ZCARD', key.DEFERRED(name))
     for _, registry in ipairs({ key.STARTED, key.FINISHED, key.FAILED }) do
       one[#one + 1] = counted('ZCARD', registry(name))
     end

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -86,6 +87,10 @@ def test_a_batch_is_found_by_its_name_and_its_pictures_have_names(kiln: Kiln, tm
     assert (came, fetched.faults) == (found.ids, {})
     names = [path.name for path in fetched.paths.values()]
     assert all(re.fullmatch(rf"000{n}-fox-{n}-\d+\.png", name) for n, name in enumerate(names, 1))
+    link = kiln.link(found.ids[0])
+    if not isinstance(kiln, FakeKiln):
+        with urlopen(link) as answer:
+            assert answer.read() == fetched.paths[found.ids[0]].read_bytes()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     fetched.paths[found.ids[1]].write_bytes(b"half")
     assert found.fetch(tmp_path).paths == fetched.paths
@@ -188,6 +193,8 @@ def test_a_paused_batch_waits_and_others_go_on(kiln: Kiln) -> None:
     kiln.resume(target)
     assert [one.state for one in day.wait()] == ["finished", "finished"]
     assert kiln.status(night.ids[0]).held
+    (lane,) = [one for one in kiln.farm().lanes if one.lane.endswith(f":{kiln.settings.client}")]
+    assert (lane.queued, lane.finished) == (2, 2)
     more = kiln.batch(rows(3), name="night")
     assert (more.sent.new, more.status().queued, kiln.status(more.ids[2]).held) == (1, 3, True)
     assert more.resume() == 3
