@@ -92,12 +92,17 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _pause(seconds: float) -> None:
+    """Under libfaketime time.sleep is refused at times (EINVAL)."""
+    threading.Event().wait(seconds)
+
+
 def _differ(slot: str, seconds: float) -> None:
     """Make this slot's pictures differ from the others', as those of two chips do, and encode slowly."""
     plain = encoder.encode
 
     def encode(pixels: Any, spec: Any, facts: Any, version: str) -> bytes:
-        time.sleep(seconds)
+        _pause(seconds)
         return plain(pixels, spec, facts, f"{version}+{slot}")
 
     encoder.encode = encode
@@ -109,7 +114,7 @@ def _slow(seconds: float) -> None:
     def report(self: Heartbeat, claim: Claim, progress: Any) -> None:
         plain(self, claim, progress)
         if progress.phase == "rendering":
-            time.sleep(seconds)
+            _pause(seconds)
 
     Heartbeat.report = report  # type: ignore[method-assign]
 
