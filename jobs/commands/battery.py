@@ -31,8 +31,6 @@ def battery(
 ) -> None:
     """Render ten kinds of picture with each model, and write a page that shows them side by side."""
     from pixelkiln.jobs.batches.battery import parse_seeds, rows
-    from pixelkiln.jobs.batches.report.entries import entries
-    from pixelkiln.jobs.batches.report.writing import report
 
     wanted = rows(models.split(","), parse_seeds(seeds), parse_size(size) if size else None)
     name = name or f"battery-{datetime.now():%Y%m%d-%H%M%S}"
@@ -47,6 +45,6 @@ def battery(
             return
         ended = follow(kiln, {entry.id: entry.prompt for entry in batch.entries}, err)
         path = target or Path(f"{name}.html")
-        report(kiln, name, entries(kiln, name), path)
+        batch.report(path)
     out.print(str(path), soft_wrap=True)
     raise typer.Exit(worst(list(ended.values())))

@@ -27,9 +27,7 @@ def report(
     ] = None,
 ) -> None:
     """Write what became of a batch as one file: a page with thumbnails, Markdown or JSON."""
-    from pixelkiln.jobs.batches.report.entries import entries
     from pixelkiln.jobs.batches.report.writing import SUFFIXES, Format
-    from pixelkiln.jobs.batches.report.writing import report as write_report
     from pixelkiln.jobs.queue.record import check_job_id
 
     format: Format | None = next((one for one in get_args(Format) if one == kind), None)
@@ -37,7 +35,7 @@ def report(
         raise UsageError(f"--format: must be {', '.join(get_args(Format))}, not {kind[:40]!r}")
     path = target or Path(f"{check_job_id(name)}{SUFFIXES[format]}")
     with Kiln() as kiln:
-        facts = write_report(kiln, name, entries(kiln, name), path, format=format, pictures=pictures)
+        facts = kiln.open_batch(name).report(path, format=format, pictures=pictures)
     totals = ", ".join(f"{count:,} {state}" for state, count in facts.totals.items() if count)
     err.print(f"{name}: {totals}", soft_wrap=True)
     if facts.disagreements:
