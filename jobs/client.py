@@ -171,7 +171,8 @@ class Kiln(Controls, Batches):
         found = self.statuses([job_id])[job_id]
         if found is None:
             raise NoSuchJobError(
-                f"no job {job_id} in the queue, nor a picture of it under client {self.settings.client!r}"
+                f"no job {job_id} in the queue, nor a picture of it under client {self.settings.client!r};"
+                " for names see: kiln batches"
             )
         return found
 

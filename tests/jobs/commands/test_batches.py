@@ -68,6 +68,14 @@ def test_a_batch_is_named_first_and_found_by_every_command(run: Run, kiln: Kiln,
     assert run("cancel", "night").code == 0
 
 
+def test_a_name_that_is_none_leads_to_the_list(run: Run, file: Path) -> None:
+    run("batch", file, "-m", "demo", "--name", "night")
+    for command in ("status", "watch", "fetch"):
+        missed = run(command, "nigth")
+        assert missed.code == 1
+        assert missed.err.endswith("see: kiln batches\n")
+
+
 def test_without_a_name_one_is_made_of_file_and_time(run: Run, file: Path) -> None:
     for _ in range(2):
         found = re.search(
