@@ -60,4 +60,4 @@ PICTURE = {"references": ["0" * 64], "strength": 0.5}
 )
 def test_a_render_is_counted_closely(tmp_path: Path, config: Config, fields: dict[str, Any]) -> None:
     peak, needed = measured(write(tmp_path / "random", config), spec(**fields))
-    assert peak <= needed <= 1.15 * peak
+    assert peak <= needed <= 1.2 * peak  # fewer buffers wait on a loaded CPU
