@@ -228,7 +228,7 @@ def test_a_dry_run_tells_what_is_refused(run: Run, kiln: Kiln, save: Save) -> No
         2,
         "kiln: 1 row is refused:\nline 3: seed: must be a whole number, not 'x'\n",
     )
-    assert ran.out.startswith("a.csv: 1 jobs")
+    assert ran.out.startswith("a.csv: 1 job,")
     assert run("batch", file, "-m", "demo", "-n", "--skip-bad").code == 4
     assert run("batch", file, "-m", "demo", "-n", "--json").json["refused"] == [
         {"line": 3, "field": "seed", "message": "must be a whole number, not 'x'"}
