@@ -16,6 +16,7 @@ from pixelkiln.worker.engines.flux2.config import TransformerConfig
 from pixelkiln.worker.engines.flux2.modulation import Affine, Step, Sublayer
 from pixelkiln.worker.engines.flux2.positions import text_positions
 from pixelkiln.worker.engines.flux2.transformer import SingleBlock
+from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.rotary import angles, pairs
 
 
@@ -49,7 +50,7 @@ def run(block: SingleBlock, config: TransformerConfig, dtype: mx.Dtype) -> Probe
         step = Step((sublayer, sublayer), (sublayer, sublayer), sublayer, sublayer.norm)
         turn = pairs(angles(text_positions(rows), config.axes, config.theta))
         mx.eval(x, one)
-        return lambda: block(x, step, turn)
+        return lambda: block(x, step, turn, Pace())
 
     return prepared
 

@@ -48,9 +48,12 @@ class Stream:
         q, k, v = (_split(one, self.config) for one in self.qkv(sublayer.norm(x, self.config.eps)))
         return self.q_norm(q), self.k_norm(k), v
 
-    def finish(self, x: mx.array, attended: mx.array, attention: Sublayer, mlp: Sublayer) -> mx.array:
-        """(tokens, width) and what its tokens attended to, to the block's (tokens, width)."""
-        x = _added(x, attention.gate, self.out(attended))
+    def attend(self, x: mx.array, attended: mx.array, sublayer: Sublayer) -> mx.array:
+        """(tokens, width) with what its tokens attended to."""
+        return _added(x, sublayer.gate, self.out(attended))
+
+    def feed(self, x: mx.array, mlp: Sublayer) -> mx.array:
+        """(tokens, width) with what the MLP makes of it."""
         gate, up = mx.split(self.mlp_in(mlp.norm(x, self.config.eps)), 2, axis=-1)
         return _added(x, mlp.gate, self.mlp_out(swiglu(gate, up)))
 
@@ -70,16 +73,20 @@ class DoubleBlock:
         self.text = Stream(weights, name, _TEXT, config)
 
     def __call__(
-        self, picture: mx.array, text: mx.array, step: Step, turn: Pairs
+        self, picture: mx.array, text: mx.array, step: Step, turn: Pairs, pace: Pace
     ) -> tuple[mx.array, mx.array]:
-        """(tokens, width) of both streams to the same."""
+        """(tokens, width) of both streams to the same, submitted by halves as a single block is."""
         before = self.text.heads(text, step.text[0])
         behind = self.picture.heads(picture, step.picture[0])
         q, k, v = (mx.concatenate(list(pair)) for pair in zip(before, behind, strict=True))
         attended = _attention(self.config, q, k, v, turn)
         count = len(text)
-        text = self.text.finish(text, attended[:count], *step.text)
-        return self.picture.finish(picture, attended[count:], *step.picture), text
+        text = self.text.attend(text, attended[:count], step.text[0])
+        picture = self.picture.attend(picture, attended[count:], step.picture[0])
+        pace(picture, text)
+        picture, text = self.picture.feed(picture, step.picture[1]), self.text.feed(text, step.text[1])
+        pace(picture, text)
+        return picture, text
 
 
 class SingleBlock:
@@ -93,13 +100,16 @@ class SingleBlock:
         self.k_norm = weights.norm(f"{name}.attn.norm_k", config.head_size, config.eps)
         self.out = weights.linear(f"{name}.attn.to_out", width + config.inner, width)
 
-    def __call__(self, x: mx.array, step: Step, turn: Pairs) -> mx.array:
-        """(tokens, width) to the same."""
+    def __call__(self, x: mx.array, step: Step, turn: Pairs, pace: Pace) -> mx.array:
+        """(tokens, width) to the same, submitted by halves: the weights of each may be dequantised."""
         q, k, v, gate, up = mx.split(self.into(step.single.norm(x, self.config.eps)), self.widths, axis=-1)
         q, k, v = (_split(one, self.config) for one in (q, k, v))
         attended = _attention(self.config, self.q_norm(q), self.k_norm(k), v, turn)
-        change = self.out(mx.concatenate([attended, swiglu(gate, up)], axis=-1))
-        return _added(x, step.single.gate, change)
+        inner = mx.concatenate([attended, swiglu(gate, up)], axis=-1)
+        pace(inner)
+        x = _added(x, step.single.gate, self.out(inner))
+        pace(x)
+        return x
 
 
 class Transformer:
@@ -134,12 +144,10 @@ class Transformer:
         if references is not None:
             picture = mx.concatenate([picture, references])
         for double in self.doubles:
-            picture, text = double(picture, text, step, turn)
-            pace(picture, text)
+            picture, text = double(picture, text, step, turn, pace)
         x = mx.concatenate([text, picture])
         for single in self.singles:
-            x = single(x, step, turn)
-            pace(x)
+            x = single(x, step, turn, pace)
         made = x[len(text) : len(text) + len(target)]
         return self.tokens_out(step.out(made, self.config.eps)).astype(mx.float32)
 

@@ -12,6 +12,7 @@ from pixelkiln.worker.engines.checkpoints import calibrate as shared
 from pixelkiln.worker.engines.checkpoints.calibrate import Choice, Probe
 from pixelkiln.worker.engines.checkpoints.stored import Stored
 from pixelkiln.worker.engines.checkpoints.weights import Weights
+from pixelkiln.worker.engines.mlx.pacing import Pace
 from pixelkiln.worker.engines.mlx.rotary import angles, pairs
 from pixelkiln.worker.engines.z_image.checkpoint import tensors
 from pixelkiln.worker.engines.z_image.config import TRANSFORMER, TransformerConfig
@@ -46,7 +47,7 @@ def run(block: Block, config: TransformerConfig, dtype: mx.Dtype) -> Probe:
         places = np.repeat(np.arange(rows, dtype=np.int32)[:, None], 3, axis=1)
         turn = pairs(angles(places, config.axes, config.theta))
         mx.eval(x)
-        return lambda: block(x, turn)
+        return lambda: block(x, turn, Pace())
 
     return prepared
 

@@ -86,13 +86,18 @@ class Block:
         )
         return [Modulation(*(one[i] for one in made)) for i in range(len(times))]
 
-    def __call__(self, x: mx.array, rotation: Pairs, modulation: Modulation | None = None) -> mx.array:
-        """(tokens, dim) to the same."""
+    def __call__(
+        self, x: mx.array, rotation: Pairs, pace: Pace, modulation: Modulation | None = None
+    ) -> mx.array:
+        """(tokens, dim) to the same, submitted by halves: the weights of each may be dequantised."""
         by = modulation or self.norms
         attended = self.attention(mx.fast.rms_norm(x, by.attention_in, self.eps), rotation)
         x = x + mx.fast.rms_norm(attended, by.attention_out, self.eps)
+        pace(x)
         gate, up = self.gate_up(mx.fast.rms_norm(x, by.feed_in, self.eps))
-        return x + mx.fast.rms_norm(self.down(swiglu(gate, up)), by.feed_out, self.eps)
+        x = x + mx.fast.rms_norm(self.down(swiglu(gate, up)), by.feed_out, self.eps)
+        pace(x)
+        return x
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +156,7 @@ class Transformer:
         x = self.text_embedder(self.text_norm(features.astype(self.dtype)))
         x, pace = _with_pads(x, self.text_pad), Pace()
         for block in self.text_refiner:
-            x = block(x, rotation)
-            pace(x)
+            x = block(x, rotation, pace)
         return x
 
     def __call__(
@@ -167,8 +171,7 @@ class Transformer:
         for number, block in enumerate((*self.refiner, *self.layers)):
             if number == len(self.refiner):
                 x, turned = mx.concatenate([x, text]), rotation
-            x = block(x, turned, times.blocks[number][i])
-            pace(x)
+            x = block(x, turned, pace, times.blocks[number][i])
         x = mx.fast.layer_norm(x[: len(patches)], times.final[i], None, FINAL_EPS)
         return self.final(x).astype(mx.float32)
 
