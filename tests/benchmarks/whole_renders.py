@@ -17,6 +17,7 @@ from PIL import Image
 
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines import load
+from pixelkiln.worker.engines.mlx.limits import limits
 from tests.worker.engines.releases import FAMILIES, made
 
 PROMPT = "a lighthouse above a stormy sea at dusk, its beam over wet rocks, gulls in the wind"
@@ -63,8 +64,9 @@ def _rendered(folder: Path, spec: RenderSpec) -> dict[str, Any]:
     engine.reset_peak()
     references = [Image.effect_noise((spec.width, spec.height), 80).convert("RGB") for _ in spec.references]
     seconds, last = [], None
-    for last in engine.render(spec, references):
-        seconds.append(last.seconds)
+    with limits(needed):
+        for last in engine.render(spec, references):
+            seconds.append(last.seconds)
     assert last is not None
     assert last.pixels is not None
     peak = engine.peak_bytes()

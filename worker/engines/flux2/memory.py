@@ -18,11 +18,10 @@ from pixelkiln.worker.engines.flux2.text import DEPTHS
 from pixelkiln.worker.engines.flux2.tokens import LENGTH
 from pixelkiln.worker.engines.mlx.autoencoder_memory import decoding, encoding
 from pixelkiln.worker.engines.mlx.memory import Backend
-from pixelkiln.worker.engines.mlx.pacing import AHEAD
 
 SLACK = 1.05  # over what is counted: small arrays, and what an allocator rounds up
-WAITING = 18  # widest buffers that a GPU has not given back, as measured on an H100
-ALIVE = AHEAD + 4  # blocks: those submitted, and what the device has not given back
+WAITING = 13  # widest buffers that a GPU has not given back, as measured on an H100
+ALIVE = 3  # blocks: those submitted, and what the device has not given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def block_bytes(config: TransformerConfig, tokens: int, itemsize: int, backend: 
         return 2 * wide * itemsize + max(7 * wide * itemsize + 2 * wide * 4, 4 * inner) + WAITING * inner
     # Measured: a block at its widest, and what the one submitted before it has not given back.
     scores = config.heads * tokens**2 * itemsize
-    return scores + int(tokens * (25 * config.width + 6.2 * config.inner)) * itemsize
+    return scores + int(tokens * (17 * config.width + 4.5 * config.inner)) * itemsize
 
 
 def _layer(config: Qwen3Config, itemsize: int, backend: Backend) -> int:

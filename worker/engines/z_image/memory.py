@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pixelkiln.worker.engines.checkpoints.configs import Qwen3Config
 from pixelkiln.worker.engines.mlx.autoencoder_memory import decoding, encoding
 from pixelkiln.worker.engines.mlx.memory import Backend
-from pixelkiln.worker.engines.mlx.pacing import AHEAD
 from pixelkiln.worker.engines.z_image.config import Config, TransformerConfig
 from pixelkiln.worker.engines.z_image.positions import padded
 from pixelkiln.worker.engines.z_image.tokens import MOST
 
 SLACK = 1.05  # over what is counted: small arrays, and what an allocator rounds up
-ALIVE = AHEAD + 4  # blocks: those submitted, and what the device has not given back
+ALIVE = 3  # blocks: those submitted, and what the device has not given back
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def layer_weights(config: Qwen3Config) -> int:
 def dequantized_bytes(config: Config, itemsize: int, ours: bool = False) -> int:
     """The blocks' weights that exist dequantised at once, where that is how they are multiplied.
 
-    `ours`: by mlx.cuda's kernel, which left less than one at a time on an H100.
+    `ours`: by mlx.cuda's kernel, whose buffers an H100 gave back sooner.
     """
     transformer = config.transformer
     alive = 1 if ours else min(ALIVE, transformer.layers + transformer.refiners)
@@ -83,7 +82,7 @@ def _block(config: TransformerConfig, tokens: int, itemsize: int, backend: Backe
     attention = 7 * wide * itemsize + 2 * wide * 4  # rotation is float32
     if not backend.fused:
         attention += 2 * config.heads * tokens**2 * itemsize
-    waiting = 22 if backend.fused else backend.waiting  # at 1024², of bf16 weights, as measured on an H100
+    waiting = 14 if backend.fused else backend.waiting  # as measured on an H100
     return 2 * wide * itemsize + max(attention, 4 * inner) + waiting * inner
 
 
