@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kiln.claims")
 
+ENDS = 10_000  # that wait to be told; the oldest go
 CONFLICTS = 40  # tries at a settlement while others write the same keys
 
 
@@ -38,9 +38,7 @@ class Settlement:
         self._days = days
         self._dependents = dependents
 
-    def finish(
-        self, claim: Claim, result: dict[str, str], seconds: float, suspicious: Sequence[str] = ()
-    ) -> bool:
+    def finish(self, claim: Claim, result: dict[str, str], seconds: float, *suspicious: str) -> bool:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours.
 
         suspicious: what the checks found in its picture.
@@ -139,6 +137,8 @@ class Settlement:
             pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):
             pipe.expire(key, ttl)
+        # Only where a worker tells of ends: it made the stream, see worker/telling.
+        pipe.xadd(keys.ENDS, {"job": claim.job_id}, maxlen=ENDS, nomkstream=True)
         execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
         pipe.unlink(execution.key)  # before RQ's DEL, which would hold the server up were it full
         execution.delete(job, pipe)

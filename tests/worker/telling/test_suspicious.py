@@ -84,7 +84,7 @@ def test_what_strangers_write_there_is_fit_to_be_shown(
     job_id, claims = submit(id=str(uuid.uuid4())), make_claims()
     claim = claims.take(["demo:bf16"])
     assert claim is not None
-    assert claims.finish(claim, {}, 1.0, BLACK)
+    assert claims.finish(claim, {}, 1.0, *BLACK)
     kiln.redis.hset(keys.JOB(job_id), "kiln_suspicious", "\x1b[31mred; ; " + "x" * 9000)
     first, second = kiln.status(job_id).suspicious
     assert first == "\ufffd[31mred"
