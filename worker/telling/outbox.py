@@ -77,15 +77,13 @@ class Outbox:
 
     def ended(self) -> list[tuple[str, str]]:
         """The oldest notes: their ids, and the jobs that they are about, '' for none that can be one."""
-        found: Any = self.connection.xrange(keys.ENDS, count=AT_ONCE)
-        jobs = (
-            (note.decode(), (fields or {}).get(b"job", b"").decode("utf-8", "replace"))
-            for note, fields in found
-        )
+        found: Any = self.connection.xrevrange(keys.ENDS)  # read whole: a worker has no right to more
+        oldest = reversed(found[-AT_ONCE:])
+        jobs = ((note.decode(), _text((fields or {}).get(b"job", b""))) for note, fields in oldest)
         return [(note, job if JOB_ID.fullmatch(job) else "") for note, job in jobs]
 
     def put(self, events: Iterable[Event], settled: Iterable[Settled], notes: Sequence[str]) -> None:
-        """Let these be sent to every address, and strike the notes that led to them: all or nothing."""
+        """Let these be sent to every address, and strike the notes up to the last: all or nothing."""
         now, ends = self._now(), list(settled)
         told = [*events, *(one.event() for one in ends)]
         full = [hook for hook in self._hooks if self.connection.zcard(keys.OUTBOX_DUE(hook)) >= MOST]
@@ -103,8 +101,8 @@ class Outbox:
                 pipe.expire(due, KEPT)
             for end in ends:
                 pipe.set(keys.TOLD(end.client, end.name), end.end, ex=KEPT_TOLD)
-            if notes:
-                pipe.xdel(keys.ENDS, *notes)
+            if notes:  # one note, about nobody, stays in their place
+                pipe.xadd(keys.ENDS, {"job": ""}, minid=_behind(notes[-1]), approximate=False)
             pipe.execute()
 
     def due(self, hook: str) -> Due | None:
@@ -140,3 +138,13 @@ class Outbox:
             pipe.hincrbyfloat(keys.TELLING, f"{hook}:failed", 1)
             pipe.execute()
         return True
+
+
+def _behind(note: str) -> str:
+    """The least id that is greater than a note's."""
+    moment, _, number = note.partition("-")
+    return f"{moment}-{int(number) + 1}"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

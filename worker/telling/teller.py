@@ -106,7 +106,7 @@ class Teller(threading.Thread):
             batches |= dict.fromkeys(self._batches.open)
         looked = (self._batches.look(*one) for one in batches)
         settled = [one for one in looked if one is not None]
-        if notes or settled:
+        if jobs or settled or len(notes) > 1:
             self._outbox.put(events, settled, [note for note, _ in notes])
         if events or settled:
             for sender in self._senders:

@@ -83,6 +83,22 @@ def test_of_too_many_the_newest_are_dropped_and_counted(
     assert kiln.redis.hget(keys.TELLING, f"{HOOK}:dropped") == b"2"
 
 
+def test_of_many_notes_the_oldest_come_first_and_none_is_lost(
+    make: Callable[..., Outbox], kiln: Kiln
+) -> None:
+    box, read = make(), list[str]()
+    box.open()
+    for number in range(250):
+        kiln.redis.xadd(keys.ENDS, {"job": f"j{number}"})
+    while len(notes := box.ended()) > 1:
+        if not read:  # noted while these are looked at
+            kiln.redis.xadd(keys.ENDS, {"job": "late"})
+        box.put([], [], [note for note, _ in notes])
+        read += [job for _, job in notes if job]
+    assert read == [*(f"j{number}" for number in range(250)), "late"]
+    assert kiln.redis.xlen(keys.ENDS) == 1
+
+
 def test_another_worker_finds_what_waits(make: Callable[..., Outbox], clock: Clock) -> None:
     first, second = make("worker-1"), make("worker-2")
     assert first.my_turn()

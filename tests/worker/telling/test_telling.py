@@ -295,7 +295,7 @@ def test_one_worker_tells_and_another_goes_on(
     submit()
     end()
     second.look()
-    assert kiln.redis.xlen(keys.ENDS) > 0
+    assert kiln.redis.xlen(keys.ENDS) == 2
     first.stop()
     second.look()
     until(lambda: len(receiver.requests) == 1, "it is told")
@@ -322,7 +322,7 @@ def test_whatever_strangers_note_is_no_end(
     one.look()
     until(lambda: len(receiver.requests) == 1, "the last is told")
     assert [event["id"] for event in receiver.events("job.done")] == ["odd"]
-    assert kiln.redis.xlen(keys.ENDS) == 0
+    assert kiln.redis.xlen(keys.ENDS) == 1
     kiln.redis.delete(keys.ENDS)
     kiln.redis.lpush(keys.ENDS, "a list")
     assert end() == waiting  # it ends all the same
