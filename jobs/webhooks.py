@@ -69,4 +69,5 @@ def _addresses(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Hosts = Annotated[Words, AfterValidator(lambda names: tuple(name.lower() for name in names))]
 Addresses = Annotated[Words, AfterValidator(_addresses)]

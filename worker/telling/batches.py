@@ -28,7 +28,7 @@ from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import ENDED
 from pixelkiln.worker.telling.events import Settled
 
-MOST = 1000  # batches that are known at once
+MOST = 200  # batches that are known at once
 LARGEST = 200_000  # jobs of one
 
 

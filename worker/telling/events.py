@@ -27,7 +27,7 @@ class Event:
     def of(cls, kind: str, about: str, ended: str, told: Mapping[str, Any]) -> Event:
         """The event of a kind about a job or batch that ended at a moment."""
         name = str(uuid.uuid5(_NAMESPACE, f"{kind} {about} {ended}"))
-        return cls(name, json.dumps({"event": name, "type": kind, **told}, ensure_ascii=False))
+        return cls(name, json.dumps({"event": name, "type": kind, **told}))
 
 
 def of_job(status: JobStatus, client: str, batch: str, prompt: str | None) -> Event:
@@ -71,7 +71,7 @@ class Settled:
         told = {
             "client": self.client,
             "batch": self.name,
-            "state": "finished" if counts["finished"] == len(self.standing) else "failed",
+            "state": "failed" if counts["failed"] or counts["cancelled"] else "finished",
             "total": len(self.standing),
             **{state: counts[state] for state in states},
             "forgotten": counts["missing"],

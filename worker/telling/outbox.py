@@ -110,12 +110,15 @@ class Outbox:
         found: Any = self.connection.zrangebyscore(keys.OUTBOX_DUE(hook), "-inf", self._now(), 0, 1)
         if not found:
             return None
-        event, entry = found[0].decode(), self.connection.hget(keys.OUTBOX(hook), found[0])
-        if entry is None:
+        event = found[0].decode()
+        entry: Any = self.connection.hget(keys.OUTBOX(hook), event)
+        try:
+            told = json.loads(entry or b"")
+            return Due(event, str(told["body"]), float(told["since"]), count(told["tries"]))
+        except (ValueError, TypeError, KeyError):  # it would be in the way of all others
+            self.connection.hdel(keys.OUTBOX(hook), event)
             self.connection.zrem(keys.OUTBOX_DUE(hook), event)
             return None
-        told: Any = json.loads(entry)
-        return Due(event, told["body"], float(told["since"]), count(told["tries"]))
 
     def done(self, hook: str, one: Due, outcome: str) -> None:
         """It was told, or is told no more."""

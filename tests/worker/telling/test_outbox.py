@@ -99,6 +99,17 @@ def test_of_many_notes_the_oldest_come_first_and_none_is_lost(
     assert kiln.redis.xlen(keys.ENDS) == 1
 
 
+def test_what_cannot_be_read_is_in_nobodys_way(make: Callable[..., Outbox], clock: Clock, kiln: Kiln) -> None:
+    box = make()
+    box.put([event(1), event(2)], [], [])
+    kiln.redis.hset(keys.OUTBOX(HOOK), event(1).id, "{")
+    clock.now += 1
+    assert box.due(HOOK) is None
+    due = box.due(HOOK)
+    assert due is not None
+    assert due.body == event(2).body
+
+
 def test_another_worker_finds_what_waits(make: Callable[..., Outbox], clock: Clock) -> None:
     first, second = make("worker-1"), make("worker-2")
     assert first.my_turn()

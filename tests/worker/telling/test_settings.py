@@ -75,7 +75,7 @@ def test_doctor_says_in_words_which_address_is_refused(run: Run, monkeypatch: py
     ]
     assert all("KILN_WEBHOOK_HOSTS" in one["mend"] for one in told[2:])
     monkeypatch.setenv("KILN_WEBHOOK_SECRET", SECRET)
-    monkeypatch.setenv("KILN_WEBHOOK_HOSTS", "nas.example cloud.example")
+    monkeypatch.setenv("KILN_WEBHOOK_HOSTS", "NAS.example cloud.example")
     ran = run("doctor", "--json")
     assert {one["state"] for one in ran.json if one["what"] == "webhooks"} == {"ok"}
     assert "hunter2" not in ran.out
