@@ -100,6 +100,16 @@ CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
 PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
 
+# What is told to the addresses of KILN_WEBHOOKS
+ENDS = (
+    "kiln:ends"  # stream of {job}: who ended; there only where a worker tells, so that others need no setting
+)
+TELLER = "kiln:teller"  # expires: the worker that tells
+TOLD = Key("kiln:told:{}:{}")  # by client and batch: which end of it was told last
+OUTBOX = Key("kiln:outbox:{}")  # hash event -> what is to be sent, by address
+OUTBOX_DUE = Key("kiln:outbox:{}:due")  # sorted set: the same events by when each is to be sent
+TELLING = "kiln:telling"  # hash <address>:<outcome> -> how often
+
 # Batches, as producers keep them
 BATCH = Key("kiln:batch:{}:{}")  # hash, by client and name: the packed manifest and its revision
 BATCHES = Key("kiln:batches:{}")  # sorted set of names by when each was first submitted, by client

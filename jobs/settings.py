@@ -31,6 +31,7 @@ from pixelkiln.jobs.choice import Kind
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
 from pixelkiln.jobs.spec import Name
+from pixelkiln.jobs.webhooks import Addresses, Hosts, Words
 
 
 class Instance(BaseModel):
@@ -176,6 +177,12 @@ class Settings(BaseSettings):
         200  # pictures, the one being rendered included, that may wait to be stored
     )
     spool_free: Size = ByteSize(2 * 1024**3)  # bytes the spool's disk must keep free
+
+    webhooks: Annotated[Addresses, Field(repr=False)] = ()  # a worker tells them of jobs and batches that end
+    webhook_secret: AdminKey | None = None  # signs what they are told
+    webhook_hosts: Hosts = ()  # of theirs those that may be private, or not https
+    webhook_prompts: bool = False  # whether they are told prompts
+    on_batch_done: Words = ()  # run where someone watches a batch, once it has ended
 
     @classmethod
     def settings_customise_sources(

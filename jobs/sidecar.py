@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pixelkiln.jobs.plain import MAX_TEXT, plain
 from pixelkiln.jobs.spec import RenderSpec
+
+BETWEEN = "; "  # what was found in a picture, where it is one text
 
 
 class _Record(BaseModel):
@@ -84,3 +87,13 @@ class Sidecar(_Record):
     png: Png
     checks: Checks
     events: list[dict[str, Any]] = []
+
+    @property
+    def suspicious(self) -> tuple[str, ...]:
+        """What the checks found in the picture, as a job's status has it."""
+        return doubts_in(BETWEEN.join(self.checks.warnings))
+
+
+def doubts_in(text: str) -> tuple[str, ...]:
+    """What a record's `kiln_suspicious` says; of what anybody may have written no more than can be shown."""
+    return tuple(one for one in plain(text)[:MAX_TEXT].split(BETWEEN) if one)

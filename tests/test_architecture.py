@@ -21,6 +21,7 @@ ENGINES = "worker.engines"
 QUEUE = "worker.queue"
 RENDER = "worker.render"
 DELIVER = "worker.deliver"
+TELLING = "worker.telling"
 LOCAL = "worker.local"
 SERVICE = "worker.service"
 COMMANDS = "worker.commands"
@@ -31,9 +32,10 @@ MAY = {
     QUEUE: {JOBS, HOST},
     RENDER: {JOBS, HOST, ENGINES, f"{QUEUE}.claim"},
     DELIVER: {JOBS, HOST, ENGINES, QUEUE, RENDER},
+    TELLING: {JOBS},
     LOCAL: {JOBS, HOST},
-    SERVICE: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER},
-    COMMANDS: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, LOCAL, SERVICE},
+    SERVICE: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, TELLING},
+    COMMANDS: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, TELLING, LOCAL, SERVICE},
 }
 SERVICES = {f"{SERVICE}", "worker.intake"}  # the service loop is more than one file
 

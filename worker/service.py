@@ -1,7 +1,6 @@
 """The long-lived worker: takes jobs one at a time, keeps models resident, renders, hands over to delivery.
 
-Everything here happens on the main thread, which is the one that loads and renders: MLX's arrays belong to
-the thread that made them.
+Everything here happens on the main thread, which renders: MLX's arrays belong to the thread that made them.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from pixelkiln.worker.render.preview import Previews
 from pixelkiln.worker.render.references import References
 from pixelkiln.worker.render.rendered import Rendered
 from pixelkiln.worker.render.renderer import GiveBackError, Renderer
+from pixelkiln.worker.telling.teller import Teller
 
 log = logging.getLogger("kiln.worker")
 
@@ -73,12 +73,10 @@ class Service:
         watchdog = Watchdog(settings.stall_seconds)
         machine = Machine.of(self.name)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
-        self._heartbeat = Heartbeat(
-            self._own_claims(beats), about, watchdog, explain=partial(explain, settings)
-        )
-        tell = self._heartbeat.tell
-        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, tell)
-        tell(**self._renderer.budget.about())
+        said = partial(explain, settings)
+        self._heartbeat = Heartbeat(self._own_claims(beats), about, watchdog, explain=said)
+        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, self._heartbeat.tell)
+        self._heartbeat.tell(**self._renderer.budget.about())
         with explained(settings):
             self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
         self._delivery = Delivery(
@@ -95,6 +93,7 @@ class Service:
             self._delivery,
         )
         self._previews = Previews(jobs) if settings.previews else None
+        self._beside = [one for one in (self._previews, Teller.of(settings, self.name)) if one is not None]
         self._keep_awake = KeepAwake(settings.keep_awake)
         self._hours = Hours(settings.windows)
         self._asked_to_leave = 0  # how often; written by signal handlers only
@@ -115,8 +114,8 @@ class Service:
             self._heartbeat.start()
             self._control.start()
             self._delivery.start()
-            if self._previews is not None:
-                self._previews.start()
+            for one in self._beside:
+                one.start()
             log.info("%s is ready: %s", self.name, ", ".join(sorted(self._served)))
             self._work()
         finally:
@@ -284,8 +283,9 @@ class Service:
         for claim in self._heartbeat.held():
             if self._until_answered(lambda claim=claim: self._claims.release(claim)):  # type: ignore[misc]
                 self._spool.unmark(claim)
-        if self._previews is not None and self._previews.is_alive():
-            self._previews.stop()
+        for one in self._beside:
+            if one.is_alive():
+                one.stop()
         self._control.stop()
         self._heartbeat.stop()
         self._keep_awake.release()

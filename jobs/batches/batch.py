@@ -74,7 +74,9 @@ class Batch:
         found = self._kiln.queue.standing(self.ids)
         absent = [job_id for job_id, one in found.items() if one is None]
         for job_id, sidecar in stored(self._kiln, self.manifest.client, absent).items():
-            found[job_id] = Standing("finished", sidecar.job.started_at, sidecar.job.rendered_at)
+            found[job_id] = Standing(
+                "finished", sidecar.job.started_at, sidecar.job.rendered_at, bool(sidecar.suspicious)
+            )
         return found
 
     def status(self) -> BatchStatus:
@@ -95,6 +97,7 @@ class Batch:
             source=self.manifest.source,
             paused=self.manifest.paused,
             total=len(self.entries),
+            suspicious=sum(one is not None and one.suspicious for one in standing.values()),
             unlisted=sum(not entry.listed for entry in self.entries),
             each=each,
             eta=eta(waiting, each, self._workers() if waiting and each else 0),
@@ -104,15 +107,25 @@ class Batch:
         )
 
     def jobs(
-        self, *, state: State | None = None, since: timedelta | None = None, limit: int = 50
+        self,
+        *,
+        state: State | None = None,
+        suspicious: bool = False,
+        since: timedelta | None = None,
+        limit: int = 50,
     ) -> list[JobStatus]:
-        """The newest of its jobs, by what last happened to them, the newest first; see Kiln.jobs."""
+        """The newest of its jobs, by what last happened to them, the newest first; see Kiln.jobs.
+
+        `suspicious`: only those in whose pictures the checks found something.
+        """
         moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
         standing = self.standing()
         found = [
             (one.ended_at or one.started_at, job_id)
             for job_id, one in standing.items()
-            if one and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
+            if one
+            and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
+            and (one.suspicious or not suspicious)
         ]
         some = [job_id for when, job_id in sorted(found, reverse=True) if not when or when >= moment][:limit]
         return [one for one in self._kiln.statuses(some).values() if one is not None]

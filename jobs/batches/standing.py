@@ -31,6 +31,7 @@ class BatchStatus:
     failed: int
     cancelled: int
     missing: int  # neither the queue nor the bucket knows them: never sent, or forgotten
+    suspicious: int  # finished, and the checks found something in the picture
     unlisted: int  # that the file has no more, as it was last submitted; counted above, too
     each: float | None  # seconds a picture took a worker, of the last that finished
     eta: float | None  # seconds until all have ended; None where that cannot be told

@@ -11,6 +11,7 @@ from pixelkiln.jobs.batches.standing import BatchStatus, eta, pace
 from pixelkiln.jobs.batches.windows import shown, zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.output import out
+from pixelkiln.jobs.commands.progress import doubts
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.status import JobStatus
@@ -66,6 +67,8 @@ def job(status: JobStatus, more: dict[str, Any], zone: str | None = None) -> str
         words.append(f"not done here: {', '.join(status.unheeded)}")
     if status.error:
         words.append(status.error)
+    if status.suspicious:
+        words.append(doubts(status))
     if status.result:
         words.append(status.result.png)
     return "  ".join(words)
@@ -88,6 +91,8 @@ def show_batch(status: BatchStatus, prompts: dict[str, str]) -> None:
         out.print(f"  and {status.failed - SHOWN:,} more that failed: {more}", soft_wrap=True)
     if status.failed:
         out.print(f"try the failed ones again: kiln retry {status.name} --failed", soft_wrap=True)
+    if status.suspicious:
+        out.print(f"look at what is suspicious: kiln jobs --batch {status.name} --suspicious", soft_wrap=True)
     if status.missing:
         out.print(
             f"{status.missing:,} were never sent, or are forgotten: kiln retry {status.name}", soft_wrap=True
@@ -98,8 +103,9 @@ def show_batch(status: BatchStatus, prompts: dict[str, str]) -> None:
 
 def counts(status: BatchStatus) -> str:
     """How many stand where, those that are none left out."""
+    doubtful = f" ({status.suspicious:,} suspicious)" if status.suspicious else ""
     words = {
-        "finished": status.finished,
+        f"finished{doubtful}": status.finished,
         "being rendered": status.started,
         "paused" if status.paused else "waiting": status.queued,
         "failed": status.failed,

@@ -19,6 +19,7 @@ from pixelkiln.jobs.batches.sweeps import expand
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.desk import tell_desk
 from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, err, parse_when
 from pixelkiln.jobs.commands.plan import show_plan
 from pixelkiln.jobs.commands.shares import Draft, Fast, shortened
@@ -100,6 +101,8 @@ def batch(
         tell(kiln, list(sent.sent.jobs), wait=waits, folder=folder, as_json=as_json, batch=sent)
     except typer.Exit as end:
         code = end.exit_code
+    if waits:
+        tell_desk(kiln.settings, sent)
     raise typer.Exit(SOME if checked.faults and code == 0 else code)
 
 

@@ -16,6 +16,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
 from pixelkiln.jobs.commands.output import JSON, err, out, print_json, print_table
+from pixelkiln.jobs.commands.progress import doubts
 from pixelkiln.jobs.errors import KilnError, UsageError
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import JobStatus, State
@@ -37,6 +38,9 @@ _LEFT: dict[Retried, str] = {  # what a job was that is not tried again
 def jobs(
     state: Annotated[str | None, typer.Option(help="queued, started, finished, failed or cancelled.")] = None,
     batch: Annotated[str | None, typer.Option(help="Of this batch.", metavar="NAME")] = None,
+    suspicious: Annotated[
+        bool, typer.Option("--suspicious", help="Of a batch those whose pictures the checks find fault with.")
+    ] = False,
     client: Annotated[str | None, typer.Option(help="Of this client; absent: KILN_CLIENT.")] = None,
     any_client: Annotated[bool, typer.Option("--any-client", help="Of all clients.")] = False,
     since: Annotated[
@@ -46,12 +50,14 @@ def jobs(
     as_json: JSON = False,
 ) -> None:
     """List jobs by what last happened to them, the newest first."""
+    if suspicious and batch is None:
+        raise UsageError("--suspicious: name a batch, whose jobs are all looked at: --batch NAME")
     kiln, span = Kiln(), None if since is None else _span(since)
     wanted = cast("State | None", state)
     if batch is None:
         found = kiln.jobs(state=wanted, client=None if any_client else client or "", since=span, limit=limit)
     else:
-        found = kiln.open_batch(batch).jobs(state=wanted, since=span, limit=limit)
+        found = kiln.open_batch(batch).jobs(state=wanted, suspicious=suspicious, since=span, limit=limit)
     if as_json:
         print_json([one.as_dict() for one in found])
         return
@@ -61,7 +67,8 @@ def jobs(
     table = Table("job", "state", "when", "try", "worker", "lane", "why")
     for one in found:
         what = "paused" if one.held else one.state
-        table.add_row(one.id, what, _when(one)[:19], str(one.attempt or ""), one.worker, one.lane, one.error)
+        why = one.error or doubts(one)
+        table.add_row(one.id, what, _when(one)[:19], str(one.attempt or ""), one.worker, one.lane, why)
     print_table(table)
 
 

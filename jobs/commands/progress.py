@@ -26,8 +26,8 @@ def follow(
 ) -> dict[str, JobStatus]:
     """Show the jobs (id to prompt) until all have ended; their last statuses by id.
 
-    On a terminal bars move; elsewhere each end is one line. `check` is called between looks, to raise;
-    `ended` with each that has.
+    On a terminal bars move, and a suspicious picture is one line; elsewhere each end is.
+    `check` is called between looks, to raise; `ended` with each that has.
     """
 
     def pause(seconds: float) -> None:
@@ -44,7 +44,7 @@ def follow(
             if status.ended:
                 ended(status)
                 bars.advance(whole)
-                if not console.is_terminal:
+                if not console.is_terminal or status.suspicious:
                     console.print(line(status, prompts[status.id]))
     return last
 
@@ -53,8 +53,14 @@ def line(status: JobStatus, prompt: str) -> Text:
     """One job's end in one line; a prompt is text, never markup."""
     style = "green" if status.state == "finished" else "red"
     return Text.assemble(
-        (f"{status.state:9}", style), f" {status.id}  {short(prompt)}  {status.error}".rstrip()
+        (f"{status.state:9}", style),
+        f" {status.id}  {short(prompt)}  {status.error or doubts(status)}".rstrip(),
     )
+
+
+def doubts(status: JobStatus) -> str:
+    """What the checks found in a job's picture; '' where they found nothing."""
+    return f"suspicious: {', '.join(status.suspicious)}" if status.suspicious else ""
 
 
 def short(prompt: str, width: int = 40) -> str:

@@ -13,6 +13,7 @@ from pixelkiln.jobs.batches.names import DEFAULT
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands import about, leaving
 from pixelkiln.jobs.commands.app import app
+from pixelkiln.jobs.commands.desk import tell_desk
 from pixelkiln.jobs.commands.farm import show
 from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
 from pixelkiln.jobs.commands.output import JSON, Out, err, out, print_json
@@ -67,10 +68,12 @@ def watch(ids: Which, as_json: JSON = False) -> None:
     """Follow jobs and batches until they have ended; with --json, a line for every change."""
     kiln = Kiln()
     prompts: dict[str, str] = {}
+    found: list[Batch] = []
 
     def known(text: str) -> None:
         one = named(kiln, text)
         if isinstance(one, Batch):
+            found.append(one)
             standing = one.standing()
             sent = {entry.id: entry.prompt for entry in one.entries if standing[entry.id] is not None}
             prompts.update(sent)
@@ -89,6 +92,8 @@ def watch(ids: Which, as_json: JSON = False) -> None:
                 last[status.id] = status
         else:
             last = follow(kiln, prompts, out)
+    for one in found:
+        tell_desk(kiln.settings, one)
     code = worst(list(last.values()))
     raise typer.Exit(code if not faults else PARTLY if last else faults[0].exit_code)
 

@@ -41,6 +41,7 @@ local function cancel(job, lane, status)
   redis.pcall('ZREM', key.DEFERRED(lane), job)
   redis.pcall('ZREM', key.SCHEDULED(lane), job)
   disown(job, lane)
+  redis.pcall('XADD', key.ENDS, 'NOMKSTREAM', 'MAXLEN', '~', 10000, '*', 'job', job) -- where a worker tells of ends
   -- What is first in the lane now may be older than what was.
   if status ~= 'started' and not told[lane] then
     guard.mail(lane)

@@ -30,7 +30,7 @@ local function retry(job, lane)
   redis.call('HSET', key.JOB(job), 'status', 'queued', 'enqueued_at', a.stamp, 'started_at', '', 'ended_at', '',
     'worker_name', '', 'origin', home)
   redis.call('HDEL', key.JOB(job), 'meta', 'kiln_error', 'kiln_result', 'kiln_held',
-    'kiln_until')
+    'kiln_until', 'kiln_suspicious')
   redis.call('PERSIST', key.JOB(job))
   enqueue(job, home)
 end

@@ -77,9 +77,7 @@ class Places(Door):
             with explained(self._settings):
                 answers = self._standing(jobs=list(chunk))
             for job_id, answer in zip(chunk, answers, strict=True):
-                status, started, ended = (answer.decode("utf-8", "replace") or "- - -").rsplit(" ", 2)
-                times = (plain(time).strip("-") for time in (started, ended))
-                found[job_id] = None if not answer else Standing(_STOOD.get(status, "queued"), *times)
+                found[job_id] = standing_of(answer) if answer else None
         return found
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
@@ -149,6 +147,13 @@ class Places(Door):
             for job_id, word in zip(chunk, words, strict=True):
                 found[job_id] = _STOOD.get(word.decode("utf-8", "replace"), "queued")
         return found
+
+
+def standing_of(answer: bytes) -> Standing:
+    """What states.lua tells of a job that is there."""
+    status, started, ended, mark = answer.decode("utf-8", "replace").rsplit(" ", 3)
+    begun, end = (plain(time).strip("-") for time in (started, ended))
+    return Standing(_STOOD.get(status, "queued"), begun, end, mark == "!")
 
 
 def _spec(data: object, job_id: str) -> RenderSpec | None:

@@ -31,6 +31,7 @@ class Standing:
     state: Stood
     started_at: str = ""  # UTC, ISO 8601
     ended_at: str = ""
+    suspicious: bool = False  # the checks found something in its picture
 
 
 # Until when a job waits: a moment, in this machine's zone where it names none; how long from now, by the

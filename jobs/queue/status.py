@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.plain import MAX_TEXT, count, mapping, plain, text
 from pixelkiln.jobs.queue.waits import read_waits
-from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.sidecar import Sidecar, doubts_in
 
 State = Literal["queued", "started", "finished", "failed", "cancelled"]
 Phase = Literal["loading", "rendering", "delivering"]
@@ -34,6 +34,7 @@ _FIELDS = (
     "enqueued_at",
     "started_at",
     "ended_at",
+    "kiln_suspicious",
 )
 _RESULT = ("png", "sidecar", "sha256")
 ENDED = frozenset({"finished", "failed", "cancelled"})
@@ -76,6 +77,7 @@ class JobStatus:
     started_at: str = ""
     ended_at: str = ""
     result: Result | None = None  # once finished
+    suspicious: tuple[str, ...] = ()  # once finished: what the checks found in the picture; mostly nothing
     off_recipe: str = (
         ""  # once it renders, and of what is stored: how it departs from what its model was made for
     )
@@ -102,6 +104,7 @@ class JobStatus:
             started_at=plain(sidecar.job.started_at),
             ended_at=plain(sidecar.job.rendered_at),
             result=Result(sidecar.png.key, key, sidecar.png.sha256),
+            suspicious=sidecar.suspicious,
             off_recipe=plain(sidecar.model.get("off_recipe", "")),
         )
 
@@ -156,6 +159,7 @@ def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, result
         started_at=fields.get("started_at", ""),
         ended_at=fields.get("ended_at", ""),
         result=result,
+        suspicious=doubts_in(fields.get("kiln_suspicious", "")) if state == "finished" else (),
         off_recipe=plain(str(progress.get("off_recipe", "")))[:MAX_TEXT],
     )
 

@@ -68,7 +68,8 @@ class MemoryPlaces:
             if job is None:
                 found[job_id] = None
             else:
-                found[job_id] = Standing(job.stood, job.status.started_at, job.status.ended_at)
+                now = job.status
+                found[job_id] = Standing(job.stood, now.started_at, now.ended_at, bool(now.suspicious))
         return found
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
@@ -78,7 +79,7 @@ class MemoryPlaces:
         def back(job: Job) -> None:
             job.plan = NO_PLAN
             job.change(state="queued", error="", result=None, worker="", started_at="", ended_at="")
-            job.change(submitted_at=self._stamp())
+            job.change(submitted_at=self._stamp(), suspicious=())
             self._jobs[job.status.id] = self._jobs.pop(job.status.id)  # at the end
 
         return {one: self._placed(one, client, ended, back) for one in job_ids}

@@ -204,7 +204,8 @@ class MemoryQueue(MemoryPlaces):
         permit = self.bucket.get(keys.AGAIN(job.spec.client, job.status.id))
         if before is not None and permit != before.job.execution.encode():
             same_job(job.status.id, job.spec, before.spec)
-            self._end(job, state="finished", result=Result(before.png.key, key, before.png.sha256))
+            there = Result(before.png.key, key, before.png.sha256)
+            self._end(job, state="finished", result=there, suspicious=before.suspicious)
             return
         references = self._references(job.spec)
         image = picture(job.spec, references[0] if references else None)
@@ -213,7 +214,8 @@ class MemoryQueue(MemoryPlaces):
         sidecar = sidecar_of(replace(job.status, ended_at=ended), job.spec, image, png, steps)
         self.bucket.put(sidecar.png.key, png, "image/png")
         self.bucket.put(key, sidecar.model_dump_json(indent=1).encode(), "application/json")
-        self._end(job, state="finished", result=Result(sidecar.png.key, key, sidecar.png.sha256))
+        made = Result(sidecar.png.key, key, sidecar.png.sha256)
+        self._end(job, state="finished", result=made, suspicious=sidecar.suspicious)
 
     def _references(self, spec: RenderSpec) -> list[Image.Image]:
         """The reference pictures of a spec. Raises SpecError for one that nobody uploaded."""

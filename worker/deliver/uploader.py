@@ -156,7 +156,7 @@ class Uploader(threading.Thread):
             self._forget(entry)
             return
         result = {"png": pair.picture, "sidecar": pair.sidecar, "sha256": record.png.sha256}
-        if self._claims.finish(claim, result, draft.gpu_seconds):
+        if self._claims.finish(claim, result, draft.gpu_seconds, *record.suspicious):
             log.info("job %s: stored as %s", claim.job_id, pair.picture)
             self._keep_copy(entry)
             self._forget(entry)

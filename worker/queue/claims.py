@@ -249,9 +249,9 @@ class Claims:
                 break
         return queued
 
-    def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
-        """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
-        return self._settlement.finish(claim, result, seconds)
+    def finish(self, claim: Claim, result: dict[str, str], seconds: float, *suspicious: str) -> bool:
+        """End the job as finished: see Settlement.finish. False where it is not ours."""
+        return self._settlement.finish(claim, result, seconds, *suspicious)
 
     def fail(self, claim: Claim, reason: str, seconds: float | None = None) -> bool:
         """End the job as failed with one line that says why; see finish. None: what was charged stands."""

@@ -17,6 +17,7 @@ from rq.utils import utcformat
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.plain import MAX_TEXT, plain
 from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, RenderJob
+from pixelkiln.jobs.sidecar import BETWEEN
 from pixelkiln.worker.queue.dependents import Dependents
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kiln.claims")
 
+ENDS = 10_000  # that wait to be told; the oldest go
 CONFLICTS = 40  # tries at a settlement while others write the same keys
 
 
@@ -36,9 +38,14 @@ class Settlement:
         self._days = days
         self._dependents = dependents
 
-    def finish(self, claim: Claim, result: dict[str, str], seconds: float) -> bool:
-        """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours."""
-        return self._end(claim, RQStatus.FINISHED, result=result, seconds=seconds)
+    def finish(self, claim: Claim, result: dict[str, str], seconds: float, *suspicious: str) -> bool:
+        """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours.
+
+        suspicious: what the checks found in its picture.
+        """
+        return self._end(
+            claim, RQStatus.FINISHED, result=result, suspicious=BETWEEN.join(suspicious), seconds=seconds
+        )
 
     def fail(self, claim: Claim, reason: str, seconds: float | None) -> bool:
         """End the job as failed with one line that says why. False where it is not ours.
@@ -54,6 +61,7 @@ class Settlement:
         *,
         result: dict[str, str] | None = None,
         reason: str = "",
+        suspicious: str = "",
         seconds: float | None,
     ) -> bool:
         """One transaction that ends the execution with RQ's bookkeeping, or nothing.
@@ -84,7 +92,7 @@ class Settlement:
                     ready = self._dependents.ready(job, claim, pipe) if calm else {}
                     if not pipe.explicit_transaction:
                         pipe.multi()
-                    self._bookkeep(pipe, job, claim, status, result, reason, owed)
+                    self._bookkeep(pipe, job, claim, status, result, reason, suspicious, owed)
                     answers = pipe.execute(raise_on_error=False)
                 except redis.WatchError:
                     continue
@@ -108,6 +116,7 @@ class Settlement:
         status: RQStatus,
         result: dict[str, str] | None,
         reason: str,
+        suspicious: str,
         owed: float,
     ) -> None:
         """Queue the writes of one end: RQ's record, result and registry; then our claim goes.
@@ -115,9 +124,9 @@ class Settlement:
         owed: GPU seconds beyond those that were charged.
         """
         ended = datetime.now(UTC)
-        told, past = _outcome(result, reason)
+        told, past = _outcome(result, reason, suspicious)
         pipe.hset(job.key, mapping={"status": status.value, "ended_at": utcformat(ended), **told})
-        pipe.hdel(job.key, past)
+        pipe.hdel(job.key, *past)
         for ends in (keys.FINISHED, keys.FAILED):  # those that Redis has forgotten are listed no more
             pipe.zremrangebyscore(ends(claim.lane), 0, ended.timestamp())
         ttl = self._tell(pipe, job, claim, status, result, reason)
@@ -128,6 +137,8 @@ class Settlement:
             pipe.zadd(keys.FAILED(claim.lane), {claim.job_id: ended.timestamp() + ttl})
         for key in (job.key, job.dependents_key, job.dependencies_key):
             pipe.expire(key, ttl)
+        # Only where a worker tells of ends: it made the stream, see worker/telling.
+        pipe.xadd(keys.ENDS, {"job": claim.job_id}, maxlen=ENDS, nomkstream=True)
         execution = Execution(claim.execution, claim.job_id, self.connection, self.worker)
         pipe.unlink(execution.key)  # before RQ's DEL, which would hold the server up were it full
         execution.delete(job, pipe)
@@ -182,15 +193,17 @@ class Settlement:
         return job
 
 
-def _outcome(result: dict[str, str] | None, reason: str) -> tuple[dict[str, str], str]:
-    """A job's end as JSON in its record, for those who cannot read RQ's results; the field of another end.
+def _outcome(result: dict[str, str] | None, reason: str, suspicious: str) -> tuple[dict[str, str], list[str]]:
+    """A job's end as fields of its record; the fields of other ends.
 
-    Nothing of ours reads it: a producer may write it, too.
+    The JSON is for those who cannot read RQ's results: nothing of ours reads it.
     """
     if result is not None:
-        return {"kiln_result": json.dumps(result)}, "kiln_error"
+        told = {"kiln_result": json.dumps(result)} | ({"kiln_suspicious": suspicious} if suspicious else {})
+        return told, ["kiln_error", *(() if suspicious else ("kiln_suspicious",))]
     last = reason.strip().splitlines()[-1:]
-    return {"kiln_error": json.dumps({"error": plain(last[0])[:MAX_TEXT] if last else ""})}, "kiln_result"
+    error = json.dumps({"error": plain(last[0])[:MAX_TEXT] if last else ""})
+    return {"kiln_error": error}, ["kiln_result", "kiln_suspicious"]
 
 
 def not_ours(error: redis.ResponseError) -> bool:

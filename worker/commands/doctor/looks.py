@@ -35,6 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
         _disk,
         _models,
         _hours,
+        _webhooks,
         _sleep,
         _mac,
     ]
@@ -152,6 +153,26 @@ def _hours(settings: Settings) -> list[Finding]:
     else:
         found += f"sleeps until {shown(windows.opens(now), now, windows.zone)}"
     return [Finding("ok", "window", found)]
+
+
+def _webhooks(settings: Settings) -> list[Finding]:
+    """Whether anything would be sent to each address; nothing is."""
+    from pixelkiln.jobs.webhooks import Webhook
+    from pixelkiln.worker.telling.reach import TellError, addresses
+
+    found: list[Finding] = []
+    if settings.webhooks and settings.webhook_secret is None:
+        mend = "make one with: openssl rand -hex 32"
+        found.append(Finding("problem", "webhooks", "no KILN_WEBHOOK_SECRET: no worker starts", mend))
+    for hook in map(Webhook.parse, settings.webhooks):
+        try:
+            where = ", ".join(addresses(hook, settings.webhook_hosts))
+        except TellError as error:
+            why, _, mend = str(error).partition("; ")
+            found.append(Finding("problem", "webhooks", why, mend))
+        else:
+            found.append(Finding("ok", "webhooks", f"{hook.host} is told of what ends (at {where})"))
+    return found
 
 
 def _sleep(settings: Settings) -> list[Finding]:

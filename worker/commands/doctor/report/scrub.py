@@ -108,6 +108,8 @@ def _names(settings: Settings, environment: Mapping[str, str], asked: Ask) -> It
                 yield host, mark
                 yield host.split(".")[0], mark
         yield unquote(_part(url, "username")), "<user>"
+    for host in (*map(network.host_of, settings.webhooks), *settings.webhook_hosts):
+        yield host, "<webhook>"
     for folder in (settings.home, settings.models_dir, settings.spool_dir, settings.renders_dir):
         if folder and folder.is_absolute() and folder.parts[1:2] == ("Volumes",) and len(folder.parts) > 2:
             yield folder.parts[2], "<volume>"
@@ -125,7 +127,9 @@ def _secrets(settings: Settings, environment: Mapping[str, str], home: Path) -> 
         yield unquote(_part(url, "password"))
         if "?" in url:
             yield from (value for name, value in parse_qsl(_part(url, "query")) if _SECRET.search(name))
-    yield settings.admin_key.get_secret_value() if settings.admin_key else ""
+    for key in (settings.admin_key, settings.webhook_secret):
+        yield key.get_secret_value() if key else ""
+    yield from settings.webhooks
     with suppress(KilnError):
         instance = Instance.read(settings.home)
         if instance:
