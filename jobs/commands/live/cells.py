@@ -67,13 +67,14 @@ class Columns:
         left = self._width
         for number, cell in enumerate(cells):
             last = number == len(cells) - 1
-            width = left if last else min(left, self._widths[number])
+            goes_on = last and (len(cells) < len(self._columns) or not self._columns[number].width)
+            width = left if goes_on else min(left, self._widths[number])
             if isinstance(cell, Text):
                 found.append_text(cell[:width])
             else:
                 text, own = (cell, "") if isinstance(cell, str) else cell
                 found.append(fit(text, width, right=self._columns[number].right), own)
-            gap = 0 if last else min(self._gap, left - width)
+            gap = left - width if last else min(self._gap, left - width)
             found.append(" " * gap)
             left -= width + gap
         return found

@@ -67,8 +67,11 @@ def _once(kiln: Kiln, watcher: Watcher, as_json: bool) -> None:
         print_json({"at": _stamp(snapshot), **snapshot.as_dict()})
         return
     width, height = out.size
-    shown = frame(snapshot, width, height - 1, client=kiln.settings.client, zone=zone_of(kiln.settings.zone))
-    for line in shown.lines[:-1]:  # the last one is about keys
+    shown = frame(snapshot, width, height, client=kiln.settings.client, zone=zone_of(kiln.settings.zone))
+    lines = list(shown.lines[:-1])  # the last one is about keys
+    while lines and not lines[-1].plain.strip():
+        lines.pop()
+    for line in lines:
         out.print(line, no_wrap=True, overflow="ignore", crop=False)
 
 

@@ -71,8 +71,9 @@ def summary(snapshot: Snapshot) -> str:
     """The farm in one line."""
     counts = Counts.of(snapshot.farm.lanes)
     gone = sum(worker.gone for worker in snapshot.farm.workers)
+    there = len(snapshot.farm.workers) - gone
     words = [
-        f"{len(snapshot.farm.workers) - gone:,} workers" + (f", {gone:,} gone" if gone else ""),
+        f"{there:,} {'worker' if there == 1 else 'workers'}" + (f", {gone:,} gone" if gone else ""),
         f"{counts.queued:,} waiting",
         f"{counts.started:,} rendering",
         f"{counts.failed:,} failed",

@@ -79,12 +79,12 @@ def _worker(snapshot: Snapshot, worker: WorkerStatus, columns: Columns, roomy: b
     if worker.gone:
         ids = [one.id for one in held] or [one for one in [told_job(worker)] if one]
         which = ", ".join(f"{one} ({snapshot.places[one]})" if one in snapshot.places else one for one in ids)
-        gone = f"gone for {span(worker.age or 0)}, held {which or 'nothing'}"
+        gone = f"gone {span(worker.age or 0)}, held {which or 'nothing'}"
         return columns.row([worker.name, gone], "red")
     if job is None and not held and not worker.state.startswith("rendering ") and worker.state != "idle":
         style = "yellow" if worker.state.startswith("takes no jobs") else ""
         return columns.row([worker.name, (worker.state, style)])
-    told: list[Cell] = [worker.name, *_progress(job, held), _memory(worker), _seen(worker)]
+    told: list[Cell] = [worker.name, *_progress(job, held, worker), _memory(worker), _seen(worker)]
     if job is None:
         told.append((next(iter(worker.resident or worker.serves), ""), "dim"))
     else:
@@ -98,10 +98,12 @@ def _worker(snapshot: Snapshot, worker: WorkerStatus, columns: Columns, roomy: b
     return columns.row([*told, "  ".join(word for word in words if word)])
 
 
-def _progress(job: JobStatus | None, held: Sequence[JobStatus]) -> list[Cell]:
+def _progress(job: JobStatus | None, held: Sequence[JobStatus], worker: WorkerStatus) -> list[Cell]:
     """What it does, and how fast."""
+    if job is None and (held or worker.state != "idle"):
+        return [("delivering", "green") if held else "busy", ""]
     if job is None:
-        return [("delivering", "green") if held else ("idle", "dim"), ""]
+        return [("idle", "dim"), ""]
     if job.phase != "rendering" or not job.steps:
         return [(job.phase or "taken", "green"), ""]
     return [(f"{job.step}/{job.steps}", "green"), f"{job.each:.2f}" if job.each else "–"]
@@ -196,7 +198,8 @@ def lanes(snapshot: Snapshot, width: int) -> Section:
     columns = Columns(
         width,
         Column("lane", 70 if width >= ROOMY else 0),
-        *(Column(title, 9, right=True) for title in ("waiting", "rendering", "finished", "failed", "later")),
+        *(Column(title, 9, right=True) for title in ("waiting", "rendering", "finished")),
+        *(Column(title, 7, right=True) for title in ("failed", "later")),
     )
     ordered = sorted(snapshot.farm.lanes, key=lambda one: Counts.of([one]).weight, reverse=True)
 
@@ -206,7 +209,10 @@ def lanes(snapshot: Snapshot, width: int) -> Section:
         jobs = f"{hidden.queued + hidden.started:,} jobs{failed}"
         return line(f"and {len(ordered) - shown:,} more lanes, {jobs}", width, "dim")
 
-    items = [[columns.row([one.lane, *map(_number, Counts.of([one]))])] for one in ordered]
+    def name(lane: str) -> str:
+        return lane.removeprefix("kiln:") if Lane.parse(lane) else lane
+
+    items = [[columns.row([name(one.lane), *map(_number, Counts.of([one]))])] for one in ordered]
     return Section(columns.heading(), items, rest)
 
 
