@@ -17,7 +17,7 @@ from pixelkiln.jobs.watching.snapshot import Place
 
 MOST = 100  # batches that are followed, the newest ones
 OPENED = 5  # manifests that are read in one look
-OPEN, ENDED = 2_000, 200  # jobs that are looked at in one look, of those that had ended and of the others
+OPEN, ENDED = 1_000, 100  # jobs that are looked at in one look, of those that had not ended and of the others
 
 
 @dataclass(slots=True)

@@ -51,9 +51,9 @@ def frame(
     shown = list(snapshot.previews)[: pictures_across(width, height)]
     strip = _captions(snapshot, shown, width) if shown else []
     parts = [
-        sections.workers(snapshot, width),
-        sections.batches(snapshot, width),
-        sections.lanes(snapshot, width),
+        sections.workers(snapshot, width, height),
+        sections.batches(snapshot, width, height),
+        sections.lanes(snapshot, width, height),
         sections.failures(snapshot, width, client, zone),
     ]
     body = _shared(

@@ -39,15 +39,18 @@ def live(
 ) -> None:
     """Show what `reader` saw until q, Ctrl-C or a signal; the terminal is as before then."""
     painter = _Painter(console, how)
+    drawn, drawn_at = None, None
     with _signals(), _keys() as keys, _other_screen(console):
         while True:
             if reader.broken is not None:
                 raise reader.broken
             seen, size = reader.seen, console.size
-            shown = frame(
-                seen.snapshot, size.width, size.height, client=client, zone=zone, trouble=seen.trouble
-            )
-            painter.paint(shown, {job: png for job, (_, png) in reader.drawn.items() if png})
+            if seen is not drawn or size != drawn_at:
+                shown = frame(
+                    seen.snapshot, size.width, size.height, client=client, zone=zone, trouble=seen.trouble
+                )
+                painter.paint(shown, {job: png for job, (_, png) in reader.drawn.items() if png})
+                drawn, drawn_at = seen, size
             if _asked_to_leave(keys):
                 return
 

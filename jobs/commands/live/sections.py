@@ -1,4 +1,7 @@
-"""The parts of a frame: workers, batches, lanes, failures, each as many lines as there is room for."""
+"""The parts of a frame: workers, batches, lanes, failures, each as many lines as there is room for.
+
+`most` is how many items there could be room for: rows of all of a thousand lanes take long to make.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class Section:
         return [*found, self.rest(shown)][:room] if shown else [self.rest(0)][:room]
 
 
-def workers(snapshot: Snapshot, width: int) -> Section:
+def workers(snapshot: Snapshot, width: int, most: int) -> Section:
     """Who works, what on, how fast."""
     roomy = width >= ROOMY
     columns = Columns(
@@ -70,7 +73,9 @@ def workers(snapshot: Snapshot, width: int) -> Section:
         listed = ", ".join(f"{number:,} {words}" for words, number in what.most_common())
         return line(f"and {len(ordered) - shown:,} more workers: {listed}", width, "dim")
 
-    return Section(columns.heading(), [[_worker(snapshot, one, columns, roomy)] for one in ordered], rest)
+    return Section(
+        columns.heading(), [[_worker(snapshot, one, columns, roomy)] for one in ordered[:most]], rest
+    )
 
 
 def _worker(snapshot: Snapshot, worker: WorkerStatus, columns: Columns, roomy: bool) -> Text:
@@ -126,7 +131,7 @@ def _which(snapshot: Snapshot, job: JobStatus) -> str:
     return str(snapshot.places[job.id]) if job.id in snapshot.places else job.id
 
 
-def batches(snapshot: Snapshot, width: int) -> Section:
+def batches(snapshot: Snapshot, width: int, most: int) -> Section:
     """How far each is, those that are not done first."""
     roomy = width >= ROOMY
     bar = 40 if roomy else 12
@@ -147,7 +152,7 @@ def batches(snapshot: Snapshot, width: int) -> Section:
         )
         return line(f"and {len(hidden):,} more batches, {counts}", width, "dim")
 
-    items = [[_batch(one, columns, bar)] for one in ordered]
+    items = [[_batch(one, columns, bar)] for one in ordered[:most]]
     if snapshot.unread:
         items.insert(0, [line(f"{snapshot.unread:,} are being looked through", width, "dim")])
         return Section(columns.heading(), items, lambda shown: rest(max(0, shown - 1)))
@@ -193,7 +198,7 @@ def _bar(status: BatchStatus, width: int) -> Text:
     return bar
 
 
-def lanes(snapshot: Snapshot, width: int) -> Section:
+def lanes(snapshot: Snapshot, width: int, most: int) -> Section:
     """Where jobs wait, the fullest first."""
     columns = Columns(
         width,
@@ -212,7 +217,7 @@ def lanes(snapshot: Snapshot, width: int) -> Section:
     def name(lane: str) -> str:
         return lane.removeprefix("kiln:") if Lane.parse(lane) else lane
 
-    items = [[columns.row([name(one.lane), *map(_number, Counts.of([one]))])] for one in ordered]
+    items = [[columns.row([name(one.lane), *map(_number, Counts.of([one]))])] for one in ordered[:most]]
     return Section(columns.heading(), items, rest)
 
 

@@ -1,4 +1,4 @@
-"""`kiln watch` on a terminal of its own: it draws, hears keys, waits outages out, and leaves all as it was."""
+"""`kiln watch` on a terminal of its own: it draws, hears keys, waits outages out, and leaves it as it was."""
 
 from __future__ import annotations
 
