@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,3 +186,11 @@ def test_a_fake_farm_ends_what_asyncio_watches() -> None:
         return (await task)[-1][1]
 
     assert asyncio.run(both()) == "finished"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_examples_of_the_docs_run(number: int) -> None:
+    docs = (Path(__file__).parents[2] / "docs/watching.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", docs, re.DOTALL | re.MULTILINE)
+    exec(examples[number], {})
+    assert len(examples) == 2
