@@ -15,6 +15,7 @@ from pixelkiln import Kiln, NoSuchJobError, NotReadyError, Settings, UsageError
 from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.local.instance import Local
 from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,14 @@ def test_what_is_not_there_or_not_named_is_an_error(watched: Kiln) -> None:
             list(watched.watch(**named))  # type: ignore[arg-type]
         with pytest.raises(UsageError):
             asyncio.run(all_of(watched, **named))
+
+
+def test_a_worker_tells_what_it_uses_of_its_memory(farm: Settings) -> None:
+    with Kiln(farm) as kiln:
+        kiln.wait([kiln.submit(rows(1)[0]).id])
+        until(lambda: any(one.used for one in kiln.farm().workers), "it tells that")
+        (worker,) = kiln.farm().workers
+    assert 2**26 < worker.used < worker.memory
 
 
 def test_a_task_that_is_cancelled_leaves_and_asks_no_more(kiln: Kiln) -> None:
