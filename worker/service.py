@@ -139,7 +139,6 @@ class Service:
                 self._keep_awake.hold()
                 self._serve(claim)
                 self._renderer.heal()
-                self._heartbeat.tell(**self._renderer.budget.now())
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
                 self._keep_awake.idle()
@@ -194,9 +193,7 @@ class Service:
 
         def report(step: Step) -> bool:
             at, cost = (step.index, step.total), self._renderer.meter.cost(step)
-            each = step.seconds if step.index else 0.0  # the prompt's prefix is no step
-            self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe, each))
-            self._heartbeat.tell(**self._renderer.budget.now())
+            self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe, step.seconds))
             if self._previews is not None:
                 self._previews.offer(claim, step)
             return self._leaving < 2 and self._hours.asleep() is None and not self._heartbeat.lost(claim)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pixelkiln import Kiln, NoSuchJobError, NotReadyError, Settings, UsageError
+from pixelkiln import Kiln, NoSuchJobError, Settings, UsageError
 from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.local.instance import Local
 from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
@@ -98,87 +97,6 @@ def test_a_worker_tells_what_it_uses_of_its_memory(farm: Settings) -> None:
         until(lambda: any(one.used for one in kiln.farm().workers), "it tells that")
         (worker,) = kiln.farm().workers
     assert 2**26 < worker.used < worker.memory
-
-
-def test_a_task_that_is_cancelled_leaves_and_asks_no_more(kiln: Kiln) -> None:
-    batch = kiln.batch(rows(2), name="night")
-    asked: list[object] = []
-    standing = kiln.queue.standing
-
-    def noted(ids: Any) -> Any:
-        asked.append(ids)
-        return standing(ids)
-
-    kiln.queue.standing = noted  # type: ignore[method-assign]
-
-    async def watch_a_while() -> int:
-        seen = asyncio.Event()
-
-        async def follow() -> None:
-            async for one in kiln.awatch(batch.ids, interval=0.001):
-                assert one.state == "queued"
-                if one.id == batch.ids[-1]:
-                    seen.set()
-
-        task = asyncio.create_task(follow())
-        await seen.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return len(asked)
-
-    before = asyncio.run(watch_a_while())
-    assert len(asked) <= before + 1  # one that was under way
-
-
-def test_while_redis_answers_late_the_loop_goes_on_and_can_be_cancelled(kiln: Kiln) -> None:
-    job = kiln.submit(prompt="x", model="demo")
-    begun, go_on = threading.Event(), threading.Event()
-    standing = kiln.queue.standing
-
-    def late(ids: Any) -> Any:
-        begun.set()
-        go_on.wait(60)
-        return standing(ids)
-
-    kiln.queue.standing = late  # type: ignore[method-assign]
-
-    async def leave() -> None:
-        task = asyncio.create_task(all_of(kiln, [job.id]))
-        await asyncio.to_thread(begun.wait, 60)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task  # though Redis has not answered
-        go_on.set()
-
-    asyncio.run(leave())
-
-
-def test_an_outage_is_waited_out_with_asyncio(
-    kiln: Kiln, rewire: Callable[..., tuple[Settings, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changed, proxy = rewire("redis")
-    job = kiln.submit(prompt="x", model="demo")
-    pauses: list[float] = []
-    real_sleep = asyncio.sleep
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 1:
-            proxy.cut()
-        elif len(pauses) == 3:
-            proxy.mend()
-            kiln.cancel([job.id])
-        await real_sleep(0)
-
-    monkeypatch.setattr("pixelkiln.jobs.client.asyncio.sleep", sleep)
-    with Kiln(changed) as through:
-        states = [state for _, state in asyncio.run(all_of(through, [job.id]))]
-        assert states == ["queued", "cancelled"]
-        assert pauses == [0.2, 1.0, 1.0]
-        proxy.cut()
-        with pytest.raises(NotReadyError):  # at first it is an error
-            asyncio.run(all_of(through, [job.id]))
 
 
 def test_a_fake_farm_ends_what_asyncio_watches() -> None:
