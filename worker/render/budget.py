@@ -103,7 +103,7 @@ class Budget:
     def now(self) -> dict[str, str]:
         """And what of it is used now: what engines hold, and the process's own as that is counted."""
         facts = engines.device_facts()
-        return {"kiln_used": str(self.total - self.model + facts.active + facts.cached)}
+        return {"kiln_used": str(self._own + facts.active + facts.cached)}
 
     def _fits(self, spec: RenderSpec, engine: Estimate | None, **changed: object) -> bool:
         try:
