@@ -10,7 +10,7 @@ from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.watching.ledgers import Ledgers
-from pixelkiln.jobs.watching.snapshot import Snapshot, by_interest
+from pixelkiln.jobs.watching.snapshot import Snapshot, by_interest, told_job
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.client import Kiln
@@ -46,7 +46,8 @@ class Watcher:
         batches = self._ledgers.look(farm)
         failures = self._failures(farm)
         held = self._held([one.name for one in by_interest(farm.workers)[:WORKERS]])
-        named = [*(one.id for some in held.values() for one in some), *(one.id for one in failures)]
+        lost = [job for one in by_interest(farm.workers)[:WORKERS] if one.gone and (job := told_job(one))]
+        named = [*(one.id for some in held.values() for one in some), *(one.id for one in failures), *lost]
         self._learn(named)
         rendered = [one.id for some in held.values() for one in some if one.phase == "rendering"]
         shown = rendered[: self._previews]

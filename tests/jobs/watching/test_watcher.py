@@ -104,6 +104,8 @@ def test_workers_batches_and_failures_are_told(kiln: Kiln) -> None:
     assert str(found.places[batch.ids[1]]) == "night 2/4"
     assert found.prompts[batch.ids[2]] == "fox 2"
     assert found.unread == 0
+    kiln.redis.delete(keys.WORKER_EXECUTIONS("dead"))  # another has it now
+    assert str(Watcher(kiln).look().places[batch.ids[3]]) == "night 4/4"
 
 
 def test_batches_that_are_added_changed_paused_or_forgotten_are_followed(kiln: Kiln) -> None:
