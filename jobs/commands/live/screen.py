@@ -23,6 +23,7 @@ from pixelkiln.jobs.commands.live.reader import Reader
 
 TICK = 0.25  # seconds between two looks for what is to be drawn
 LEAVE = (b"q", b"Q", b"\x04")  # Ctrl-D; Ctrl-C is a signal
+CLEAR = "\033[H\033[2J"
 NO_WRAP, WRAP = "\033[?7l", "\033[?7h"  # what is wider than it was counted for is cut, and scrolls nothing
 
 
@@ -77,8 +78,6 @@ class _Painter:
         if not changed and not again:
             return
         with self._console:
-            if whole:
-                self._console.control(Control.clear())
             for number in changed:
                 self._console.control(Control.move_to(0, number))
                 self._console.print(shown.lines[number], end="", no_wrap=True, overflow="ignore", crop=False)
@@ -101,7 +100,9 @@ def _other_screen(console: Console) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # the terminal may be gone
-            _write(console, WRAP)
+            _write(
+                console, CLEAR + WRAP
+            )  # tmux, resized meanwhile, would keep some of it on the first screen
             screen.__exit__(None, None, None)
 
 

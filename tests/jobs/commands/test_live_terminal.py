@@ -22,7 +22,7 @@ from pixelkiln.worker.render.preview import small_webp
 from tests.waiting import until
 
 WATCH = "import sys; from pixelkiln.worker.commands.app import main; sys.argv[1:] = ['watch']; main()"
-OPENED, CLOSED = ("\033[?1049h", "\033[?25l", "\033[?7l"), ("\033[?7h", "\033[?1049l", "\033[?25h")
+OPENED, CLOSED = ("\033[?1049h", "\033[?25l", "\033[?7l"), ("\033[2J", "\033[?7h", "\033[?1049l", "\033[?25h")
 
 
 class Screen:
@@ -61,7 +61,7 @@ class Screen:
     def lines(self) -> list[str]:
         """The lines as they stand now: each was placed by its own move."""
         cells: dict[int, str] = {}
-        drawn = self.read().rpartition("\033[2J")[2]
+        drawn = self.read().rpartition(OPENED[0])[2]
         for row, text in re.findall(r"\033\[(\d+);1H((?:(?!\033\[\d+;\d+H).)*)", drawn, re.DOTALL):
             cells[int(row)] = re.sub(r"\033\[[0-9;?]*[a-zA-Z]", "", text)
         return [cells[row] for row in sorted(cells)]
@@ -136,7 +136,7 @@ def test_only_lines_that_changed_are_drawn(screen: Callable[..., Screen], kiln: 
     whole = len(one.read())
     kiln.submit(prompt="x", model="demo", client="another")
     one.shows("normal:another")
-    assert one.raw.count("\033[2J") == 1
+    assert one.raw.count("q ends the watching") == 1
     assert "no workers" not in one.raw[whole:]
 
 
