@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack, cast, overload
 
@@ -22,7 +23,7 @@ from pixelkiln.jobs.errors import (
     UsageError,
 )
 from pixelkiln.jobs.fields import SpecFields
-from pixelkiln.jobs.following import changes
+from pixelkiln.jobs.following import changes, changes_async
 from pixelkiln.jobs.known import GivenIds
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
@@ -182,14 +183,33 @@ class Kiln(Controls, Batches):
         return {job_id: status or self._stored(job_id) for job_id, status in found.items()}
 
     def watch(
-        self, job_ids: Sequence[str], *, interval: float = 0.2, sleep: Callable[[float], None] = time.sleep
+        self,
+        job_ids: Sequence[str] | None = None,
+        *,
+        batch: str | None = None,
+        interval: float = 0.2,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[JobStatus]:
         """Yield each job's status whenever it changes, until all have ended; asks every `interval` seconds.
 
-        Outages are waited out: the last known status stands until Redis answers again.
-        Raises NoSuchJobError for an id nothing is known of.
+        The jobs are named by their ids, or are what was sent of a batch by its name. Outages after the first
+        answer are waited out: the last known status stands until Redis answers again.
+        Raises NoSuchJobError for an id or a name nothing is known of.
         """
-        return changes(self, [check_job_id(job_id) for job_id in job_ids], interval, sleep)
+        return changes(self, self._followed(job_ids, batch), interval, sleep)
+
+    def awatch(
+        self, job_ids: Sequence[str] | None = None, *, batch: str | None = None, interval: float = 0.2
+    ) -> AsyncIterator[JobStatus]:
+        """The same for asyncio: the loop is never blocked, and a task that is cancelled leaves at once."""
+        return changes_async(self, lambda: self._followed(job_ids, batch), interval, asyncio.sleep)
+
+    def _followed(self, job_ids: Sequence[str] | None, batch: str | None) -> list[str]:
+        if (job_ids is None) == (batch is None):
+            raise UsageError("watch takes the ids of jobs, or batch=NAME")
+        if batch is not None:
+            return self.open_batch(batch).sent_ids()
+        return [check_job_id(job_id) for job_id in job_ids or ()]
 
     def wait(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Block until all have ended; their last statuses, in the order given."""

@@ -1,8 +1,9 @@
-"""Following jobs until they have ended, thousands of them too."""
+"""Following jobs until they have ended, thousands of them too, by threads or by asyncio."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.errors import NoSuchJobError, NotReadyError
@@ -16,7 +17,34 @@ if TYPE_CHECKING:
 def changes(
     kiln: Kiln, job_ids: Sequence[str], interval: float, sleep: Callable[[float], None]
 ) -> Iterator[JobStatus]:
-    """Yield each job's status whenever it changes, until all have ended: see Kiln.watch.
+    """Yield each job's status whenever it changes, until all have ended: see Kiln.watch."""
+    for found in _looks(kiln, job_ids, interval):
+        if isinstance(found, float):
+            sleep(found)
+        else:
+            yield found
+
+
+async def changes_async(
+    kiln: Kiln,
+    job_ids: Callable[[], Sequence[str]],
+    interval: float,
+    sleep: Callable[[float], Awaitable[None]],
+) -> AsyncIterator[JobStatus]:
+    """The same; what is asked of Redis, `job_ids` too, is asked on another thread.
+
+    Who is cancelled leaves at once: a question that is under way ends by itself, and is the last.
+    """
+    looks = _looks(kiln, await asyncio.to_thread(job_ids), interval)
+    while (found := await asyncio.to_thread(next, looks, None)) is not None:
+        if isinstance(found, float):
+            await sleep(found)
+        else:
+            yield found
+
+
+def _looks(kiln: Kiln, job_ids: Sequence[str], interval: float) -> Iterator[JobStatus | float]:
+    """Statuses that changed, and between two looks how many seconds are to be waited.
 
     All are asked for in few words; what moves, or has moved since, in full.
     """
@@ -35,7 +63,7 @@ def changes(
         except NotReadyError:
             if not last:
                 raise
-            sleep(1.0)
+            yield 1.0
             continue
         stood |= stands
         for job_id, status in found.items():
@@ -46,4 +74,4 @@ def changes(
                 yield status
         open_ids = [job_id for job_id in open_ids if not last[job_id].ended]
         if open_ids:
-            sleep(interval)
+            yield float(interval)

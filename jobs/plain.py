@@ -39,6 +39,11 @@ def mapping(value: bytes) -> Mapping[str, Any]:
     return {plain(name): one for name, one in found.items()} if isinstance(found, dict) else {}
 
 
+def seconds(value: object) -> float:
+    """The time that a field holds, a year at most; 0 where it holds none."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < 3e7 else 0.0  # nor nan
+
+
 def count(value: object) -> int:
     """The number that a field holds; 0 where it holds none, or one below."""
     try:

@@ -192,7 +192,7 @@ class Service:
 
         def report(step: Step) -> bool:
             at, cost = (step.index, step.total), self._renderer.meter.cost(step)
-            self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe))
+            self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe, step.seconds))
             if self._previews is not None:
                 self._previews.offer(claim, step)
             return self._leaving < 2 and self._hours.asleep() is None and not self._heartbeat.lost(claim)

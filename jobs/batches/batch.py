@@ -137,10 +137,13 @@ class Batch:
 
         Those that were never sent are not waited for: `status().missing` counts them.
         """
-        known = [job_id for job_id, one in self.standing().items() if one is not None]
         if sleep is None:
-            return self._kiln.watch(known, interval=interval)
-        return self._kiln.watch(known, interval=interval, sleep=sleep)
+            return self._kiln.watch(self.sent_ids(), interval=interval)
+        return self._kiln.watch(self.sent_ids(), interval=interval, sleep=sleep)
+
+    def sent_ids(self) -> list[str]:
+        """The ids of its jobs, by number, without those that were never sent or are forgotten."""
+        return [job_id for job_id, one in self.standing().items() if one is not None]
 
     def wait(self) -> list[JobStatus]:
         """Block until all have ended; their last statuses, by number."""

@@ -58,10 +58,10 @@ def show(farm: Farm, whole: bool) -> None:
     elif whole or len(farm.workers) <= MANY:
         print_table(_workers("workers", farm.workers))
     else:
-        does = Counter(map(_does, farm.workers))
-        listed = ", ".join(f"{number:,} {what}" for what, number in does.most_common(FEW))
+        doing = Counter(map(does, farm.workers))
+        listed = ", ".join(f"{number:,} {what}" for what, number in doing.most_common(FEW))
         # What few do is what one looks for: who takes no jobs, among many that render.
-        rare = sorted(farm.workers, key=lambda worker: does[_does(worker)])[:FEW]
+        rare = sorted(farm.workers, key=lambda worker: doing[does(worker)])[:FEW]
         out.print(f"{len(farm.workers):,} workers: {listed}")
         print_table(_workers(f"{FEW} of them; kiln status --all: all", rare))
 
@@ -119,7 +119,7 @@ def _seen(worker: WorkerStatus) -> str:
     return f"{worker.age:.0f} s ago" if worker.age is not None else worker.seen[:19]
 
 
-def _does(worker: WorkerStatus) -> str:
+def does(worker: WorkerStatus) -> str:
     """A worker's state without what differs from one to the next: which job, or why it takes none."""
     if worker.gone:
         return "gone"

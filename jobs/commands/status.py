@@ -18,7 +18,7 @@ from pixelkiln.jobs.commands.farm import show
 from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
 from pixelkiln.jobs.commands.output import JSON, Out, err, out, print_json
 from pixelkiln.jobs.commands.progress import follow, worst
-from pixelkiln.jobs.errors import KilnError
+from pixelkiln.jobs.errors import KilnError, UsageError
 
 Which = Annotated[list[str], typer.Argument(help="Jobs, or batches by name.", metavar="ID|NAME")]
 
@@ -64,9 +64,27 @@ def status(
 
 
 @app.command()
-def watch(ids: Which, as_json: JSON = False) -> None:
-    """Follow jobs and batches until they have ended; with --json, a line for every change."""
+def watch(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(help="Jobs, or batches by name; none: the farm.", metavar="[ID|NAME]"),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Of the farm: one frame, and no more.")] = False,
+    previews: Annotated[
+        bool | None,
+        typer.Option(help="Of the farm: pictures so far; absent: where the terminal is known to show any."),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Follow jobs and batches until they have ended, or the farm until q; with --json, a line a change."""
     kiln = Kiln()
+    if not ids:
+        from pixelkiln.jobs.commands.live.command import watch_farm
+
+        watch_farm(kiln, once=once, as_json=as_json, previews=previews)
+        return
+    if once or previews is not None:
+        raise UsageError("--once and --previews are of the farm: kiln watch, without jobs or batches")
     prompts: dict[str, str] = {}
     found: list[Batch] = []
 

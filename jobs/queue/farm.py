@@ -32,6 +32,7 @@ _FIELDS = (
     "kiln_paused",
     "kiln_orders",
     "kiln_memory",
+    "kiln_used",
     "kiln_largest",
     "kiln_resident",
     "kiln_hours",
@@ -63,6 +64,7 @@ class WorkerStatus:
     paused: tuple[str, ...] = ()  # what it was ordered to pause: farm, client:NAME, model:NAME, worker:NAME
     orders: str = ""  # fingerprint of the key whose orders it obeys; '' for none
     memory: int = 0  # bytes it may use
+    used: int = 0  # of these, as it last told; 0 of a worker that does not
     largest: dict[str, int] = field(default_factory=dict)  # of each it serves, the largest square's side
     hours: tuple[tuple[float, float], ...] = ()  # in which it works, in seconds since 1970; none: always
     resident: tuple[str, ...] = ()  # of those it serves the ones in memory, the last used first
@@ -156,6 +158,7 @@ def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
         paused=_listed(fields["kiln_paused"]),
         orders=fields["kiln_orders"],
         memory=count(fields["kiln_memory"]),
+        used=count(fields["kiln_used"]),
         resident=_listed(fields["kiln_resident"]),
         hours=_hours(fields["kiln_hours"]),
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},

@@ -136,8 +136,16 @@ class Queue(Protocol):
         """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
         ...
 
-    def batches(self, client: str) -> list[str]:
-        """Names of a client's batches, the newest first."""
+    def batches(self, client: str) -> dict[str, int]:
+        """Names of a client's batches, the newest first, and the revisions of their manifests."""
+        ...
+
+    def held_by(self, workers: Sequence[str]) -> dict[str, list[str]]:
+        """Ids of some jobs that workers, by their names, were given and have not ended, as far as is told."""
+        ...
+
+    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """What pictures look like so far, WebP; of those of which that is kept, for who may read it."""
         ...
 
     def open_jobs(self, target: Target, client: str) -> list[str]:

@@ -10,6 +10,7 @@ import redis
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.queue.connection import explained
@@ -17,13 +18,15 @@ from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
 from pixelkiln.jobs.queue.places import Places
 from pixelkiln.jobs.queue.queue import CancelOutcome, When, moment
-from pixelkiln.jobs.queue.record import RenderJob
+from pixelkiln.jobs.queue.record import JOB_ID, RenderJob
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.shelf import Shelf
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
 
+MAX_PREVIEW = 256 * 1024  # bytes
+MOST_HELD = 16  # jobs of a worker that are told
 # What the script answers, which speaks RQ's words
 _OUTCOMES: dict[str, CancelOutcome] = {
     "queued": "queued",
@@ -114,6 +117,29 @@ class RedisQueue(Places, Shelf):
         self._check()
         with explained(self._settings):
             return Farm(workers=read_workers(self.connection)).served
+
+    def held_by(self, workers: Sequence[str]) -> dict[str, list[str]]:
+        """By RQ's lists of executions, which strangers may write: each job's record tells whose it is."""
+        self._check()
+        with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.sscan(keys.WORKER_EXECUTIONS(worker), count=MOST_HELD)
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+        found = {}
+        for worker, answer in zip(workers, answers, strict=True):
+            members = answer[1] if isinstance(answer, tuple) else []
+            ids = (one.decode("utf-8", "replace").rpartition(":")[0] for one in members[:MOST_HELD])
+            found[worker] = [one for one in dict.fromkeys(ids) if JOB_ID.fullmatch(one)]
+        return found
+
+    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """As workers keep them; deploy/users.acl.example lets admins read them, not producers."""
+        self._check()
+        with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.getrange(keys.PREVIEW(job_id), 0, MAX_PREVIEW)
+            found = dict(zip(job_ids, pipe.execute(raise_on_error=False), strict=True))
+        return {one: body for one, body in found.items() if isinstance(body, bytes) and body}
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""

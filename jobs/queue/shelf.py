@@ -55,8 +55,8 @@ class Shelf(Door):
                 return False
         return True
 
-    def batches(self, client: str) -> list[str]:
-        """Names, the newest first; those that Redis has forgotten are listed no more."""
+    def batches(self, client: str) -> dict[str, int]:
+        """Names, the newest first, and revisions; those that Redis has forgotten are listed no more."""
         self._check()
         with explained(self._settings):
             self._become(keys.BATCHES(client), b"zset")
@@ -64,11 +64,14 @@ class Shelf(Door):
             names = [name.decode("utf-8", "replace") for name in reversed(found)]
             with self.connection.pipeline(transaction=False) as pipe:
                 for name in names:
-                    pipe.exists(keys.BATCH(client, name))
-                there = dict(zip(names, pipe.execute(), strict=True))
-            if gone := [name for name in names if not there[name]]:
+                    pipe.hget(keys.BATCH(client, name), "revision")
+                there = dict(zip(names, pipe.execute(raise_on_error=False), strict=True))
+            faults = [one for one in there.values() if isinstance(one, redis.RedisError)]
+            if refused := [one for one in faults if not str(one).startswith("WRONGTYPE")]:
+                raise refused[0]  # a key of another type `manifest` deletes
+            if gone := [name for name in names if there[name] is None]:
                 self.connection.zrem(keys.BATCHES(client), *gone)
-        return [name for name in names if there[name]]
+        return {name: count(there[name]) for name in names if there[name] is not None}
 
     def _become(self, key: str, kind: bytes) -> None:
         """Delete a stranger's key of another type: losing it beats stopping everyone who needs it."""

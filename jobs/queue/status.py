@@ -13,7 +13,7 @@ from rq.results import Result as RQResult
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.plain import MAX_TEXT, count, mapping, plain, text
+from pixelkiln.jobs.plain import MAX_TEXT, count, mapping, plain, seconds, text
 from pixelkiln.jobs.queue.waits import read_waits
 from pixelkiln.jobs.sidecar import Sidecar, doubts_in
 
@@ -66,6 +66,7 @@ class JobStatus:
     phase: Phase | None = None  # while started
     step: int = 0  # finished steps of this try
     steps: int = 0  # 0 until the first is known
+    each: float = 0.0  # seconds the last step took; 0 where that is not told
     attempt: int = 0
     held: bool = False  # queued, and not to be taken until its batch is resumed
     worker: str = ""
@@ -150,6 +151,7 @@ def _status(job_id: str, connection: redis.Redis, kind: Any, record: Any, result
         phase=phase if phase in ("loading", "rendering", "delivering") else None,
         step=count(progress.get("step")),
         steps=count(progress.get("steps")),
+        each=seconds(progress.get("each")),
         attempt=count(fields.get("kiln_attempts")),
         held=state == "queued" and fields.get("kiln_held") == "1",
         worker=fields.get("worker_name", ""),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.control.orders import admin_key
+from pixelkiln.jobs.following import changes, changes_async
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.testing.bucket import MemoryBucket
@@ -94,8 +96,9 @@ class FakeKiln(Kiln):
 
     def watch(
         self,
-        job_ids: Sequence[str],
+        job_ids: Sequence[str] | None = None,
         *,
+        batch: str | None = None,
         interval: float = 0.2,
         sleep: Callable[[float], None] = lambda seconds: None,
     ) -> Iterator[JobStatus]:
@@ -103,14 +106,41 @@ class FakeKiln(Kiln):
 
         Raises StuckError where nothing would ever end the jobs.
         """
+        followed = self._followed(job_ids, batch)
+        work = self._worker(followed)
+
+        def pause(seconds: float) -> None:
+            sleep(seconds)  # may release a job, or end an outage
+            work()
+
+        return changes(self, followed, interval, pause)
+
+    def awatch(
+        self, job_ids: Sequence[str] | None = None, *, batch: str | None = None, interval: float = 0.2
+    ) -> AsyncIterator[JobStatus]:
+        """As Kiln's; other tasks run between two steps of the worker. Raises as `watch`."""
+        followed: list[str] = []
+        work = self._worker(followed)
+
+        def named() -> list[str]:
+            followed.extend(self._followed(job_ids, batch))
+            return followed
+
+        async def pause(seconds: float) -> None:
+            await asyncio.sleep(0)
+            work()
+
+        return changes_async(self, named, interval, pause)
+
+    def _worker(self, followed: Sequence[str]) -> Callable[[], None]:
+        """What lets the worker do a step; raises StuckError where that has been in vain for long."""
         idle = 0
 
-        def work(seconds: float) -> None:
+        def work() -> None:
             nonlocal idle
-            sleep(seconds)  # may release a job, or end an outage
             idle = 0 if self.step() else idle + 1
             if idle > LOOKS:
-                left = ", ".join(self._farm.open_of(job_ids))
+                left = ", ".join(self._farm.open_of(followed))
                 raise StuckError(f"{left}: held, paused, away, or no worker is there to end it")
 
-        return super().watch(job_ids, interval=interval, sleep=work)
+        return work

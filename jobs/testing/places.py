@@ -142,10 +142,16 @@ class MemoryPlaces:
         self._manifests[client, name] = revision + 1, body
         return True
 
-    def batches(self, client: str) -> list[str]:
-        """Names of a client's batches, the newest first."""
+    def batches(self, client: str) -> dict[str, int]:
+        """Names of a client's batches, the newest first, and the revisions of their manifests."""
         self._answer()
-        return [name for whose, name in reversed(self._manifests) if whose == client]
+        mine = [(name, found[0]) for (whose, name), found in self._manifests.items() if whose == client]
+        return dict(reversed(mine))
+
+    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+        """None: a gradient is there at once."""
+        self._answer()
+        return {}
 
     def _placed(self, job_id: str, client: str, of: tuple[Stood, ...], act: Callable[[Job], None]) -> Stood:
         self._answer()

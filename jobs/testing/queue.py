@@ -103,6 +103,12 @@ class MemoryQueue(MemoryPlaces):
         )
         return Farm(tuple(lanes), (self._told(),) if self.staffed else ())
 
+    def held_by(self, workers: Sequence[str]) -> dict[str, list[str]]:
+        """What the worker has, if it is named."""
+        self._answer()
+        running = [] if self._running is None else [self._running.status.id]
+        return {worker: running if worker == WORKER else [] for worker in workers}
+
     def served(self) -> set[str]:
         """Each `model:quantization` that the worker serves, while it is there."""
         return self.farm().served

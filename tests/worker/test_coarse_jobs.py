@@ -70,5 +70,19 @@ def test_a_status_tells_what_departs_from_the_recipe(kiln: Kiln, submit: Callabl
         assert "\x1b" not in kiln.status(job_id).off_recipe
 
 
+def test_a_status_tells_how_long_the_last_step_took(kiln: Kiln, submit: Callable[..., str]) -> None:
+    job_id = submit()
+    for told, seconds in (
+        (Progress("rendering", 3, 28, each=1.23456).wire(), 1.235),
+        (Progress("loading").wire(), 0.0),  # as older workers write it throughout
+        ('{"each": NaN}', 0.0),
+        ('{"each": -1}', 0.0),
+        ('{"each": "1"}', 0.0),
+        ('{"each": 1e99}', 0.0),
+    ):
+        kiln.redis.hset(f"rq:job:{job_id}", mapping={"status": "started", "meta": told})
+        assert kiln.status(job_id).each == seconds
+
+
 def test_progress_without_a_departure_is_as_it_was() -> None:
     assert json.loads(Progress("rendering", 1, 28).wire()) == {"phase": "rendering", "step": 1, "steps": 28}

@@ -40,11 +40,13 @@ class Progress:
     steps: int = 0
     cost: float | None = None  # GPU seconds, as far as is known; all of them once it is delivering
     off_recipe: str = ""  # how it departs from what its model was made for
+    each: float = 0.0  # seconds the last step took; at step 0 the prompt's prefix, which is none
 
     def wire(self) -> str:
         """As it stands in RQ's `meta`."""
         off = {"off_recipe": self.off_recipe} if self.off_recipe else {}
-        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps, **off})
+        each = {"each": round(self.each, 3)} if self.each and self.step else {}
+        return json.dumps({"phase": self.phase, "step": self.step, "steps": self.steps, **each, **off})
 
 
 def new_execution() -> str:

@@ -100,6 +100,11 @@ class Budget:
         """What a worker's record says of it, for producers and for workers that have less."""
         return {"kiln_memory": str(self.total), "kiln_largest": json.dumps(self.largest())}
 
+    def now(self) -> dict[str, str]:
+        """And what of it is used now: what engines hold, and the process's own as that is counted."""
+        facts = engines.device_facts()
+        return {"kiln_used": str(self._own + facts.active + facts.cached)}
+
     def _fits(self, spec: RenderSpec, engine: Estimate | None, **changed: object) -> bool:
         try:
             return self.needed(spec.model_copy(update=changed), engine) <= self.total

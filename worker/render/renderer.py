@@ -38,7 +38,7 @@ class GiveBackError(Exception):
 
 
 class Renderer:
-    """Renders with the checkpoints in `served`, by kind; `told` hears which are in memory, see Residents."""
+    """Renders with the checkpoints in `served`, by kind; `told` hears what is in memory, and how much."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Renderer:
         self.budget = Budget(served, settings)
         self.residents = Residents(self.budget, settings, references, told)
         self._watchdog = watchdog
+        self._told = told
         self.meter = Meter()  # started by whoever takes a job
         self._health = Health()
         self.unwell: str | None = None  # why it should be given no more jobs
@@ -98,6 +99,7 @@ class Renderer:
             seconds.append(last.seconds)
             with self._watched(f"job {claim.job_id}, preview {last.index}", ("report", size)):
                 go_on = report(last)  # a preview is computed too
+            self._told(**self.budget.now())
             if not go_on:
                 raise GiveBackError
         memory = Memory(
@@ -132,6 +134,7 @@ class Renderer:
 
     def heal(self) -> None:
         """Act on what the last jobs tell: ask a canary, free caches, load anew, or give up."""
+        self._told(**self.budget.now())
         cure = self._health.cure()
         if cure == "canary":
             self._ask_canary()

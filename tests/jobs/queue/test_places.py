@@ -140,12 +140,12 @@ def test_strangers_keys_cost_nobody_anything(kiln: Kiln, ids: list[str]) -> None
     assert kiln.queue.retry(["text", "odd"], "", again=True) == {"text": "unknown", "odd": "unknown"}
     assert kiln.queue.hold(["a"], "default") == {"a": "queued"}
     assert {status.id for status in kiln.jobs()} == {"a", "b", "c"}
-    assert kiln.queue.batches("default") == []
+    assert kiln.queue.batches("default") == {}
     assert kiln.books.find("night") is None
     kiln.redis.hset(keys.BATCH("default", "night"), "revision", "x")
     batch = kiln.batch([{"prompt": "a fox", "model": "demo"}], name="night")
     assert kiln.open_batch("night").ids == batch.ids
-    assert kiln.queue.batches("default") == ["night"]
+    assert list(kiln.queue.batches("default")) == ["night"]
 
 
 def test_the_newest_are_found_among_many_lanes(kiln: Kiln) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pixelkiln.jobs.commands.live.inline import CHUNK
 from pixelkiln.worker.local.demo import sheet
-from pixelkiln.worker.local.sheet import CHUNK, GAP, contact_sheet, inline
+from pixelkiln.worker.local.sheet import GAP, contact_sheet, inline
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8))
 

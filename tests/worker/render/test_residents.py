@@ -55,8 +55,10 @@ def told() -> list[str]:
 def renderer(settings: Settings, bucket: Bucket, told: list[str]) -> Iterator[Renderer]:
     install(settings.models_dir)
 
-    def tell(kiln_resident: str) -> None:
-        told.append(kiln_resident)
+    def tell(kiln_resident: str | None = None, kiln_used: str = "0") -> None:
+        assert int(kiln_used) >= 0
+        if kiln_resident is not None:
+            told.append(kiln_resident)
 
     made = Renderer(installed(settings.models_dir), settings, References(bucket), Watchdog(900.0), tell)
     made.budget.total = made.budget.total - made.budget.model + 2**40
