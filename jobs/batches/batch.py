@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pixelkiln.jobs.batches.door import Retried
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.jobs.batches.names import DEFAULT, ENDING, Template, file_names, index_csv
+from pixelkiln.jobs.batches.outlook import Outlook, expected
 from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, newest, pace
 from pixelkiln.jobs.batches.stored import stored
@@ -100,8 +101,13 @@ class Batch:
             eta=eta(waiting, each, self._workers() if waiting and each else 0),
             running=running,
             failures=failures,
+            deadline=expected(self._kiln, self.manifest, standing),
             **counts,
         )
+
+    def outlook(self) -> Outlook | None:
+        """Whether it will be ready by its deadline, as far as can be told now; None where it has none."""
+        return expected(self._kiln, self.manifest, self.standing())
 
     def jobs(
         self, *, state: State | None = None, since: timedelta | None = None, limit: int = 50

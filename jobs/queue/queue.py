@@ -123,6 +123,10 @@ class Queue(Protocol):
         """
         ...
 
+    def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
+        """Ids of the jobs of these lanes that finished last, the last first."""
+        ...
+
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, from 1, and how many wait there; None where it does not wait."""
         ...
@@ -133,6 +137,10 @@ class Queue(Protocol):
 
     def put_manifest(self, client: str, name: str, body: bytes, revision: int) -> bool:
         """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
+        ...
+
+    def expect(self, client: str, name: str) -> None:
+        """Let workers follow whether a batch will be ready by the deadline that its manifest names."""
         ...
 
     def batches(self, client: str) -> list[str]:

@@ -55,6 +55,12 @@ class Shelf(Door):
                 return False
         return True
 
+    def expect(self, client: str, name: str) -> None:
+        """Let workers follow its deadline, from their next look on."""
+        self._check()
+        with explained(self._settings):
+            self.connection.zadd(keys.DEADLINES, {f"{client}:{name}": 0})
+
     def batches(self, client: str) -> list[str]:
         """Names, the newest first; those that Redis has forgotten are listed no more."""
         self._check()

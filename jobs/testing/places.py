@@ -117,6 +117,16 @@ class MemoryPlaces:
         ]
         return sorted(found, reverse=True)[:limit]
 
+    def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
+        """Ids of those that finished last."""
+        self._answer()
+        found = [
+            (job.status.ended_at, job_id)
+            for job_id, job in self._jobs.items()
+            if job.status.state == "finished" and job.status.lane in lanes
+        ]
+        return [job_id for _, job_id in sorted(found, reverse=True)[:limit]]
+
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, and how many wait there."""
         self._answer()
@@ -140,6 +150,10 @@ class MemoryPlaces:
             return False
         self._manifests[client, name] = revision + 1, body
         return True
+
+    def expect(self, client: str, name: str) -> None:
+        """Nobody follows deadlines here: who asks is told."""
+        self._answer()
 
     def batches(self, client: str) -> list[str]:
         """Names of a client's batches, the newest first."""

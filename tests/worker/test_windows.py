@@ -19,7 +19,7 @@ NOON, NIGHT = datetime(2026, 11, 26, 12, tzinfo=UTC), datetime(2026, 11, 26, 23,
 def make(settings: Settings, clock: Callable[[], datetime]) -> Service:
     told = settings.model_copy(update={"window": "22:00-07:00", "zone": "UTC", "keep_awake": "always"})
     service = Service(told, ["demo"])
-    service._hours = Hours(told.windows, clock)
+    service._intake.hours = Hours(told.windows, clock)
     return service
 
 
