@@ -1,4 +1,4 @@
-"""A deadline, a window, a pause and a cancel of batches: each does what its line says, by the test's clock."""
+"""A deadline, a window, a pause, a cancel of batches: each does what its line says, by the test's clock."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ hincrbyfloat {} a 1|hkeys {}|hlen {}|del {}|hsetnx {} a b|del {}|rpush {} a|lmov
 lindex {} 0|lpop {}
 rpop {}|set {} a|pttl {}|ttl {}|srandmember {}|memory usage {}|blpop {} 1|unlink {}
 """
-# What `kiln batch` does, each on a key of its own that is gone at once: the pattern is what an older ACL file lacks.
+# What `kiln batch` does, on keys of its own that are gone at once: an older ACL file lets nobody write there.
 _BATCHES = (
-    (keys.BATCH.template.format("trial", "{}"), "hset {} a b|hmget {} a b|type {}|expire {} 9|unlink {}"),
-    (keys.BATCHES.template, "zadd {} nx 1 a|zrange {} 0 0|type {}|zrem {} a|unlink {}"),
-    (keys.DEADLINES, "zadd {} 0 kiln-doctor|zrem {} kiln-doctor"),
+    (keys.BATCH, "hset {} a b|hmget {} a b|type {}|expire {} 9|unlink {}"),
+    (keys.BATCHES, "zadd {} nx 1 a|zrange {} 0 0|type {}|zrem {} a|unlink {}"),
+    (keys.Key(keys.DEADLINES), "zadd {} 0 kiln-doctor|zrem {} kiln-doctor"),
 )
 
 
@@ -70,22 +70,22 @@ def _role(settings: Settings, connection: redis.Redis) -> str:
 
 def _batches(settings: Settings, connection: redis.Redis) -> list[Finding]:
     """What of `kiln batch` this user may not do. Raises NotReadyError."""
-    for template, commands in _BATCHES:
+    for key, commands in _BATCHES:
         try:
             with explained(settings):
-                _try(connection, commands, keys.Key(template))
+                _try(connection, commands, key)
         except NotReadyError as error:
             if "does not permit" not in str(error):
                 raise
-            right = template.format("*")
-            what = "kiln batch --deadline" if template == keys.DEADLINES else "kiln batch"
+            right = key.prefix + "*" * (key.prefix != key.template)
+            what = "kiln batch --deadline" if right == keys.DEADLINES else "kiln batch"
             mend = f"copy the newest deploy/users.acl.example, whose producer may write {right}"
             return [Finding("warning", "redis", f"no right to {right}: {what} is refused to this user", mend)]
     return []
 
 
 def _try(connection: redis.Redis, commands: str, key: keys.Key) -> None:
-    name = key(secrets.token_hex(8)) if "{}" in key.template else key.template
+    name = key.template.replace("{}", secrets.token_hex(8))
     with connection.pipeline() as pipe:
         for line in commands.replace("\n", "|").split("|"):
             if line:
