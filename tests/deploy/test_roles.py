@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from pixelkiln.worker.commands.doctor.queue import look_at_queue
 from pixelkiln.worker.commands.doctor.storage import look_at_bucket
 from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.valkey import Valkey
-from pixelkiln.worker.queue.deadlines import Deadlines
 from tests.tiny import TINY_MODELS
 from tests.waiting import until
 
@@ -197,15 +195,10 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     alice.wait([again])
     assert alice.sidecar(again).job.execution != first
 
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    nights = [small(prompt="night 1"), small(prompt="night 2")]
-    night = alice.batch(nights, name="night", deadline=tomorrow)
+    night = alice.batch([small(prompt="night 1"), small(prompt="night 2")], name="night")
     assert "unstored" not in night.manifest.options
     assert [status.state for status in night.wait()] == ["finished"] * 2
     assert len(alice.open_batch("night").fetch(tmp_path / "night").paths) == 2
-    with connect(farm.settings("worker")) as connection:
-        Deadlines(connection).look(tomorrow.timestamp() - 3600)
-    assert alice.redis.hget(keys.BATCH("alice", "night"), "fits") == b"yes"
     with pytest.raises(StorageRefusedError):
         bob.bucket.get(keys.MANIFEST("alice", "night"))
 
@@ -359,34 +352,6 @@ def test_every_role_is_told_by_doctor_what_it_may_and_what_is_kept(farm: Farm, u
         found, *warnings = look_at_bucket(farm.settings(user, client))
     assert f"(a {user}'s rights)" in found.found
     assert [one.state for one in warnings] == ["warning"] * (user == "producer")
-
-
-@pytest.mark.parametrize(
-    ("lacks", "told"),
-    [
-        ("~kiln:batch:*", "no right to kiln:batch:*: kiln batch is refused to this user"),
-        ("~kiln:batches:*", "no right to kiln:batches:*: kiln batch is refused to this user"),
-        ("%W~kiln:deadlines", "no right to kiln:deadlines: kiln batch --deadline is refused to this user"),
-    ],
-)
-def test_doctor_tells_what_of_batches_an_older_acl_file_refuses(farm: Farm, lacks: str, told: str) -> None:
-    (rules,) = (rules for user, *rules in acl() if user == "producer")
-    older = [rule.replace(password("producer"), password("older")) for rule in rules if rule != lacks]
-    with connect(farm.settings("admin")) as owner:
-        owner.execute_command("ACL", "SETUSER", "older", *older)
-    found, warning, *_ = look_at_queue(farm.settings("older", "alice"))
-    assert (found.state, warning.state, warning.found) == ("ok", "warning", told)
-    assert "copy the newest deploy/users.acl.example" in warning.mend
-    door = Kiln(farm.settings("older", "alice"))
-    door._bucket = farm.bucket("producer-alice", "alice")
-    with door:
-        deadline = datetime.now(UTC) + timedelta(days=1)
-        with pytest.raises(NotReadyError, match="does not permit this user that"):
-            door.batch([small(prompt="older")], name="refused", deadline=deadline)
-        assert not any(lane.queued for lane in door.farm().lanes)
-        if "deadlines" in lacks:  # without one it goes on
-            batch = door.batch([small(prompt="older")], name="older")
-            assert batch.cancel() == {batch.ids[0]: "queued"}
 
 
 @pytest.mark.parametrize("command", ["BLPOP kiln:bell:demo 1", "SUBSCRIBE kiln:calls", "GET kiln:mail"])

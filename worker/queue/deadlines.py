@@ -27,6 +27,9 @@ EVERY = 50.0  # seconds from one look at a batch to the next, at least
 MOST = 20  # batches in one look
 JOBS = 10_000  # of all of them; a batch of more is not followed
 PACKED = 2 * 2**20  # bytes of a manifest that is read here; unpacked eight times as many
+FORGOTTEN = (
+    86_400.0  # seconds after which Redis may have forgotten what has finished: KILN_RESULT_DAYS, at least
+)
 NEEDED = ("model", "quantization", "width", "height", "steps")  # of a spec
 
 
@@ -42,10 +45,11 @@ class Deadlines:
         """Look at those whose turn it is, by Redis's clock: seconds since 1970."""
         try:
             due = self._due(now)
+            farm = Farm(workers=read_workers(self._connection)) if due else Farm()
         except redis.ResponseError:  # a stranger's key of another type
-            self._connection.unlink(keys.DEADLINES)
+            if self._connection.type(keys.DEADLINES) not in (b"zset", b"none"):
+                self._connection.unlink(keys.DEADLINES)
             return
-        farm = Farm(workers=read_workers(self._connection)) if due else Farm()
         left = JOBS
         for member, turn in due:
             try:
@@ -84,6 +88,8 @@ class Deadlines:
             if jobs > left:
                 return 0
             standing = read_standing(self._standing, manifest.ids)
+            if _old(manifest, now):
+                standing = {one: stands for one, stands in standing.items() if stands is not None}
             found = outlook(manifest, standing, farm, _speeds(farm), datetime.fromtimestamp(now, UTC))
             assert found is not None
             told: Any = pipe.hmget(key, "deadline", "warned")
@@ -127,6 +133,14 @@ class Deadlines:
             pipe.zrem(keys.DEADLINES, member)
         else:
             pipe.zadd(keys.DEADLINES, {member: now + EVERY}, xx=True)
+
+
+def _old(manifest: Manifest, now: float) -> bool:
+    """Whether jobs that Redis knows no more may have finished; of a younger batch they were never sent."""
+    try:
+        return now - datetime.fromisoformat(manifest.created).timestamp() > FORGOTTEN
+    except ValueError:
+        return True
 
 
 def _less(entry: Entry) -> Entry:

@@ -106,6 +106,22 @@ def test_failed_ones_are_named_and_what_ended_without_them_is_late(night: Night)
     assert [one["over"] for one in night.upkeep()] == [True]
 
 
+def test_what_redis_forgot_of_an_older_batch_is_not_missed(night: Night) -> None:
+    """A worker does not ask the bucket; of a young batch it is sure that such jobs were never sent."""
+    night.worker(an_hour=1)
+    batch = night.kiln.batch(rows(2), name="night", deadline=MORNING + timedelta(days=9))
+    night.render()
+    night.kiln.redis.delete(keys.JOB(batch.ids[0]))
+    night.upkeep()
+    assert told(night)["outlook"].endswith("; without 1 never sent")
+    night.at("2026-11-28T12:00")
+    night.upkeep()
+    assert "without" not in told(night)["outlook"]
+    night.render()
+    night.at("2026-12-06T07:30")
+    assert night.upkeep() == []
+
+
 def test_looks_go_round(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 4 jobs a look: two batches of two, then the others, the biggest in its turn; none starves."""
     night.worker(an_hour=100)
