@@ -103,6 +103,20 @@ def test_a_job_that_would_not_end_in_the_window_is_left_to_others(
     assert kiln.status(job_id).state == "finished"
 
 
+def test_other_kinds_are_taken_all_the_same(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make(settings, lambda: datetime(2026, 11, 27, 6, 59, tzinfo=UTC))
+    service._served["demo:q4"] = service._served["demo:bf16"]
+    asked: list[list[str]] = []
+    monkeypatch.setattr(service._claims, "take", lambda served, *_, **__: asked.append(served))
+    monkeypatch.setattr(service._claims, "wait", lambda *_: None)
+    service._intake.hours.too_late("demo:bf16", 61.0)
+    assert service._intake.unable() is None
+    assert service._intake.take() is None
+    assert asked == [["demo:q4"]]
+    assert service._heartbeat._state == "idle; leaves demo:bf16 to others until its window has closed"
+    service._spool.close()
+
+
 def test_what_is_left_is_left_until_the_window_has_closed() -> None:
     now = datetime(2026, 11, 27, 6, 59, tzinfo=UTC)
     hours = Hours(Windows.parse("22:00-07:00", UTC), lambda: now)
