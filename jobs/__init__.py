@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pixelkiln.jobs.batches.batch import Batch, Fetched
+from pixelkiln.jobs.batches.batch import Batch
+from pixelkiln.jobs.batches.fetching import Fetched
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.jobs.batches.standing import BatchStatus
 from pixelkiln.jobs.client import Kiln

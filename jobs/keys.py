@@ -111,8 +111,9 @@ OUTBOX_DUE = Key("kiln:outbox:{}:due")  # sorted set: the same events by when ea
 TELLING = "kiln:telling"  # hash <address>:<outcome> -> how often
 
 # Batches, as producers keep them
-BATCH = Key("kiln:batch:{}:{}")  # hash, by client and name: the packed manifest and its revision
+BATCH = Key("kiln:batch:{}:{}")  # hash, by client and name: manifest, revision, what workers foresee
 BATCHES = Key("kiln:batches:{}")  # sorted set of names by when each was first submitted, by client
+DEADLINES = "kiln:deadlines"  # sorted set <client>:<name> of batches by when a worker looks at them next
 
 # What `kiln doctor` tries its rights on; gone when it is done
 TRIAL = Key("rq:trial:{}")

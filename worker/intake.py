@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import redis
 
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.errors import KilnError, NotReadyError
 from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.checkpoints.installed import Installed, installed
+from pixelkiln.worker.host.hours import Hours
 from pixelkiln.worker.queue.claim import Claim, new_execution
 from pixelkiln.worker.queue.claims import Claims, NewOrdersError
 from pixelkiln.worker.queue.control import Control
 from pixelkiln.worker.queue.heartbeat import Heartbeat
-from pixelkiln.worker.render.renderer import Renderer
+from pixelkiln.worker.render.pace import Pace
+from pixelkiln.worker.render.renderer import GiveBackError, Renderer
 
 log = logging.getLogger("kiln.worker")
 
@@ -69,6 +73,8 @@ class Intake:
         self._renderer = renderer
         self._spool = spool
         self._delivery = delivery
+        self.hours = Hours(settings.windows)
+        self._pace = Pace()
         self._execution = new_execution()
         self._rest_until = 0.0  # monotonic; no job is taken before
         self._rest_reason = ""
@@ -100,6 +106,8 @@ class Intake:
         if self._waiting >= self._settings.spool_jobs:
             why = trouble or "storage is slower than rendering"
             return f"{self._waiting} pictures wait to be stored ({why})"
+        if self._served.keys() <= self.hours.left:
+            return "none of its jobs would end before its window closes"
         if self._spool.free() < self._settings.spool_free:
             why = trouble or f"free some of {self._spool.root}, or set KILN_SPOOL_FREE"
             return f"the spool's disk is nearly full ({why})"
@@ -110,17 +118,34 @@ class Intake:
         log.warning("takes no jobs for %.0f s: %s", REST, reason)
         self._rest_until, self._rest_reason = time.monotonic() + REST, reason
 
+    @contextmanager
+    def paced(self, claim: Claim, spec: RenderSpec) -> Iterator[None]:
+        """Render a job in the block, and learn how long such a job takes.
+
+        Raises GiveBackError for one that would not end in this worker's window, as far as is known; its kind
+        is left to others until that has closed.
+        """
+        why = self.hours.too_late(claim.lane.kind, self._pace.seconds(spec))
+        if why is not None:
+            log.info("job %s: left to others, as its kind is until then: it %s", claim.job_id, why)
+            raise GiveBackError
+        yield
+        self._heartbeat.tell(**self._pace.note(spec, self._renderer.meter.seconds))
+
     def take(self) -> Claim | None:
         """The next job, or None after waiting POLL seconds for one."""
         if not self._refused:
-            self._heartbeat.say(f"idle; {self._waiting} to be stored" if self._waiting else "idle")
+            more = [f"{self._waiting} to be stored"] if self._waiting else []
+            if left := ", ".join(sorted(self.hours.left)):
+                more.append(f"leaves {left} to others until its window has closed")
+            self._heartbeat.say("; ".join(["idle", *more]))
         standing = self._control.standing
         if standing.here or standing.leave:  # heard since it was last looked at
             return None
-        paused = standing.names("model")
+        paused, late = standing.names("model"), self.hours.left
         try:
             claim = self._claims.take(
-                [kind for kind, one in self._served.items() if one.model not in paused],
+                [kind for kind, one in self._served.items() if one.model not in paused and kind not in late],
                 self._renderer.residents.kinds,
                 execution=self._execution,
                 estimate=UNKNOWN,

@@ -25,7 +25,6 @@ from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.deliver.delivery import Delivery
 from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.engines.engine import CheckpointError, DeviceError, EngineError, Step
-from pixelkiln.worker.host.hours import Hours
 from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
@@ -95,7 +94,6 @@ class Service:
         self._previews = Previews(jobs) if settings.previews else None
         self._beside = [one for one in (self._previews, Teller.of(settings, self.name)) if one is not None]
         self._keep_awake = KeepAwake(settings.keep_awake)
-        self._hours = Hours(settings.windows)
         self._asked_to_leave = 0  # how often; written by signal handlers only
 
     def run(self) -> None:
@@ -126,8 +124,8 @@ class Service:
     def _work(self) -> None:
         idle_since = time.monotonic() - LINGER
         while not self._leaving:
-            reason, asleep = self._intake.unable(), self._hours.asleep()
-            self._heartbeat.tell(**self._hours.about())
+            reason, asleep = self._intake.unable(), self._intake.hours.asleep()
+            self._heartbeat.tell(**self._intake.hours.about())
             if asleep or reason:
                 self._heartbeat.say(asleep or f"takes no jobs: {reason}")
                 self._keep_awake.release() if asleep else self._keep_awake.idle()
@@ -155,7 +153,8 @@ class Service:
         try:
             self._mark(claim)
             spec = read_spec(claim.data, claim.lane, claim.job_id)
-            rendered = self._render(claim, spec, taken)
+            with self._intake.paced(claim, spec):
+                rendered = self._render(claim, spec, taken)
             if not self._delivery.put(rendered, lambda: self._leaving > 1):
                 raise GiveBackError
         except GiveBackError:
@@ -195,7 +194,8 @@ class Service:
             self._heartbeat.report(claim, Progress("rendering", *at, cost, spec.off_recipe, step.seconds))
             if self._previews is not None:
                 self._previews.offer(claim, step)
-            return self._leaving < 2 and self._hours.asleep() is None and not self._heartbeat.lost(claim)
+            stop = self._leaving > 1 or self._intake.hours.asleep() is not None
+            return not (stop or self._heartbeat.lost(claim))
 
         self._heartbeat.say(f"rendering {claim.job_id}")
         return self._renderer.render(claim, spec, taken, report)

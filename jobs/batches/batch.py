@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.batches.door import Retried
+from pixelkiln.jobs.batches.fetching import Fetched, Home
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
-from pixelkiln.jobs.batches.names import DEFAULT, ENDING, Template, file_names, index_csv
+from pixelkiln.jobs.batches.names import DEFAULT
+from pixelkiln.jobs.batches.outlook import Outlook, expected
 from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, newest, pace
 from pixelkiln.jobs.batches.stored import stored
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
-from pixelkiln.jobs.errors import KilnError, NoSuchJobError, NotReadyError
 from pixelkiln.jobs.queue.queue import CancelOutcome, Standing
 from pixelkiln.jobs.queue.status import JobStatus, State
 from pixelkiln.jobs.spec import Priority
-from pixelkiln.jobs.storage.files import holds, write
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.batches.report.facts import Facts
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from pixelkiln.jobs.client import Kiln
 
 SHOWN = 20  # failures, and jobs being rendered, that a status has in full
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What came home of a batch, and what did not."""
-
-    paths: dict[str, Path]  # of pictures, by the ids of their jobs
-    faults: dict[str, KilnError]  # of finished ones that could not be brought
 
 
 class Batch:
@@ -51,7 +43,7 @@ class Batch:
     def __init__(self, kiln: Kiln, manifest: Manifest, sent: Sent | None = None) -> None:
         self._kiln = kiln
         self.manifest = manifest
-        self._names: dict[str, dict[str, str]] = {}  # of pictures at home, by template and job
+        self._home = Home(kiln, manifest)
         self.sent = sent or Sent(())  # what became of the rows, of a batch that was submitted just now
 
     @property
@@ -103,8 +95,13 @@ class Batch:
             eta=eta(waiting, each, self._workers() if waiting and each else 0),
             running=running,
             failures=failures,
+            deadline=expected(self._kiln, self.manifest, standing),
             **counts,
         )
+
+    def outlook(self) -> Outlook | None:
+        """Whether it will be ready by its deadline, as far as can be told now; None where it has none."""
+        return expected(self._kiln, self.manifest, self.standing())
 
     def jobs(
         self,
@@ -164,34 +161,11 @@ class Batch:
         with id and path of each that is there. `index.csv` beside them lists all of the batch. Raises
         UsageError for no template.
         """
-        named = self._named(names)
-        standing = self.standing()
-        found = Fetched({}, {})
-        finished = [
-            entry for entry in self.entries if (now := standing[entry.id]) and now.state == "finished"
-        ]
-        for start in range(0, len(finished), SHOWN):
-            some = finished[start : start + SHOWN]
-            statuses = self._kiln.statuses([entry.id for entry in some])
-            for entry in some:
-                try:
-                    found.paths[entry.id] = self._home(
-                        entry.id, statuses[entry.id], Path(folder), named[entry.id]
-                    )
-                    came(entry.id, found.paths[entry.id])
-                except NotReadyError:
-                    raise
-                except KilnError as error:
-                    found.faults[entry.id] = error
-        self._write_index(Path(folder), found, standing)
-        return found
+        return self._home.fetch(self.standing(), Path(folder), names, came)
 
     def fetch_one(self, job_id: str, folder: str | Path = ".", *, names: str = DEFAULT) -> Path:
         """Bring one finished picture of it home, named as `fetch` does. Raises as Kiln.fetch."""
-        named = self._named(names)
-        if job_id not in named:
-            raise NoSuchJobError(f"no job {job_id} in batch {self.name}")
-        return self._home(job_id, None, Path(folder), named[job_id])
+        return self._home.fetch_one(job_id, Path(folder), names)
 
     def retry_failed(self) -> dict[str, Retried]:
         """Let what failed be rendered again, under the same ids: what became of each."""
@@ -249,6 +223,7 @@ class Batch:
     def _change(self, change: Callable[[Manifest], Manifest]) -> None:
         """Store its manifest changed, with the rows that others may have added meanwhile."""
         self.manifest = self._kiln.books.change(self.name, lambda there: change(there or self.manifest))
+        self._home = Home(self._kiln, self.manifest)
 
     def _retried(self, state: str, again: bool = False) -> dict[str, Retried]:
         chosen = [one for one, now in self.standing().items() if now is not None and now.state == state]
@@ -256,44 +231,6 @@ class Batch:
         if self.manifest.paused:
             self._kiln.queue.hold(chosen, self.manifest.client)
         return answers
-
-    def _named(self, template: str) -> dict[str, str]:
-        """What the pictures are called at home, by their jobs' ids."""
-        if template not in self._names:
-            files = file_names(
-                Template.parse(template), ((one.number, one.id, one.spec) for one in self.entries)
-            )
-            self._names[template] = dict(zip(self.ids, files, strict=True))
-        return self._names[template]
-
-    def _home(self, job_id: str, status: JobStatus | None, folder: Path, name: str) -> Path:
-        path = folder / name
-        if (
-            status
-            and status.result
-            and holds(path, status.result.sha256)
-            and path.with_suffix(".json").exists()
-        ):
-            return path
-        return self._kiln.fetch(job_id, folder, name=name.removesuffix(ENDING))
-
-    def _write_index(self, folder: Path, found: Fetched, standing: Mapping[str, Standing | None]) -> None:
-        states = {one: now.state if now else "unknown" for one, now in standing.items()}
-        told = self._kiln.statuses([one for one, state in states.items() if state == "failed"])
-        errors = {one: status.error or "" for one, status in told.items() if status}
-        rows = [
-            (
-                one.number,
-                found.paths[one.id].name if one.id in found.paths else "",
-                states[one.id],
-                one.id,
-                one.spec,
-                errors.get(one.id, ""),
-            )
-            for one in self.entries
-        ]
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "index.csv", index_csv(rows))
 
     def _workers(self) -> int:
         """Those that live and serve what it asks for."""

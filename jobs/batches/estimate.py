@@ -9,8 +9,7 @@ from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from pixelkiln.jobs import keys
-from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.batches.forecast import Work
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
@@ -46,8 +45,8 @@ def estimate(kiln: Kiln, specs: Sequence[RenderSpec]) -> Estimate:
     """What these jobs may take. Raises NotReadyError where Redis does not answer."""
     farm = kiln.farm()
     work: dict[str, float] = defaultdict(float)
-    for spec in specs:
-        work[_kind(spec)] += _work(spec)
+    for one in (Work.of(spec.wire()) for spec in specs):
+        work[one.kind] += one.amount
     finished = {kind: list(_finished(kiln, farm, kind)) for kind in work}
     speeds = {kind: _speeds(done) for kind, done in finished.items()}
     busy: dict[str, float] = defaultdict(float)  # seconds, by worker
@@ -78,6 +77,15 @@ def estimate(kiln: Kiln, specs: Sequence[RenderSpec]) -> Estimate:
     )
 
 
+def speeds(kiln: Kiln, farm: Farm, kinds: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Work in a second, by kind and worker: as workers tell it, else by what finished of late."""
+    found = {}
+    for kind in kinds:
+        told = {worker.name: worker.speeds[kind] for worker in farm.workers if kind in worker.speeds}
+        found[kind] = told or _speeds(_finished(kiln, farm, kind))
+    return found
+
+
 def _kind(spec: RenderSpec) -> str:
     return f"{spec.model}:{spec.quantization}"
 
@@ -87,20 +95,10 @@ def _kind_of(lane: str) -> str:
     return parsed.kind if parsed else ""
 
 
-def _work(spec: RenderSpec) -> float:
-    """Pixels times steps: what a render's time grows with, roughly."""
-    return spec.width * spec.height * (spec.steps or CATALOGUE[spec.model].steps.default)
-
-
 def _finished(kiln: Kiln, farm: Farm, kind: str) -> Iterator[tuple[JobStatus, RenderSpec]]:
     """The jobs of a kind that finished last, as far as Redis remembers them."""
     lanes = [lane.lane for lane in farm.lanes if lane.finished and _kind_of(lane.lane) == kind]
-    with kiln.redis.pipeline(transaction=False) as pipe:
-        for lane in lanes[:LOOKED_AT]:
-            pipe.zrange(keys.FINISHED(lane), -LOOKED_AT, -1, withscores=True)
-        answers = [one for one in pipe.execute(raise_on_error=False) if isinstance(one, list)]
-    newest = sorted((pair for one in answers for pair in one), key=lambda pair: -pair[1])[:LOOKED_AT]
-    ids = [name.decode("utf-8", "replace") for name, _ in newest]
+    ids = kiln.queue.finished(lanes[:LOOKED_AT], LOOKED_AT)
     specs = kiln.queue.specs(ids)
     for job_id, status in kiln.statuses(ids).items():
         spec = specs.get(job_id)
@@ -117,7 +115,7 @@ def _speeds(done: Iterable[tuple[JobStatus, RenderSpec]]) -> dict[str, float]:
         except (ValueError, TypeError):  # strangers may have written it
             continue
         if taken.total_seconds() > 0:
-            found[status.worker].append(_work(spec) / taken.total_seconds())
+            found[status.worker].append(Work.of(spec.wire()).amount / taken.total_seconds())
     return {worker: median(speeds) for worker, speeds in found.items()}
 
 

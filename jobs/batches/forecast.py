@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from statistics import median
+from typing import Any, Self
 
 from pixelkiln.jobs.batches.windows import shown
+from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL
 from pixelkiln.jobs.queue.farm import Farm, WorkerStatus
 
 WEEK = 7 * 86_400.0
@@ -28,6 +30,15 @@ class Work:
 
     kind: str
     amount: float
+    begun: bool = False  # a worker has it: it is rendered to its end, whatever its own hours are
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Self:
+        """What a spec as on the wire asks for: pixels times steps, roughly what its time grows with."""
+        model = spec.get("model") or DEFAULT_MODEL
+        steps = spec.get("steps") or (CATALOGUE[model].steps.default if model in CATALOGUE else 1)
+        kind = f"{model}:{spec.get('quantization') or 'bf16'}"
+        return cls(kind, float((spec.get("width") or 1024) * (spec.get("height") or 1024) * steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +60,12 @@ class Forecast:
         return bisect_right(self.ends, moment)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment by which jobs shall be rendered, and what was told of it last."""
+    """A moment by which jobs shall be rendered."""
 
     at: datetime
     zone: tzinfo | None = None
-    late: bool = False
 
     def verdict(self, forecast: Forecast, now: datetime) -> tuple[bool | None, str]:
         """Whether it is met, None where that cannot be told; and a line that says so."""
@@ -74,12 +84,6 @@ class Deadline:
         why = "no worker serves" if forecast.unserved else "no worker that lives has rendered"
         return None, f"whether it is ready by the deadline {when} cannot be told: {why} {kinds}"
 
-    def warning(self, forecast: Forecast, now: datetime) -> str | None:
-        """The line, once, when it turns out that the deadline will not be met."""
-        met, line = self.verdict(forecast, now)
-        before, self.late = self.late, met is False or (met is None and self.late)
-        return line if self.late and not before else None
-
 
 def forecast(
     jobs: Sequence[Work],
@@ -94,9 +98,9 @@ def forecast(
     taken to be as fast as the others. `hours`: in which the jobs let themselves be taken.
     """
     rates = _rates(farm, speeds)
-    waiting: dict[str, deque[tuple[int, float]]] = {}
+    waiting: dict[str, deque[tuple[int, Work]]] = {}
     for place, job in enumerate(jobs):
-        waiting.setdefault(job.kind, deque()).append((place, job.amount))
+        waiting.setdefault(job.kind, deque()).append((place, job))
     served = {kind for worker in _at_work(farm) for kind in worker.serves}
     known = {kind for one in rates.values() for kind in one}
     unserved = tuple(sorted(waiting.keys() - served))
@@ -108,9 +112,10 @@ def forecast(
     while free:
         moment, name = heapq.heappop(free)
         kinds = [kind for kind in rates[name] if waiting.get(kind)]
-        for kind in sorted(kinds, key=lambda kind: waiting[kind][0]):
-            seconds = waiting[kind][0][1] / rates[name][kind]
-            begins = _begins(moment, seconds, hands[name].hours, hours)
+        for kind in sorted(kinds, key=lambda kind: waiting[kind][0][0]):
+            first = waiting[kind][0][1]
+            seconds = first.amount / rates[name][kind]
+            begins = _begins(moment, seconds, hands[name].hours, () if first.begun else hours)
             if begins is not None:
                 waiting[kind].popleft()
                 ends.append(begins + seconds)

@@ -121,10 +121,10 @@ class Manifest:
         return cls(name, client, created, source, paused is True, entries, header)
 
     @classmethod
-    def unpacked(cls, packed: bytes, where: str) -> Self:
-        """The reverse of `packed`. Raises as `read`."""
+    def unpacked(cls, packed: bytes, where: str, longest: int = LONGEST) -> Self:
+        """The reverse of `packed`, of `longest` bytes at most. Raises as `read`."""
         try:
-            body = zlib.decompressobj().decompress(packed, LONGEST)
+            body = zlib.decompressobj().decompress(packed, longest)
         except zlib.error:
             body = b""
         return cls.read(body, where)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.asked import Asked
 from pixelkiln.jobs.batches.books import check_name
 from pixelkiln.jobs.batches.manifest import Entry, Manifest, identities
+from pixelkiln.jobs.batches.outlook import header
 from pixelkiln.jobs.batches.stored import stored
+from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.queue.queue import Submitted, When
@@ -42,6 +44,7 @@ def send(
     source: str,
     begun: Callable[[Manifest], None],
     not_before: When | None,
+    deadline: datetime | timedelta | None,
 ) -> tuple[Manifest, Sent]:
     """See Kiln.batch. `begun` is called when the manifest is stored and before the first job is sent."""
     asked = kiln.completed(rows)
@@ -51,14 +54,18 @@ def send(
     name = check_name(_name_after(source) if name is None else name)
     found = identities(asked)
     meant = dict(zip(found, asked, strict=True))
+    options = header(deadline, not_before, zone_of(kiln.settings.zone), datetime.now(UTC))
     before: set[str] = set()
 
     def with_rows(manifest: Manifest | None) -> Manifest:
         before.clear()
         before.update(() if manifest is None else manifest.ids)
         manifest = manifest or Manifest(name, kiln.settings.client, datetime.now(UTC).isoformat())
-        return manifest.with_rows(((one, meant[one].spec) for one in found), source)
+        manifest = manifest.with_rows(((one, meant[one].spec) for one in found), source)
+        return replace(manifest, options={**manifest.options, **options})
 
+    if deadline is not None:  # first, for an older ACL file refuses it
+        kiln.queue.expect(kiln.settings.client, name)
     manifest = kiln.books.change(name, with_rows)
     begun(manifest)
     entries = {entry.identity: entry for entry in manifest.entries}

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.status import JobStatus
+
+if TYPE_CHECKING:
+    from pixelkiln.jobs.batches.outlook import Outlook
 
 SAMPLE = 30  # finished jobs, the last ones, whose time tells how long the others will take
 
@@ -37,6 +40,7 @@ class BatchStatus:
     eta: float | None  # seconds until all have ended; None where that cannot be told
     running: tuple[JobStatus, ...] = ()
     failures: tuple[JobStatus, ...] = ()  # some, the newest first
+    deadline: Outlook | None = None  # whether it will be ready by then, where it has one
 
     @property
     def open(self) -> int:

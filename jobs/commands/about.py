@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from pixelkiln.jobs.batches.outlook import Outlook
 from pixelkiln.jobs.batches.standing import BatchStatus, eta, pace
 from pixelkiln.jobs.batches.windows import shown, zone_of
 from pixelkiln.jobs.client import Kiln
@@ -81,6 +82,8 @@ def show_batch(status: BatchStatus, prompts: dict[str, str]) -> None:
     out.print(f"{bar(status)}  {counts(status)}", soft_wrap=True)
     if left := remaining(status):
         out.print(left, soft_wrap=True)
+    if status.deadline:
+        out.print(deadline(status.deadline), soft_wrap=True)
     for one in status.running[:SHOWN]:
         steps = f" {one.step}/{one.steps}" if one.steps else ""
         _row(one, f"{one.phase or 'taken'}{steps} on {one.worker}", prompts)
@@ -124,6 +127,22 @@ def remaining(status: BatchStatus) -> str:
             "" if not status.open else "no worker serves it now, or none has finished: nobody knows how long"
         )
     return f"about {span(status.eta)} left, at {status.each:.1f} s a picture"
+
+
+def deadline(outlook: Outlook) -> str:
+    """What is to be expected of a deadline, in a line."""
+    late = f", {span(outlook.late)} late" if outlook.late else ""
+    return f"{outlook.told}{late}"
+
+
+def briefly(outlook: Outlook) -> str:
+    """The same in a cell."""
+    at = datetime.fromisoformat(outlook.deadline)
+    when = shown(at, datetime.now(UTC), at.tzinfo)
+    if outlook.fits is None:
+        return f"{when}: cannot be told"
+    late = f"late by {span(outlook.late)}" if outlook.late else "not ready"
+    return f"{when}: {'in time' if outlook.fits else late}"
 
 
 def bar(status: BatchStatus) -> str:

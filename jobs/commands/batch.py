@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,10 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.desk import tell_desk
-from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, err, parse_when
+from pixelkiln.jobs.commands.output import JSON, Due, Home, NotBefore, Window, err, parse_due, parse_when
 from pixelkiln.jobs.commands.plan import show_plan
 from pixelkiln.jobs.commands.shares import Draft, Fast, shortened
-from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_rest
+from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_deadline, tell_of_rest
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.queue.queue import When
 
@@ -67,6 +68,7 @@ def batch(
     ] = None,
     not_before: NotBefore = None,
     window: Window = None,
+    deadline: Due = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Watch until all have ended.")] = False,
     folder: Home = None,
     as_json: JSON = False,
@@ -79,11 +81,11 @@ def batch(
     rows = _rows(file, format, {name: value for name, value in usual.items() if value is not None})  # type: ignore[arg-type]
     rows = shortened(rows, fast, draft)
     kiln = Kiln()
-    when = parse_when(kiln, not_before, window)
+    when, due = parse_when(kiln, not_before, window), parse_due(kiln, deadline)
     with _bar("checking", len(rows)) as advance:
         checked = check(kiln, rows, advance)
     if dry_run:
-        show_plan(kiln, file.name, checked, folder, as_json)
+        show_plan(kiln, file.name, checked, folder, as_json, when, due)
         raise typer.Exit(
             0 if not checked.faults else SOME if skip_bad and checked.asked else UsageError.exit_code
         )
@@ -94,8 +96,9 @@ def batch(
             err.print(line, soft_wrap=True)
     _tell_of_repeated(checked.rows)
     with leaving.told("not all may be sent; the same command with --name and that name sends the rest"):
-        sent = _send(kiln, checked, name, file.name, when)
+        sent = _send(kiln, checked, name, file.name, when, due)
     tell_of_rest(sent)
+    tell_of_deadline(sent)
     code, waits = 0, wait or folder is not None
     try:
         tell(kiln, list(sent.sent.jobs), wait=waits, folder=folder, as_json=as_json, batch=sent)
@@ -131,12 +134,19 @@ def _tell_of_repeated(rows: list[Row]) -> None:
         err.print(f"kiln: {len(again):,} jobs repeat earlier ones{where}; each is a picture of its own")
 
 
-def _send(kiln: Kiln, checked: Checked, name: str | None, source: str, when: When | None) -> Batch:
+def _send(
+    kiln: Kiln,
+    checked: Checked,
+    name: str | None,
+    source: str,
+    when: When | None,
+    due: datetime | timedelta | None,
+) -> Batch:
     """Enqueue what was checked, its references before it."""
     if checked.pictures:
         with _bar("uploading references", len(checked.pictures)) as advance:
             store_pictures(kiln, checked, advance)
-    return kiln.batch(checked.asked, name, source=source, not_before=when, begun=tell_of_batch)
+    return kiln.batch(checked.asked, name, source=source, not_before=when, deadline=due, begun=tell_of_batch)
 
 
 @contextmanager

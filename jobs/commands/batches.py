@@ -11,7 +11,7 @@ from rich.table import Table
 from pixelkiln.jobs.batches.batch import Batch
 from pixelkiln.jobs.batches.standing import BatchStatus
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.commands.about import bar, counts, remaining, span
+from pixelkiln.jobs.commands.about import bar, briefly, counts, remaining, span
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.naming import named
 from pixelkiln.jobs.commands.output import JSON, out, print_json, print_table
@@ -31,9 +31,11 @@ def batches(
     elif not found:
         out.print("no batches yet; kiln batch FILE --name NAME submits one")
     else:
-        table = Table("batch", "", "", "", "age")
+        due = any(one.deadline for one in found)
+        table = Table("batch", "", "", "", "age", *(["deadline"] if due else []))
         for one in found:
-            table.add_row(one.name, bar(one), counts(one), remaining(one), _age(one))
+            last = [briefly(one.deadline) if one.deadline else ""] if due else []
+            table.add_row(one.name, bar(one), counts(one), remaining(one), _age(one), *last)
         print_table(table)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +45,10 @@ Window = Annotated[
     str | None,
     typer.Option(help="No worker takes it at other times: 22:00-07:00, or Mo-Fr 20:00-07:00, Sa-Su."),
 ]
+Due = Annotated[
+    str | None,
+    typer.Option("--deadline", help="When all of it shall be ready: 07:30, 2026-11-27T07:30 or 8h."),
+]
 SIZE = re.compile(r"(\d{1,6})[xX×](\d{1,6})")
 
 
@@ -76,6 +80,18 @@ def parse_when(kiln: Kiln, not_before: str | None, window: str | None = None) ->
         return None if not_before is None else moment_in(not_before, datetime.now(UTC), zone)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
+
+
+def parse_due(kiln: Kiln, text: str | None) -> datetime | timedelta | None:
+    """A --deadline in the zone of the settings, which is still to come. Raises UsageError."""
+    now, zone = datetime.now(UTC), zone_of(kiln.settings.zone)
+    try:
+        due = None if text is None else moment_in(text, now, zone)
+    except ValueError as error:
+        raise UsageError(f"--deadline: {error}") from None
+    if isinstance(due, datetime) and due <= now:
+        raise UsageError(f"--deadline: {text} is over; name one that is to come")
+    return due
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
 from pixelkiln.jobs.batches.estimate import Estimate, estimate
+from pixelkiln.jobs.batches.outlook import header, planned
 from pixelkiln.jobs.batches.rows import refused, told
+from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.about import deadline
 from pixelkiln.jobs.commands.output import err, out, print_json
 from pixelkiln.jobs.commands.progress import short
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.queue.queue import When
 
 FIRST = 5  # jobs that are shown
 
 
-def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_json: bool) -> None:
-    """Print what a file would enqueue."""
+def show_plan(
+    kiln: Kiln,
+    name: str,
+    checked: Checked,
+    folder: Path | None,
+    as_json: bool,
+    when: When | None = None,
+    due: datetime | timedelta | None = None,
+) -> None:
+    """Print what a file would enqueue; `when` its jobs may be taken, and when they are `due`."""
     specs = [one.spec for one in checked.asked]
+    options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
     try:
+        outlook = planned(kiln, specs, options) if due is not None and specs else None
         found = estimate(kiln, specs) if specs else Estimate()
     except NotReadyError as error:
-        found, away = None, str(error)
+        found, outlook, away = None, None, str(error)
     again = len(repeated(checked.rows))
     if as_json:
         bad = [
@@ -38,6 +53,7 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
                 "repeated": again,
                 "references": len(set(checked.pictures.values())),
                 "estimate": found.as_dict() if found else None,
+                "deadline": outlook.as_dict() if outlook else None,
             }
         )
         return
@@ -58,6 +74,8 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
         out.print(f"time and space: not known; {away}", soft_wrap=True)
     elif specs:
         out.print(f"time: {_time(found)}", soft_wrap=True)
+        if outlook:
+            out.print(f"deadline: {deadline(outlook)}", soft_wrap=True)
         out.print(f"space: {_space(found, folder)}", soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from pixelkiln.jobs.commands.farm import show
 from pixelkiln.jobs.commands.naming import PARTLY, each, end, named
 from pixelkiln.jobs.commands.output import JSON, Out, err, out, print_json
 from pixelkiln.jobs.commands.progress import follow, worst
+from pixelkiln.jobs.commands.told import tell_of_deadline
 from pixelkiln.jobs.errors import KilnError, UsageError
 
 Which = Annotated[list[str], typer.Argument(help="Jobs, or batches by name.", metavar="ID|NAME")]
@@ -95,6 +96,7 @@ def watch(
             standing = one.standing()
             sent = {entry.id: entry.prompt for entry in one.entries if standing[entry.id] is not None}
             prompts.update(sent)
+            tell_of_deadline(one)
             if missing := len(one.entries) - len(sent):
                 err.print(f"kiln: {missing:,} of {one.name} were never sent: kiln retry {one.name}")
         else:

@@ -13,7 +13,7 @@ from pixelkiln.jobs.batches.books import UNSTORED
 from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.commands import leaving
+from pixelkiln.jobs.commands import about, leaving
 from pixelkiln.jobs.commands.naming import PARTLY
 from pixelkiln.jobs.commands.output import err, out, print_json
 from pixelkiln.jobs.commands.progress import follow, line, short, worst
@@ -106,6 +106,13 @@ def tell_of_rest(batch: Batch) -> None:
             err.print(
                 f"  and {len(sent.unlisted) - 5:,} more: kiln jobs --batch {batch.name}", soft_wrap=True
             )
+
+
+def tell_of_deadline(batch: Batch) -> None:
+    """Whether a batch that has a deadline will be ready by then."""
+    with suppress(NotReadyError):  # the jobs are in; what is to be expected is not worth failing for
+        if outlook := batch.outlook():
+            err.print(f"kiln: {about.deadline(outlook)}", soft_wrap=True)
 
 
 def _warn(jobs: list[Submitted]) -> None:

@@ -23,6 +23,7 @@ LANES = 50  # whose pages come in one round trip
 LOOKED_AT = 100  # lanes or workers in one call
 GONE = 15.0  # seconds after a worker's last heartbeat: its leases have run out
 MAX_FIELD = 8 * 1024  # bytes of a worker's field; what is longer none of ours wrote
+FASTEST = 10**15  # pixels times steps in a second
 _FIELDS = (
     "kiln_state",
     "queues",
@@ -36,6 +37,7 @@ _FIELDS = (
     "kiln_largest",
     "kiln_resident",
     "kiln_hours",
+    "kiln_speeds",
 )
 
 
@@ -67,6 +69,7 @@ class WorkerStatus:
     used: int = 0  # of these, as it last told; 0 of a worker that does not
     largest: dict[str, int] = field(default_factory=dict)  # of each it serves, the largest square's side
     hours: tuple[tuple[float, float], ...] = ()  # in which it works, in seconds since 1970; none: always
+    speeds: dict[str, float] = field(default_factory=dict)  # pixels times steps in a second, of each rendered
     resident: tuple[str, ...] = ()  # of those it serves the ones in memory, the last used first
 
     @property
@@ -145,7 +148,7 @@ def _members(connection: redis.Redis, key: str) -> set[bytes]:
 
 def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
     fields = {name: text(value) for name, value in zip(_FIELDS, values, strict=True)}
-    largest = mapping(values[_FIELDS.index("kiln_largest")])
+    largest, speeds = (mapping(values[_FIELDS.index(one)]) for one in ("kiln_largest", "kiln_speeds"))
     age = _since(fields["kiln_beat"], now)
     state = fields["kiln_state"]
     return WorkerStatus(
@@ -160,7 +163,8 @@ def _worker(key: bytes, values: list[bytes], now: float) -> WorkerStatus:
         memory=count(fields["kiln_memory"]),
         used=count(fields["kiln_used"]),
         resident=_listed(fields["kiln_resident"]),
-        hours=_hours(fields["kiln_hours"]),
+        hours=hours_in(fields["kiln_hours"]),
+        speeds={kind: float(min(count(speed), FASTEST)) for kind, speed in speeds.items() if count(speed)},
         largest={kind: min(count(side), MAX_SIDE) for kind, side in largest.items()},
     )
 
@@ -174,8 +178,8 @@ def _since(beat: str, now: float) -> float | None:
     return max(0.0, round(age, 1)) if -GONE < age < 1e9 else None  # not of nan, either
 
 
-def _hours(text: str) -> tuple[tuple[float, float], ...]:
-    """What a worker told of when it works; none where it is no such list."""
+def hours_in(text: str) -> tuple[tuple[float, float], ...]:
+    """Hours as `Windows.told` writes them, and workers in their records; none where it is no such list."""
     pairs = (re.fullmatch(r"(\d{1,11})-(\d{1,11})", part) for part in text.split(","))
     return tuple((float(pair[1]), float(pair[2])) for pair in pairs if pair)
 

@@ -37,13 +37,27 @@ _STOOD: dict[str, Stood] = {
 }
 
 
+def standing_script(connection: redis.Redis) -> Script:
+    """What `read_standing` asks with."""
+    return Script(connection, "states", HERE / "states.lua")
+
+
+def read_standing(script: Script, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+    """How many jobs stand, by RQ's records. Raises redis.RedisError."""
+    found: dict[str, Standing | None] = {}
+    for chunk in chunks(job_ids, MANY):
+        for job_id, answer in zip(chunk, script(jobs=list(chunk)), strict=True):
+            found[job_id] = standing_of(answer) if answer else None
+    return found
+
+
 class Places(Door):
     """See Queue."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._place = Script(self.connection, "place", HERE / "place.lua")
-        self._standing = Script(self.connection, "states", HERE / "states.lua")
+        self._standing = standing_script(self.connection)
         self._recent = Script(self.connection, "recent", HERE / "recent.lua")
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, RenderSpec | None]:
@@ -72,13 +86,8 @@ class Places(Door):
     def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
         """How many stand, by RQ's records."""
         self._check()
-        found: dict[str, Standing | None] = {}
-        for chunk in chunks(job_ids, MANY):
-            with explained(self._settings):
-                answers = self._standing(jobs=list(chunk))
-            for job_id, answer in zip(chunk, answers, strict=True):
-                found[job_id] = standing_of(answer) if answer else None
-        return found
+        with explained(self._settings):
+            return read_standing(self._standing, job_ids)
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
         """Let jobs that ended wait again."""
@@ -116,6 +125,16 @@ class Places(Door):
                 both = {*newest, *((plain(time), one) for one, time in pairs.items())}
                 newest = sorted(both, reverse=True)[:limit]
         return newest
+
+    def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
+        """Ids of those that finished last, as far as Redis remembers them."""
+        self._check()
+        with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.zrange(keys.FINISHED(lane), -limit, -1, withscores=True)
+            answers = [one for one in pipe.execute(raise_on_error=False) if isinstance(one, list)]
+        newest = sorted((pair for one in answers for pair in one), key=lambda pair: -pair[1])[:limit]
+        return [name.decode("utf-8", "replace") for name, _ in newest]
 
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, and how many wait there."""

@@ -124,6 +124,10 @@ class Queue(Protocol):
         """
         ...
 
+    def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
+        """Ids of the jobs of these lanes that finished last, the last first."""
+        ...
+
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, from 1, and how many wait there; None where it does not wait."""
         ...
@@ -136,8 +140,16 @@ class Queue(Protocol):
         """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
         ...
 
+    def expect(self, client: str, name: str) -> None:
+        """Let workers follow whether a batch will be ready by the deadline that its manifest names."""
+        ...
+
     def batches(self, client: str) -> dict[str, int]:
         """Names of a client's batches, the newest first, and the revisions of their manifests."""
+        ...
+
+    def foreseen(self, client: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What a worker last foresaw of batches' deadlines, in the fields that docs/batches.md lists."""
         ...
 
     def held_by(self, workers: Sequence[str]) -> dict[str, list[str]]:

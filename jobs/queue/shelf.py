@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.plain import count
+from pixelkiln.jobs.plain import count, plain
 from pixelkiln.jobs.queue.connection import explained
 from pixelkiln.jobs.queue.door import Door
 
 KEPT = (
     60 * 86_400
 )  # seconds that Redis knows a batch after it was last asked for; the bucket knows it for good
+FORESEEN = ("deadline", "fits", "late", "outlook")  # of a batch's hash, by workers
 MOST_NAMES = 10_000  # of a client's batches that are listed
 
 
@@ -55,6 +57,12 @@ class Shelf(Door):
                 return False
         return True
 
+    def expect(self, client: str, name: str) -> None:
+        """Let workers follow its deadline, from their next look on."""
+        self._check()
+        with explained(self._settings):
+            self.connection.zadd(keys.DEADLINES, {f"{client}:{name}": 0})
+
     def batches(self, client: str) -> dict[str, int]:
         """Names, the newest first, and revisions; those that Redis has forgotten are listed no more."""
         self._check()
@@ -72,6 +80,20 @@ class Shelf(Door):
             if gone := [name for name in names if there[name] is None]:
                 self.connection.zrem(keys.BATCHES(client), *gone)
         return {name: count(there[name]) for name in names if there[name] is not None}
+
+    def foreseen(self, client: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """What their hashes say of it, of those that say anything."""
+        self._check()
+        with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(keys.BATCH(client, name), *FORESEEN)
+            answers = pipe.execute(raise_on_error=False)
+        found = {}
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, list) and None not in answer:
+                values = (plain(one.decode("utf-8", "replace")) for one in answer)
+                found[name] = dict(zip(FORESEEN, values, strict=True))
+        return found
 
     def _become(self, key: str, kind: bytes) -> None:
         """Delete a stranger's key of another type: losing it beats stopping everyone who needs it."""

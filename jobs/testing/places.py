@@ -118,6 +118,16 @@ class MemoryPlaces:
         ]
         return sorted(found, reverse=True)[:limit]
 
+    def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
+        """Ids of those that finished last."""
+        self._answer()
+        found = [
+            (job.status.ended_at, job_id)
+            for job_id, job in self._jobs.items()
+            if job.status.state == "finished" and job.status.lane in lanes
+        ]
+        return [job_id for _, job_id in sorted(found, reverse=True)[:limit]]
+
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, and how many wait there."""
         self._answer()
@@ -141,6 +151,15 @@ class MemoryPlaces:
             return False
         self._manifests[client, name] = revision + 1, body
         return True
+
+    def expect(self, client: str, name: str) -> None:
+        """Nobody follows deadlines here: who asks is told."""
+        self._answer()
+
+    def foreseen(self, client: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Nothing: nobody follows deadlines here."""
+        self._answer()
+        return {}
 
     def batches(self, client: str) -> dict[str, int]:
         """Names of a client's batches, the newest first, and the revisions of their manifests."""

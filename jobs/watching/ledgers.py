@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.manifest import Manifest
+from pixelkiln.jobs.batches.outlook import DEADLINE, Outlook
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, pace
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.errors import CorruptObjectError
@@ -40,7 +41,7 @@ class _Ledger:
     def sum_up(self) -> None:
         self.counts, self.each = counted(self.standing.values()), pace(self.standing.values())
 
-    def status(self, farm: Farm) -> BatchStatus:
+    def status(self, farm: Farm, foreseen: Outlook | None) -> BatchStatus:
         workers = sum(not one.gone and bool(self.kinds.intersection(one.serves)) for one in farm.workers)
         return BatchStatus(
             name=self.about.name,
@@ -54,6 +55,8 @@ class _Ledger:
             eta=eta(self.counts["queued"] + self.counts["started"], self.each, workers),
             running=(),
             failures=(),
+            suspicious=sum(one is not None and one.suspicious for one in self.standing.values()),
+            deadline=foreseen,
             **self.counts,
         )
 
@@ -99,8 +102,10 @@ class Ledgers:
                 self._open.append(job_id)
         for name in moved:
             self._ledgers[name].sum_up()
-        shown = (one for one in self._ledgers.values() if one.read and any(one.standing.values()))
-        return tuple(one.status(farm) for one in shown)
+        shown = {n: one for n, one in self._ledgers.items() if one.read and any(one.standing.values())}
+        due = [name for name, one in shown.items() if DEADLINE in one.about.options]
+        foreseen = self._queue.foreseen(self._client, due) if due else {}
+        return tuple(one.status(farm, Outlook.of(foreseen.get(name))) for name, one in shown.items())
 
     @property
     def unread(self) -> int:
@@ -150,7 +155,7 @@ class Ledgers:
         fields = [{"model": DEFAULT_MODEL, "quantization": "bf16", **one.fields} for one in manifest.entries]
         return _Ledger(
             revision,
-            Manifest(name, self._client, manifest.created, manifest.source, manifest.paused),
+            replace(manifest, name=name, client=self._client, entries=()),
             {one.id: one.number for one in manifest.entries if self._owners.get(one.id, name) == name},
             frozenset(f"{one['model']}:{one['quantization']}" for one in fields),
             sum(not one.listed for one in manifest.entries),

@@ -248,6 +248,8 @@ Act = Callable[[redis.Redis], object]
         ("producer", lambda r: r.hset("kiln:execution:job:e1", "handed", 1)),
         ("producer", lambda r: r.hset("kiln:strays", "alice:fox", "1 e")),
         ("producer", lambda r: r.zadd("kiln:sweeps", {"alice:fox": 1})),
+        ("producer", lambda r: r.zrange("kiln:deadlines", 0, -1)),
+        ("producer", lambda r: r.publish("kiln:events", "x")),
         ("producer", lambda r: r.set("anything", "x")),
         ("producer", lambda r: r.keys("*")),
         ("producer", lambda r: r.flushdb()),

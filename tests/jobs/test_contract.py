@@ -341,7 +341,7 @@ def test_the_farm_tells_who_serves(kiln: Kiln) -> None:
     told = kiln.farm().as_dict()
     assert set(told) == {"lanes", "workers"}
     keys = {"age", "name", "state", "serves", "host", "seen", "paused", "orders", "memory", "largest"}
-    assert set(told["workers"][0]) == {*keys, "used", "resident", "hours"}
+    assert set(told["workers"][0]) == {*keys, "used", "resident", "hours", "speeds"}
     json.dumps(told)
 
 

@@ -36,7 +36,7 @@ class Worker:
 
     def intake(self) -> Intake:
         parts: dict[str, Any] = {
-            "settings": SimpleNamespace(spool_free=2**30, spool_jobs=3),
+            "settings": SimpleNamespace(spool_free=2**30, spool_jobs=3, windows=None),
             "served": dict.fromkeys(self.served),
             "claims": None,
             "control": SimpleNamespace(standing=SimpleNamespace(here=self.here)),

@@ -32,7 +32,6 @@ LEASE = 15.0  # seconds without a renewal until any worker may give the job back
 CRASHES = 2  # workers that a job has taken down for certain, from which it is quarantined (a dead letter)
 LAPSES = 4  # leases that ran out on it, from which it is too: a network that is cut does that as well
 STALE = 600.0  # seconds a lane's oldest job waits before residence of a model stops mattering
-
 LEFT = 600  # seconds that a job too large for one worker is left to larger ones, until it is looked at anew
 CALLS = 100  # that make one take, or one look: each ends in time, and others come in between
 REAPED = 100  # leases that one call looks at
@@ -257,13 +256,14 @@ class Claims:
         """End the job as failed with one line that says why; see finish. None: what was charged stands."""
         return self._settlement.fail(claim, reason, seconds)
 
-    def recover(self, *, due: bool = True) -> None:
-        """Enqueue what a worker or a producer that died between two writes left half-way.
+    def recover(self, *, due: bool = True) -> bool:
+        """Enqueue what a worker or a producer that died between two writes left half-way; if it was our turn.
 
         One worker does it for all, about once a minute, of records some; `due`: this one, now, of all.
         """
-        if self._dependents.recover(due=due):
+        if mine := self._dependents.recover(due=due):
             self._halves.find(whole=due)
+        return mine
 
     def _take(self, asked: dict[str, Any]) -> Any:
         for tries in range(CALLS):

@@ -20,6 +20,7 @@ from pixelkiln.worker.host.standstill import Standstill
 from pixelkiln.worker.host.watchdog import Watchdog, exit_if
 from pixelkiln.worker.queue.claim import Claim, Progress, stamp
 from pixelkiln.worker.queue.claims import Claims
+from pixelkiln.worker.queue.deadlines import Deadlines
 from pixelkiln.worker.queue.server_clock import ServerClock
 
 log = logging.getLogger("kiln.heartbeat")
@@ -60,6 +61,7 @@ class Heartbeat(threading.Thread):
         self._reap_from = time.monotonic() + GRACE
         self._beats = 0
         self._clock = ServerClock(claims.connection)
+        self._deadlines = Deadlines(claims.connection)
         self._standstill = standstill or Standstill()  # since the last whole beat that Redis answered
         self.away_since: float | None = None  # monotonic; None while Redis answers
         self.broken: BaseException | None = None  # the thread died of this: nothing is kept alive any more
@@ -191,8 +193,8 @@ class Heartbeat(threading.Thread):
     def _reap(self) -> None:
         for job_id in self._claims.reap(self._clock):
             log.warning("job %s: its worker is gone; it is queued again", job_id)
-        if self._beats % 20 == 0:
-            self._claims.recover(due=False)
+        if self._beats % 20 == 0 and self._claims.recover(due=False):
+            self._deadlines.look(self._clock.now())
 
     def _register(self) -> None:
         """RQ's own record of a worker, so that its tools list this one."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +20,9 @@ from pixelkiln.jobs.errors import CorruptObjectError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import count
 from pixelkiln.jobs.queue.door import chunks
-from pixelkiln.jobs.queue.places import MANY, standing_of
+from pixelkiln.jobs.queue.places import MANY, read_standing, standing_script
 from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.record import JOB_ID
-from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.status import ENDED
 from pixelkiln.worker.telling.events import Settled
 
@@ -46,7 +44,7 @@ class Batches:
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection = connection
-        self._states = Script(connection, "states", HERE / "states.lua")
+        self._states = standing_script(connection)
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     @property
@@ -68,7 +66,7 @@ class Batches:
         order = known.ids[known.at :] + known.ids[: known.at]
         sent: set[str] | None = None
         for some in (order[:1], *chunks(order[1:], MANY)):
-            for job_id, one in self._standing(some).items():
+            for job_id, one in read_standing(self._states, some).items():
                 if one is None:
                     sent = self._members(name) if sent is None else sent
                 if one.state not in ENDED if one is not None else job_id not in (sent or ()):
@@ -118,11 +116,3 @@ class Batches:
             origins = pipe.execute(raise_on_error=False)
         lanes = (Lane.parse(one) if isinstance(one, bytes) else None for one in origins)
         return [one for one, lane in zip(ids, lanes, strict=True) if lane and lane.client == client]
-
-    def _standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
-        if not job_ids:
-            return {}
-        answers = self._states(jobs=list(job_ids))
-        return {
-            one: standing_of(answer) if answer else None for one, answer in zip(job_ids, answers, strict=True)
-        }

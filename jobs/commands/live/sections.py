@@ -166,12 +166,15 @@ def _batch(status: BatchStatus, columns: Columns, width: int) -> Text:
         "cancelled": status.cancelled,
         "rendering": status.started,
         "not in Redis": status.missing,
+        "suspicious": status.suspicious,
     }
-    told = ", ".join(f"{number:,} {what}" for what, number in words.items() if number)
+    due = status.deadline
+    late = due is not None and due.fits is False
+    told = [f"late by {span(due.late)}" if due.late else "not in time"] if due and late else []
+    told += [f"{number:,} {what}" for what, number in words.items() if number]
+    style = "red" if status.failed or late else ""
     done = f"{ended:,}/{status.total:,}"
-    return columns.row(
-        [status.name, _bar(status, width), done, _left(status), (told, "red" if status.failed else "")]
-    )
+    return columns.row([status.name, _bar(status, width), done, _left(status), (", ".join(told), style)])
 
 
 def _left(status: BatchStatus) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -303,3 +304,22 @@ def test_the_examples_of_the_docs_run() -> None:
     assert examples
     for example in examples:
         exec(example, {})
+
+
+def test_a_deadline_is_foreseen_kept_and_replaced(kiln: Kiln) -> None:
+    rows = [{"prompt": f"fox {n}", "model": "demo", "width": 64, "height": 64} for n in range(2)]
+    day = timedelta(days=1)
+    batch = kiln.batch(rows, name="night", deadline=day)  # type: ignore[arg-type]
+    batch.wait()
+    foreseen = batch.outlook()
+    assert foreseen is not None
+    assert (foreseen.fits, foreseen.late) == (True, 0.0)
+    assert "before the deadline" in foreseen.told
+    later = datetime.now(UTC) + 2 * day
+    assert kiln.batch(rows, name="night", deadline=later).sent.there == 2  # type: ignore[arg-type]
+    told = kiln.open_batch("night").status().deadline
+    assert told is not None
+    assert datetime.fromisoformat(told.deadline) == later.replace(microsecond=0)
+    with pytest.raises(UsageError, match=r"deadline: .* is over; name one that is to come"):
+        kiln.batch(rows, name="night", deadline=datetime(2020, 1, 1))  # type: ignore[arg-type]
+    assert kiln.batch(rows, name="without").outlook() is None  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def busy(text: str = "[red]a fox[/red]") -> Snapshot:
         )
         for n, one in enumerate(at_work)
     }
-    batch = BatchStatus("", "c", "2026", text, False, 10_000, 7_000, 3, 2_900, 90, 6, 1, 0, 3.2, 5_400.0)
+    batch = BatchStatus("", "c", "2026", text, False, 10_000, 7_000, 3, 2_900, 90, 6, 1, 2, 0, 3.2, 5_400.0)
     lanes = [LaneStatus(f"kiln:demo:bf16:normal:{text}{n}", n, n % 2, 9, n % 3, 5) for n in range(1_000)]
     failures = [
         JobStatus(

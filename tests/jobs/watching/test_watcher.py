@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from redis.connection import Connection
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, keys
 from pixelkiln.jobs.batches.manifest import Manifest
+from pixelkiln.jobs.batches.outlook import Outlook
+from pixelkiln.jobs.commands.live import sections
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.watching import ledgers
 from pixelkiln.jobs.watching.ledgers import Ledgers
@@ -128,6 +131,20 @@ def test_batches_that_are_added_changed_paused_or_forgotten_are_followed(kiln: K
     for _ in range(3):
         found = watcher.look()
     assert found.batches == ()  # long forgotten: `kiln status night` asks the bucket
+
+
+def test_a_deadline_is_told_as_a_worker_foresaw_it(kiln: Kiln) -> None:
+    kiln.batch(rows(2), name="night", deadline=datetime.now(UTC) + timedelta(hours=1))
+    watcher = Watcher(kiln, clock=Clock())
+    assert watcher.look().batches[0].deadline is None  # no worker has looked
+    foreseen = {"deadline": "2026-11-27T07:30:00+00:00", "fits": "no", "late": "5400", "outlook": "too late"}
+    kiln.redis.hset(keys.BATCH("default", "night"), mapping=foreseen)
+    found = watcher.look().batches[0]
+    assert found.deadline == Outlook("2026-11-27T07:30:00+00:00", False, 5400.0, "too late")
+    frame = "\n".join(one.plain for one in sections.batches(watcher.look(), 80, 10).lines(10))
+    assert "late by 1 h 30 min" in frame
+    kiln.redis.hset(keys.BATCH("default", "night"), mapping={"late": "soon", "deadline": "x"})
+    assert watcher.look().batches[0].deadline is None
 
 
 def test_what_strangers_wrote_stops_nothing(kiln: Kiln) -> None:

@@ -29,6 +29,12 @@ hincrbyfloat {} a 1|hkeys {}|hlen {}|del {}|hsetnx {} a b|del {}|rpush {} a|lmov
 lindex {} 0|lpop {}
 rpop {}|set {} a|pttl {}|ttl {}|srandmember {}|memory usage {}|blpop {} 1|unlink {}
 """
+# What `kiln batch` does, on keys of its own that are gone at once: an older ACL file lets nobody write there.
+_BATCHES = (
+    (keys.BATCH, "hset {} a b|hmget {} a b|type {}|expire {} 9|unlink {}"),
+    (keys.BATCHES, "zadd {} nx 1 a|zrange {} 0 0|type {}|zrem {} a|unlink {}"),
+    (keys.Key(keys.DEADLINES), "zadd {} 0 kiln-doctor|zrem {} kiln-doctor"),
+)
 
 
 def look_at_queue(settings: Settings) -> list[Finding]:
@@ -37,6 +43,7 @@ def look_at_queue(settings: Settings) -> list[Finding]:
         with connect(settings, timeout=5.0) as connection:
             check(settings, connection)
             role = _role(settings, connection)
+            batches = _batches(settings, connection)
             server = _server(connection)
             kept = _kept(settings, connection)
     except KilnError as error:
@@ -44,7 +51,7 @@ def look_at_queue(settings: Settings) -> list[Finding]:
     synced, warnings = kept
     about = ", ".join(filter(None, (server, role)))
     where = f"{without_password(redis_url(settings))} ({about}) answers{synced}"
-    return [Finding("ok", "redis", where), *warnings]
+    return [Finding("ok", "redis", where), *batches, *warnings]
 
 
 def _role(settings: Settings, connection: redis.Redis) -> str:
@@ -61,8 +68,24 @@ def _role(settings: Settings, connection: redis.Redis) -> str:
     return "a worker's rights"
 
 
+def _batches(settings: Settings, connection: redis.Redis) -> list[Finding]:
+    """What of `kiln batch` this user may not do. Raises NotReadyError."""
+    for key, commands in _BATCHES:
+        try:
+            with explained(settings):
+                _try(connection, commands, key)
+        except NotReadyError as error:
+            if "does not permit" not in str(error):
+                raise
+            right = key.prefix + "*" * (key.prefix != key.template)
+            what = "kiln batch --deadline" if right == keys.DEADLINES else "kiln batch"
+            mend = f"copy the newest deploy/users.acl.example, whose producer may write {right}"
+            return [Finding("warning", "redis", f"no right to {right}: {what} is refused to this user", mend)]
+    return []
+
+
 def _try(connection: redis.Redis, commands: str, key: keys.Key) -> None:
-    name = key(secrets.token_hex(8))
+    name = key.template.replace("{}", secrets.token_hex(8))
     with connection.pipeline() as pipe:
         for line in commands.replace("\n", "|").split("|"):
             if line:
