@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, Unpack, cast, overload
 
@@ -24,7 +26,6 @@ from pixelkiln.jobs.errors import (
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.following import changes
 from pixelkiln.jobs.known import GivenIds
-from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.queue import Queue, Submitted, When
 from pixelkiln.jobs.queue.record import check_job_id
@@ -58,6 +59,12 @@ class Kiln(Controls, Batches):
         self.queue: Queue = queue or RedisQueue(self.settings)
         self._bucket = bucket
         self._given = GivenIds(self.queue, lambda: self.bucket)
+
+    def as_client(self, client: str) -> Self:
+        """The same farm, seen by another client; over the same connections."""
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(update={"client": client})
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -205,7 +212,11 @@ class Kiln(Controls, Batches):
 
         Raises NoSuchJobError, JobFailedError unless the job has finished, and CorruptObjectError.
         """
-        status = self.status(job_id)
+        return self.sidecar_of(self.status(job_id))
+
+    def sidecar_of(self, status: JobStatus) -> Sidecar:
+        """The same of a job whose status is known."""
+        job_id = status.id
         if status.state != "finished":
             reason = f": {status.error}" if status.error else ""
             raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
@@ -214,10 +225,32 @@ class Kiln(Controls, Batches):
                 f"job {job_id} is finished, but its result cannot be read; render it anew with:"
                 f" kiln retry {job_id} --again"
             )
-        lane = Lane.parse(status.lane)  # says whose it is, and so where its objects lie
-        known = lane is not None and re.fullmatch(NAME_PATTERN, lane.client)
-        client = lane.client if lane is not None and known else self.settings.client
-        return objects.get_finished(self.bucket, client, job_id, status.result)
+        client = status.client  # says where its objects lie
+        known = re.fullmatch(NAME_PATTERN, client)
+        return objects.get_finished(
+            self.bucket, client if known else self.settings.client, job_id, status.result
+        )
+
+    def picture(self, sidecar: Sidecar, first: int = 0, last: int | None = None) -> Iterator[bytes]:
+        """A finished job's picture in parts as they come, from one byte to another, both included.
+
+        Raises CorruptObjectError where it is not there as it was stored, as far as its size tells.
+        """
+        return objects.stream(self.bucket, sidecar, first, last)
+
+    def preview(self, job_id: str) -> bytes | None:
+        """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
+        return self.queue.preview(check_job_id(job_id))
+
+    def specs(self, statuses: Iterable[JobStatus]) -> dict[str, RenderSpec]:
+        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar."""
+        known = list(statuses)
+        found = self.queue.specs([one.id for one in known])
+        for one in known:
+            if one.id not in found and one.state == "finished":
+                with suppress(CorruptObjectError):
+                    found[one.id] = self.sidecar_of(one).spec
+        return {job_id: spec for job_id, spec in found.items() if spec is not None}
 
     def fetch(self, job_id: str, folder: str | Path = ".", *, name: str | None = None) -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.

@@ -127,6 +127,10 @@ class Queue(Protocol):
         """A waiting job's place in its lane, from 1, and how many wait there; None where it does not wait."""
         ...
 
+    def preview(self, job_id: str) -> bytes | None:
+        """What a job looks like so far, as a small WebP, if a worker has just told."""
+        ...
+
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
         """Revision and manifest of a client's batch, which is kept for weeks after it was asked for last."""
         ...

@@ -10,6 +10,7 @@ import redis
 from rq.job import JobStatus as RQStatus
 from rq.utils import now, utcformat
 
+from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
 from pixelkiln.jobs.queue.connection import explained
@@ -23,6 +24,8 @@ from pixelkiln.jobs.queue.shelf import Shelf
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import RenderSpec
+
+MAX_PREVIEW = 256 * 1024  # bytes
 
 # What the script answers, which speaks RQ's words
 _OUTCOMES: dict[str, CancelOutcome] = {
@@ -114,6 +117,14 @@ class RedisQueue(Places, Shelf):
         self._check()
         with explained(self._settings):
             return Farm(workers=read_workers(self.connection)).served
+
+    def preview(self, job_id: str) -> bytes | None:
+        """What a job looks like so far; what is no WebP, or too large for one, no worker left."""
+        self._check()
+        with explained(self._settings):
+            found: Any = self.connection.getrange(keys.PREVIEW(job_id), 0, MAX_PREVIEW)
+        is_webp = found[:4] == b"RIFF" and found[8:12] == b"WEBP"
+        return found if is_webp and len(found) <= MAX_PREVIEW else None
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""

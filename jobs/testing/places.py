@@ -127,6 +127,11 @@ class MemoryPlaces:
         ]
         return (waiting.index(job_id) + 1, len(waiting)) if job_id in waiting else None
 
+    def preview(self, job_id: str) -> bytes | None:
+        """None: this worker shows nothing before it is done."""
+        self._answer()
+        return None
+
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
         """Revision and manifest of a batch."""
         self._answer()
