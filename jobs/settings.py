@@ -168,6 +168,7 @@ class Settings(BaseSettings):
         None  # when a worker works, 22:00-07:00 or Mo-Fr 20:00-07:00, Sa-Su; absent: always
     )
     zone: Annotated[str, AfterValidator(_a_zone)] | None = None  # of times of day; absent: the machine's
+    image_links: bool = False  # `kiln serve` sends who asks for a picture to the bucket itself
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
     stall_seconds: Annotated[float, Field(gt=0)] = (
         900  # a load, or a step of a size not yet measured, may take

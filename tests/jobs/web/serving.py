@@ -1,0 +1,44 @@
+"""A server of this checkout on a real socket, in a thread of this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pixelkiln import Kiln, Settings
+from pixelkiln.jobs.web.server import address, bind, server
+from pixelkiln.jobs.web.tokens import Tokens
+
+
+@contextmanager
+def serving(settings: Settings, tokens: Path, kiln: Kiln | None = None) -> Iterator[str]:
+    """Where it is while the block lasts."""
+    bound = bind("127.0.0.1", 0)
+    ready = threading.Event()
+    running = server(settings, bound, kiln=kiln, tokens=tokens, listening=ready.set)
+    thread = threading.Thread(target=running.run, args=([bound],))
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield address(bound)
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+class People:
+    """Tokens for tests: of two clients, and of an admin."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        made = Tokens(path)
+        self.tokens = {
+            "one": made.make("one", "one"),
+            "two": made.make("two", "two"),
+            "admin": made.make("admin", "default", admin=True),
+        }
+
+    def headers(self, who: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[who]}"}
