@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelkiln.jobs.batches.door import Retried
+from pixelkiln.jobs.batches.door import Mark, Retried
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.jobs.batches.names import DEFAULT, ENDING, Template, file_names, index_csv
 from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
@@ -107,6 +107,12 @@ class Batch:
         self, *, state: State | None = None, since: timedelta | None = None, limit: int = 50
     ) -> list[JobStatus]:
         """The newest of its jobs, by what last happened to them, the newest first; see Kiln.jobs."""
+        return self.page(state, limit, None, since)[0]
+
+    def page(
+        self, state: State | None, limit: int, before: Mark | None, since: timedelta | None = None
+    ) -> tuple[list[JobStatus], Mark | None]:
+        """The same by pages; see Kiln.page."""
         moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
         standing = self.standing()
         found = [
@@ -114,8 +120,14 @@ class Batch:
             for job_id, one in standing.items()
             if one and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
         ]
-        some = [job_id for when, job_id in sorted(found, reverse=True) if not when or when >= moment][:limit]
-        return [one for one in self._kiln.statuses(some).values() if one is not None]
+        newest = [
+            one
+            for one in sorted(found, reverse=True)
+            if (not one[0] or one[0] >= moment) and (before is None or one < before)
+        ][:limit]
+        statuses = self._kiln.statuses([job_id for _, job_id in newest])
+        here = [one for one in statuses.values() if one is not None]
+        return here, newest[-1] if len(newest) == limit else None
 
     def watch(
         self, *, interval: float = 0.5, sleep: Callable[[float], None] | None = None

@@ -116,10 +116,17 @@ class Queue(Protocol):
         """Give those that wait another priority."""
         ...
 
-    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+    def recent(
+        self,
+        client: str,
+        states: Collection[State],
+        limit: int,
+        since: str,
+        before: tuple[str, str] | None = None,
+    ) -> list[tuple[str, str]]:
         """Of a client's jobs, or '' for any, the newest, newest first: when something happened, and the id.
 
-        `since`: no earlier than this, UTC in ISO 8601, or ''.
+        `since`: no earlier than this, UTC in ISO 8601, or ''. `before`: those that follow this one.
         """
         ...
 

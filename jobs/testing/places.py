@@ -107,7 +107,14 @@ class MemoryPlaces:
 
         return {one: self._placed(one, client, ("queued", "held"), moved) for one in job_ids}
 
-    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+    def recent(
+        self,
+        client: str,
+        states: Collection[State],
+        limit: int,
+        since: str,
+        before: tuple[str, str] | None = None,
+    ) -> list[tuple[str, str]]:
         """The newest jobs."""
         self._answer()
         found = [
@@ -115,7 +122,7 @@ class MemoryPlaces:
             for job_id, job in self._jobs.items()
             if client in ("", job.spec.client) and job.status.state in states and job.touched >= since
         ]
-        return sorted(found, reverse=True)[:limit]
+        return [one for one in sorted(found, reverse=True) if before is None or one < before][:limit]
 
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, and how many wait there."""

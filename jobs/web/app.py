@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,8 +12,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
-from pixelkiln.jobs.web.api import images, jobs
+from pixelkiln.jobs.web.api import images, jobs, listing
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
 
@@ -24,7 +28,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-ROUTERS = (jobs.router, images.router)
+ROUTERS = (jobs.router, listing.router, images.router)
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -50,6 +54,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
+    app.state.seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[BEARER], responses=openapi.REFUSALS)
@@ -57,6 +62,15 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, hosts=hosts)
     app.add_middleware(Headers)
     return app
+
+
+def seal_key(kiln: Kiln) -> bytes:
+    """What cursors and links are sealed with: the same for all servers of a farm, and no client knows it."""
+    try:
+        known = redis_url(kiln.settings)
+    except NotReadyError:  # no instance there yet
+        known = secrets.token_hex(32)
+    return hashlib.sha256(b"kiln serve " + known.encode()).digest()
 
 
 class Headers:

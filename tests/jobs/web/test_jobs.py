@@ -98,3 +98,38 @@ def test_on_real_servers(real: Door, kiln: Kiln) -> None:
     assert one.get(f"/v1/jobs/{job['id']}").json()["state"] == "queued"
     assert real("two").get(f"/v1/jobs/{job['id']}").status_code == 404
     assert real("admin").delete(f"/v1/jobs/{job['id']}").json()["was"] == "queued"
+
+
+def test_pages_of_jobs(local: httpx.Client, fake: FakeKiln) -> None:
+    ids = [one["id"] for one in sent(local, [FOX] * 7)]
+    fake.step()
+    found: list[str] = []
+    cursor, pages = None, 0
+    while True:
+        page = local.get("/v1/jobs", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        found, cursor, pages = [*found, *(one["id"] for one in page["jobs"])], page["next"], pages + 1
+        if cursor is None:
+            break
+    assert (sorted(found), pages) == (sorted(ids), 3)
+    assert [one["id"] for one in local.get("/v1/jobs?state=started").json()["jobs"]] == ids[:1]
+    assert {one["spec"]["prompt"] for one in page["jobs"]} == {"a fox"}
+
+
+def test_a_cursor_is_good_for_what_it_was_given_for(local: httpx.Client) -> None:
+    sent(local, [FOX] * 3)
+    cursor = local.get("/v1/jobs?limit=1").json()["next"]
+    middle = len(cursor) // 2
+    forged = cursor[:middle] + ("A" if cursor[middle] != "A" else "B") + cursor[middle + 1 :]
+    for asked in (
+        {"cursor": cursor, "state": "finished"},
+        *({"cursor": text} for text in (forged, "", "x", "é", cursor[:20], "A" * 400)),
+    ):
+        answer = local.get("/v1/jobs", params=asked)
+        assert (answer.status_code, answer.json().get("field")) == (422, "cursor"), asked
+    assert len(local.get("/v1/jobs", params={"cursor": cursor}).json()["jobs"]) == 2
+
+
+@pytest.mark.parametrize("asked", ["state=gone", "limit=0", "limit=201", "client=A B", "batch=a:b", "foo=1"])
+def test_what_is_asked_for_wrongly_is_refused_by_its_name(local: httpx.Client, asked: str) -> None:
+    answer = local.get(f"/v1/jobs?{asked}")
+    assert (answer.status_code, answer.json()["field"]) == (422, asked.partition("=")[0])
