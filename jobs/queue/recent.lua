@@ -1,7 +1,8 @@
 -- The newest jobs of lanes. a: states ('queued' and so on), limit; after: when something must have happened to a job;
 -- before, id: none but those that come behind that moment and id, where they are given;
 -- lanes: ARGV[2] and on, since names may be anything.
--- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; at most `limit` of each registry.
+-- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; of each registry at most `limit`,
+-- and those beside that have the moment of the last one: their ids tell their order, which the registry does not know.
 
 local HELD = { -- by state: the registries in which jobs of it stand, each newest last, and the moment that counts
   queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at' } },
@@ -11,7 +12,7 @@ local HELD = { -- by state: the registries in which jobs of it stand, each newes
   cancelled = { { key.CANCELED, 'ended_at' } },
 }
 local PAGE = 50
-local MOST = 5000 -- that are looked at in vain: many may have one moment
+local MOST = 5000 -- more than `limit` that are looked at: many may have one moment
 
 local found = {}
 
@@ -51,18 +52,17 @@ local function begin(name, field)
 end
 
 local function look(registry, lane, field)
-  local some, first = 0, begin(registry(lane), field)
-  for at = first, first + (a.before and MOST or 0) + a.limit - 1, PAGE do
+  local some, last, first = 0, '', begin(registry(lane), field)
+  for at = first, first + MOST + a.limit - 1, PAGE do
     local ids = page(registry(lane), at)
     for _, member in ipairs(ids) do
       local when, job = moment(member, field)
       local behind = not a.before or when < a.before or when == a.before and job < a.id
       if when ~= '' and behind then
-        if when < a.after then return end
+        if when < a.after or some >= a.limit and when ~= last then return end
         found[#found + 1] = when
         found[#found + 1] = job
-        some = some + 1
-        if some >= a.limit then return end
+        some, last = some + 1, when
       end
     end
     if #ids < PAGE then return end
