@@ -242,6 +242,13 @@ class Kiln(Controls, Batches):
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
         return self.queue.preview(check_job_id(job_id))
 
+    def told(self, wait: float = 1.0) -> Iterator[tuple[str, str] | None]:
+        """What workers tell as it happens, as ('preview', job id); None after `wait` seconds of silence.
+
+        It never ends by itself; what it tells is a hint to look.
+        """
+        return self.queue.told(wait)
+
     def specs(self, statuses: Iterable[JobStatus]) -> dict[str, RenderSpec]:
         """What jobs ask for, where their records can be read; what Redis forgot by its sidecar."""
         known = list(statuses)

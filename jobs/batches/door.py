@@ -106,13 +106,25 @@ class Batches:
             raise UsageError(f"state: must be {', '.join(get_args(State))}, not {state!r}")
         if limit < 1:
             raise UsageError(f"limit: must be 1 or more, not {limit}")
-        moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
-        whose = (client or self._kiln.settings.client) if client is not None else ""
         states = get_args(State) if state is None else (state,)
-        found = self._kiln.queue.recent(whose, states, limit, moment, before)
+        found = self.marks(states, client=client, since=since, limit=limit, before=before)
         statuses = self._kiln.queue.statuses([job_id for _, job_id in found])
         here = [one for one in statuses.values() if one is not None and one.state in states]
         return here, found[-1] if len(found) == limit else None
+
+    def marks(
+        self,
+        states: Sequence[State] = get_args(State),
+        *,
+        client: str | None = "",
+        since: timedelta | None = None,
+        limit: int = 50,
+        before: Mark | None = None,
+    ) -> list[Mark]:
+        """The same without asking how each fares now."""
+        moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
+        whose = (client or self._kiln.settings.client) if client is not None else ""
+        return self._kiln.queue.recent(whose, states, limit, moment, before)
 
     def retry(
         self, job_ids: Sequence[str], *, again: bool = False, any_client: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -136,6 +136,13 @@ class Queue(Protocol):
 
     def preview(self, job_id: str) -> bytes | None:
         """What a job looks like so far, as a small WebP, if a worker has just told."""
+        ...
+
+    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+        """What workers tell as it happens: kind of event and job; None after `wait` seconds of silence.
+
+        Strangers may tell, too: it is a hint to look. It never ends by itself.
+        """
         ...
 
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:

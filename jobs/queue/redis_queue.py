@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +13,13 @@ from rq.utils import now, utcformat
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
+from pixelkiln.jobs.plain import mapping
 from pixelkiln.jobs.queue.connection import explained
 from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
 from pixelkiln.jobs.queue.places import Places
 from pixelkiln.jobs.queue.queue import CancelOutcome, When, moment
-from pixelkiln.jobs.queue.record import RenderJob
+from pixelkiln.jobs.queue.record import JOB_ID, RenderJob
 from pixelkiln.jobs.queue.scripts import HERE, Script
 from pixelkiln.jobs.queue.shelf import Shelf
 from pixelkiln.jobs.queue.status import JobStatus, read_statuses
@@ -125,6 +126,17 @@ class RedisQueue(Places, Shelf):
             found: Any = self.connection.getrange(keys.PREVIEW(job_id), 0, MAX_PREVIEW)
         is_webp = found[:4] == b"RIFF" and found[8:12] == b"WEBP"
         return found if is_webp and len(found) <= MAX_PREVIEW else None
+
+    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+        """What workers tell as it happens."""
+        self._check()
+        with explained(self._settings), self.connection.pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
+            heard.subscribe(keys.EVENTS)
+            while True:
+                message = heard.get_message(timeout=wait)
+                event = mapping(message["data"]) if message else {}
+                kind, job_id = str(event.get("event")), str(event.get("job"))
+                yield (kind, job_id) if JOB_ID.fullmatch(job_id) else None
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -138,6 +139,12 @@ class MemoryPlaces:
         """None: this worker shows nothing before it is done."""
         self._answer()
         return None
+
+    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+        """Silence: its events can be asked for."""
+        while True:
+            time.sleep(wait)
+            yield None
 
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
         """Revision and manifest of a batch."""

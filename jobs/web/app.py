@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +16,8 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
-from pixelkiln.jobs.web.api import images, jobs, listing
+from pixelkiln.jobs.web.api import events, images, jobs, listing
+from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
 
@@ -28,7 +30,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-ROUTERS = (jobs.router, listing.router, images.router)
+ROUTERS = (jobs.router, listing.router, images.router, events.router)
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -40,6 +42,8 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.streams.close()
+        await run_in_threadpool(app.state.streams.join)
         kiln.close()
 
     _ = kiln.bucket  # opened here, once for all clients; it connects on first use
@@ -54,6 +58,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
+    app.state.streams = Streams(kiln)
     app.state.seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:

@@ -26,6 +26,7 @@ PORT = 8765
 PORTS = 20  # that are tried where another may be taken
 CONNECTIONS = 1500  # at once; who comes then is told to try again
 FILES = 4 * CONNECTIONS  # that this process may have open, where it may
+STALLED = 60.0  # seconds that nobody may read what is sent
 HEAD = 10.0  # seconds that a request's line and headers may take
 IDLE = 15  # seconds that a connection may wait for its next request
 ENDING = 5  # seconds that what is under way has when the server ends
@@ -35,6 +36,7 @@ class Impatient(H11Protocol):
     """uvicorn waits for a request's head as long as it takes; this does not."""
 
     _head: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to count."""
@@ -53,7 +55,23 @@ class Impatient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count no more."""
         self._came()
+        self._read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The other side does not read."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._read()
+        super().resume_writing()
+
+    def _read(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _await_head(self) -> None:
         self._head = self.loop.call_later(HEAD, self.transport.close)
@@ -67,15 +85,22 @@ class Impatient(H11Protocol):
 class Server(uvicorn.Server):
     """A server of this process; tells once it listens."""
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: Callable[[], None], ending: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._listening = listening
+        self._listening, self._ending = listening, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
         if self.started:
             self._listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what would go on by itself, then wait for the rest."""
+        self._ending()
+        await super().shutdown(sockets)
 
 
 def server(
@@ -111,7 +136,7 @@ def server(
         **tls,
     )
     _allow_files()
-    return Server(config, listening)
+    return Server(config, listening, app.state.streams.close)
 
 
 def tokens_of(settings: Settings, path: Path | None = None) -> Tokens:
