@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -16,7 +17,8 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
-from pixelkiln.jobs.web.api import events, images, jobs, listing
+from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, references
+from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
@@ -30,7 +32,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-ROUTERS = (jobs.router, listing.router, images.router, events.router)
+ROUTERS = tuple(one.router for one in (jobs, listing, images, events, references, batches, farm))
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -58,6 +60,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
+    app.state.few = CapacityLimiter(AT_ONCE)
     app.state.streams = Streams(kiln)
     app.state.seal = seal_key(kiln)
     problems.install(app)
