@@ -89,8 +89,7 @@ class Admission:
         headers = Headers(scope=scope)
         _check_origin(scope["method"], headers)
         if not self._tokens.all():
-            host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-            if host not in self._hosts:
+            if _host(headers.get("host", "")) not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
             caller = Caller("", self._client, admin=True)
         elif (client := linked(self._seal, scope)) is not None:
@@ -155,10 +154,17 @@ def _check_origin(method: str, headers: Headers) -> None:
     if method in SAFE:
         return
     origin = headers.get("origin")
-    if headers.get("sec-fetch-site") == "cross-site" or (
-        origin is not None and urlsplit(origin).netloc != headers.get("host")
-    ):
+    other = origin is not None and origin.partition("://")[2] != headers.get("host")
+    if other or headers.get("sec-fetch-site") == "cross-site":
         raise ProblemError(403, "this comes from another site's page")
+
+
+def _host(text: str) -> str:
+    """The name or number of a Host header, without its port; '' for what is none."""
+    try:
+        return urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _address(scope: Scope) -> str:
