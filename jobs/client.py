@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import time
 import uuid
@@ -25,7 +26,6 @@ from pixelkiln.jobs.errors import (
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.following import changes, changes_async
 from pixelkiln.jobs.known import GivenIds
-from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm
 from pixelkiln.jobs.queue.queue import Queue, Submitted, When
 from pixelkiln.jobs.queue.record import check_job_id
@@ -37,9 +37,10 @@ from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
 from pixelkiln.jobs.storage import objects
 from pixelkiln.jobs.storage.address import check_endpoint
 from pixelkiln.jobs.storage.objects import Objects
+from pixelkiln.jobs.views import Views
 
 
-class Kiln(Controls, Batches):
+class Kiln(Controls, Batches, Views):
     """A producer's door to one farm.
 
     >>> with Kiln() as kiln:
@@ -59,6 +60,12 @@ class Kiln(Controls, Batches):
         self.queue: Queue = queue or RedisQueue(self.settings)
         self._bucket = bucket
         self._given = GivenIds(self.queue, lambda: self.bucket)
+
+    def as_client(self, client: str) -> Self:
+        """The same farm, seen by another client; over the same connections."""
+        other = copy.copy(self)
+        other.settings = self.settings.model_copy(update={"client": client})
+        return other
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +232,11 @@ class Kiln(Controls, Batches):
 
         Raises NoSuchJobError, JobFailedError unless the job has finished, and CorruptObjectError.
         """
-        status = self.status(job_id)
+        return self.sidecar_of(self.status(job_id))
+
+    def sidecar_of(self, status: JobStatus) -> Sidecar:
+        """The same of a job whose status is known."""
+        job_id = status.id
         if status.state != "finished":
             reason = f": {status.error}" if status.error else ""
             raise JobFailedError(f"job {job_id} is {status.state}, not finished{reason}")
@@ -234,10 +245,11 @@ class Kiln(Controls, Batches):
                 f"job {job_id} is finished, but its result cannot be read; render it anew with:"
                 f" kiln retry {job_id} --again"
             )
-        lane = Lane.parse(status.lane)  # says whose it is, and so where its objects lie
-        known = lane is not None and re.fullmatch(NAME_PATTERN, lane.client)
-        client = lane.client if lane is not None and known else self.settings.client
-        return objects.get_finished(self.bucket, client, job_id, status.result)
+        client = status.client  # says where its objects lie
+        known = re.fullmatch(NAME_PATTERN, client)
+        return objects.get_finished(
+            self.bucket, client if known else self.settings.client, job_id, status.result
+        )
 
     def fetch(self, job_id: str, folder: str | Path = ".", *, name: str | None = None) -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
@@ -246,13 +258,6 @@ class Kiln(Controls, Batches):
         Raises as `sidecar`; CorruptObjectError also where the picture is not the one that was stored.
         """
         return objects.fetch(self.bucket, self.sidecar(job_id), folder, name)
-
-    def link(self, job_id: str, seconds: int = 86_400) -> str:
-        """An address at which a finished job's picture can be had without credentials, for so long.
-
-        Raises as `sidecar`.
-        """
-        return self.bucket.link(self.sidecar(job_id).png.key, seconds)
 
     def _stored(self, job_id: str) -> JobStatus | None:
         """The status of a job that Redis has forgotten, by what lies in the bucket."""

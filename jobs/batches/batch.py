@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelkiln.jobs.batches.door import Retried
+from pixelkiln.jobs.batches.door import Mark, Retried
 from pixelkiln.jobs.batches.fetching import Fetched, Home
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.jobs.batches.names import DEFAULT
@@ -115,6 +115,17 @@ class Batch:
 
         `suspicious`: only those in whose pictures the checks found something.
         """
+        return self.page(state, limit, None, since, suspicious)[0]
+
+    def page(
+        self,
+        state: State | None,
+        limit: int,
+        before: Mark | None,
+        since: timedelta | None = None,
+        suspicious: bool = False,
+    ) -> tuple[list[JobStatus], Mark | None]:
+        """The same by pages; see Kiln.page."""
         moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
         standing = self.standing()
         found = [
@@ -124,8 +135,14 @@ class Batch:
             and state in (None, "queued" if one.state in ("held", "deferred") else one.state)
             and (one.suspicious or not suspicious)
         ]
-        some = [job_id for when, job_id in sorted(found, reverse=True) if not when or when >= moment][:limit]
-        return [one for one in self._kiln.statuses(some).values() if one is not None]
+        newest = [
+            one
+            for one in sorted(found, reverse=True)
+            if (not one[0] or one[0] >= moment) and (before is None or one < before)
+        ][:limit]
+        statuses = self._kiln.statuses([job_id for _, job_id in newest])
+        here = [one for one in statuses.values() if one is not None]
+        return here, newest[-1] if len(newest) == limit else None
 
     def watch(
         self, *, interval: float = 0.5, sleep: Callable[[float], None] | None = None

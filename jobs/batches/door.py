@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pixelkiln.jobs.fields import SpecFields
     from pixelkiln.jobs.spec import RenderSpec
 
+Mark = tuple[str, str]  # a place among the newest jobs: when something last happened to one, and its id
 # What became of a job that was to be tried again; what else it was, it was left as.
 Retried = Literal[Stood, "again"]
 
@@ -92,16 +93,41 @@ class Batches:
 
         `client`: absent, the settings'; None, all. `since`: no longer ago. Raises UsageError.
         """
+        return self.page(state=state, client=client, since=since, limit=limit)[0]
+
+    def page(
+        self,
+        *,
+        state: State | None = None,
+        client: str | None = "",
+        since: timedelta | None = None,
+        limit: int = 50,
+        before: Mark | None = None,
+    ) -> tuple[list[JobStatus], Mark | None]:
+        """The same by pages: those behind the mark `before`, and the mark of the last, unless all came."""
         if state is not None and state not in get_args(State):
             raise UsageError(f"state: must be {', '.join(get_args(State))}, not {state!r}")
         if limit < 1:
             raise UsageError(f"limit: must be 1 or more, not {limit}")
+        states = get_args(State) if state is None else (state,)
+        found = self.marks(states, client=client, since=since, limit=limit, before=before)
+        statuses = self._kiln.queue.statuses([job_id for _, job_id in found])
+        here = [one for one in statuses.values() if one is not None and one.state in states]
+        return here, found[-1] if len(found) == limit else None
+
+    def marks(
+        self,
+        states: Sequence[State] = get_args(State),
+        *,
+        client: str | None = "",
+        since: timedelta | None = None,
+        limit: int = 50,
+        before: Mark | None = None,
+    ) -> list[Mark]:
+        """The same without asking how each fares now."""
         moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
         whose = (client or self._kiln.settings.client) if client is not None else ""
-        states = get_args(State) if state is None else (state,)
-        found = self._kiln.queue.recent(whose, states, limit, moment)
-        statuses = self._kiln.queue.statuses([job_id for _, job_id in found])
-        return [one for one in statuses.values() if one is not None and one.state in states]
+        return self._kiln.queue.recent(whose, states, limit, moment, before)
 
     def retry(
         self, job_ids: Sequence[str], *, again: bool = False, any_client: bool = False

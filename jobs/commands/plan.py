@@ -7,19 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
-from pixelkiln.jobs.batches.estimate import Estimate, estimate
+from pixelkiln.jobs.batches.estimate import Estimate
 from pixelkiln.jobs.batches.outlook import header, planned
+from pixelkiln.jobs.batches.plan import FIRST, estimated, plan
 from pixelkiln.jobs.batches.rows import refused, told
 from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.about import deadline
 from pixelkiln.jobs.commands.output import err, out, print_json
 from pixelkiln.jobs.commands.progress import short
-from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.queue import When
-
-FIRST = 5  # jobs that are shown
 
 
 def show_plan(
@@ -34,29 +32,12 @@ def show_plan(
     """Print what a file would enqueue; `when` its jobs may be taken, and when they are `due`."""
     specs = [one.spec for one in checked.asked]
     options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
-    try:
-        outlook = planned(kiln, specs, options) if due is not None and specs else None
-        found = estimate(kiln, specs) if specs else Estimate()
-    except NotReadyError as error:
-        found, outlook, away = None, None, str(error)
-    again = len(repeated(checked.rows))
+    found, away = estimated(kiln, checked)
+    outlook = planned(kiln, specs, options) if due is not None and specs and found else None
     if as_json:
-        bad = [
-            {"line": one.place.line, "field": one.place.column, "message": one.message}
-            for one in checked.faults
-        ]
-        print_json(
-            {
-                "jobs": len(specs),
-                "first": [spec.wire() for spec in specs[:FIRST]],
-                "refused": bad,
-                "repeated": again,
-                "references": len(set(checked.pictures.values())),
-                "estimate": found.as_dict() if found else None,
-                "deadline": outlook.as_dict() if outlook else None,
-            }
-        )
+        print_json({**plan(checked, found), "deadline": outlook.as_dict() if outlook else None})
         return
+    again = len(repeated(checked.rows))
     jobs = "1 job" if len(specs) == 1 else f"{len(specs):,} jobs"
     out.print(f"{plain(name)}: {jobs}, of which nothing was sent")
     for row, spec in list(zip(checked.rows, specs, strict=True))[:FIRST]:

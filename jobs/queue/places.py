@@ -110,16 +110,24 @@ class Places(Door):
             found |= self._placed("move", list(specs), client, *data, priority=priority)
         return found
 
-    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+    def recent(
+        self,
+        client: str,
+        states: Collection[State],
+        limit: int,
+        since: str,
+        before: tuple[str, str] | None = None,
+    ) -> list[tuple[str, str]]:
         """The newest jobs of all lanes; what is older than `limit` newer ones is not looked at."""
         self._check()
         newest: list[tuple[str, str]] = []
+        behind = {} if before is None else {"before": before[0], "id": before[1]}
         with explained(self._settings):
             names = lanes_of(self.connection)
             lanes = [one for one in names if client in ("", getattr(Lane.parse(one), "client", None))]
             for some in chunks(lanes, LOOKED_AT):
                 after = max(since, newest[-1][0] if len(newest) == limit else "")
-                found = self._recent(*some, states=list(states), limit=limit, after=after)
+                found = self._recent(*some, states=list(states), limit=limit, after=after, **behind)
                 texts = (part.decode("utf-8", "replace") for part in found)
                 pairs = {one: time for time, one in zip(texts, texts, strict=True) if JOB_ID.fullmatch(one)}
                 both = {*newest, *((plain(time), one) for one, time in pairs.items())}

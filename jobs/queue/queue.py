@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -117,10 +117,17 @@ class Queue(Protocol):
         """Give those that wait another priority."""
         ...
 
-    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+    def recent(
+        self,
+        client: str,
+        states: Collection[State],
+        limit: int,
+        since: str,
+        before: tuple[str, str] | None = None,
+    ) -> list[tuple[str, str]]:
         """Of a client's jobs, or '' for any, the newest, newest first: when something happened, and the id.
 
-        `since`: no earlier than this, UTC in ISO 8601, or ''.
+        `since`: no earlier than this, UTC in ISO 8601, or ''. `before`: those that follow this one.
         """
         ...
 
@@ -130,6 +137,13 @@ class Queue(Protocol):
 
     def place(self, job_id: str) -> tuple[int, int] | None:
         """A waiting job's place in its lane, from 1, and how many wait there; None where it does not wait."""
+        ...
+
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
+        """What workers tell as it happens: kind of event and job; None after `wait` seconds of silence.
+
+        Strangers may tell, too: it is a hint to look. It never ends by itself.
+        """
         ...
 
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:

@@ -1,6 +1,8 @@
 -- The newest jobs of lanes. a: states ('queued' and so on), limit; after: when something must have happened to a job;
+-- before, id: none but those that come behind that moment and id, where they are given;
 -- lanes: ARGV[2] and on, since names may be anything.
--- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; at most `limit` of each registry.
+-- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; of each registry at most `limit`,
+-- and those beside that have the moment of the last one: their ids tell their order, which the registry does not know.
 
 local HELD = { -- by state: the registries in which jobs of it stand, each newest last, and the moment that counts
   queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at' } },
@@ -10,6 +12,7 @@ local HELD = { -- by state: the registries in which jobs of it stand, each newes
   cancelled = { { key.CANCELED, 'ended_at' } },
 }
 local PAGE = 50
+local MOST = 5000 -- more than `limit` that are looked at: many may have one moment
 
 local found = {}
 
@@ -25,19 +28,41 @@ local function page(name, at)
   return kind == 'zset' and redis.call('ZRANGE', name, at, at + PAGE - 1, 'REV') or {}
 end
 
+-- When something last happened to a member of a registry, '' where that is not known; and its id.
+local function moment(member, field)
+  local job = string.match(member, '^(.*):') or member -- those that are started stand with their executions
+  return #job <= 64 and guard.field(job, field, 40) or '', job
+end
+
+-- Where to begin in a registry, which is in the order of moments but for what was put back into it: by halves.
+local function begin(name, field)
+  if not a.before then return 0 end
+  local kind = redis.call('TYPE', name).ok
+  local low, high = 0, kind == 'list' and redis.call('LLEN', name) or kind == 'zset' and redis.call('ZCARD', name) or 0
+  while high - low > PAGE do
+    local middle = math.floor((low + high) / 2)
+    local when = ''
+    for _, member in ipairs(page(name, middle)) do
+      when = moment(member, field)
+      if when ~= '' then break end
+    end
+    if when > a.before then low = middle else high = middle end
+  end
+  return low
+end
+
 local function look(registry, lane, field)
-  local some = 0
-  for at = 0, a.limit - 1, PAGE do
+  local some, last, first = 0, '', begin(registry(lane), field)
+  for at = first, first + MOST + a.limit - 1, PAGE do
     local ids = page(registry(lane), at)
     for _, member in ipairs(ids) do
-      local job = registry == key.STARTED and string.match(member, '^(.*):') or member
-      local when = job and #job <= 64 and guard.field(job, field, 40) or ''
-      if when ~= '' then
-        if when < a.after then return end
+      local when, job = moment(member, field)
+      local behind = not a.before or when < a.before or when == a.before and job < a.id
+      if when ~= '' and behind then
+        if when < a.after or some >= a.limit and when ~= last then return end
         found[#found + 1] = when
         found[#found + 1] = job
-        some = some + 1
-        if some >= a.limit then return end
+        some, last = some + 1, when
       end
     end
     if #ids < PAGE then return end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from rq.utils import now, utcformat
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target, give
+from pixelkiln.jobs.plain import mapping
 from pixelkiln.jobs.queue.connection import explained
 from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
@@ -139,7 +140,18 @@ class RedisQueue(Places, Shelf):
             for job_id in job_ids:
                 pipe.getrange(keys.PREVIEW(job_id), 0, MAX_PREVIEW)
             found = dict(zip(job_ids, pipe.execute(raise_on_error=False), strict=True))
-        return {one: body for one, body in found.items() if isinstance(body, bytes) and body}
+        return {one: body for one, body in found.items() if _is_webp(body)}
+
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
+        """What workers tell as it happens."""
+        self._check()
+        with explained(self._settings), self.connection.pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
+            heard.subscribe(keys.EVENTS)
+            while True:
+                message = heard.get_message(timeout=wait)
+                event = mapping(message["data"]) if message else {}
+                kind, job_id = str(event.get("event")), str(event.get("job"))
+                yield (kind, job_id) if JOB_ID.fullmatch(job_id) else None
 
     def give(self, order: Order, key: bytes) -> Order:
         """Sign an order and put it where workers look."""
@@ -160,3 +172,10 @@ class RedisQueue(Places, Shelf):
         job._status = RQStatus.DEFERRED if held else RQStatus.QUEUED
         fields = job.to_dict() | ({"kiln_held": "1"} if held else {})
         return [part for item in fields.items() for part in item]
+
+
+def _is_webp(found: object) -> bool:
+    """What is none, or is too large for one, no worker left."""
+    if not isinstance(found, bytes) or len(found) > MAX_PREVIEW:
+        return False
+    return (found[:4], found[8:12]) == (b"RIFF", b"WEBP")

@@ -13,6 +13,7 @@ from rq.results import Result as RQResult
 from rq.serializers import JSONSerializer
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import MAX_TEXT, count, mapping, plain, seconds, text
 from pixelkiln.jobs.queue.waits import read_waits
 from pixelkiln.jobs.sidecar import Sidecar, doubts_in
@@ -87,6 +88,12 @@ class JobStatus:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in ENDED
+
+    @property
+    def client(self) -> str:
+        """Whose it is, by its lane; '' of what is in none."""
+        lane = Lane.parse(self.lane)
+        return lane.client if lane else ""
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON form."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -23,10 +23,13 @@ from pixelkiln.jobs.storage.clients import Clients, Place
 from pixelkiln.jobs.storage.refusals import code, explain, unconditional
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
 log = logging.getLogger("kiln.storage")
+
+CHUNK = 128 * 1024  # bytes of what is passed on as it comes
 
 _ABSENT = {"NoSuchKey", "NotFound"}
 _ABSENT_HEAD = {"404", *_ABSENT}  # an answer to HEAD has no body that says more
@@ -210,6 +213,25 @@ class Bucket:
         if max(told, len(body)) > limit:
             raise CorruptObjectError(f"{key} is {max(told, len(body)):,} bytes; the limit is {limit:,}")
         return body
+
+    def stream(self, key: str, first: int = 0, last: int | None = None) -> tuple[int, Iterator[bytes]] | None:
+        """The object at `key`, or None: its size, and its bytes from `first` to `last` as they come."""
+        part: Any = (
+            {"Range": f"bytes={first}-{'' if last is None else last}"} if first or last is not None else {}
+        )
+        with self._asking():
+            try:
+                answer = self._client.get_object(Bucket=self.name, Key=key, **part)
+            except ClientError as error:
+                if code(error) in _ABSENT:
+                    return None
+                raise
+            size = int(answer["ContentRange"].rpartition("/")[2]) if part else _said(answer, "ContentLength")
+        return size, self._parts(answer["Body"])
+
+    def _parts(self, body: StreamingBody) -> Iterator[bytes]:
+        with self._asking(), closing(body):
+            yield from body.iter_chunks(CHUNK)
 
     def link(self, key: str, seconds: int) -> str:
         """A presigned address: whoever has it can get the object, for at most a week."""

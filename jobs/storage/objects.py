@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,10 @@ class Objects(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """The object at `key`, or None."""
+        ...
+
+    def stream(self, key: str, first: int = 0, last: int | None = None) -> tuple[int, Iterator[bytes]] | None:
+        """The object at `key`, or None: its size, and its bytes from `first` to `last` as they come."""
         ...
 
     def put(self, key: str, body: bytes, content_type: str, *, if_absent: bool = False) -> bool:
@@ -156,6 +160,14 @@ def fetch(objects: Objects, sidecar: Sidecar, folder: str | Path, name: str | No
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}") from None
     return target
+
+
+def stream(objects: Objects, sidecar: Sidecar, first: int, last: int | None) -> Iterator[bytes]:
+    """A picture in parts, see Kiln.picture."""
+    found = objects.stream(sidecar.png.key, first, last)
+    if found is None or found[0] != sidecar.png.bytes:
+        raise CorruptObjectError(f"{sidecar.png.key} does not match its sidecar; {_anew(sidecar.job.id)}")
+    return found[1]
 
 
 def _anew(job_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from pixelkiln.jobs.errors import StorageAwayError
 from pixelkiln.jobs.storage.bucket import Stored
@@ -27,6 +28,12 @@ class MemoryBucket:
         if self.away:
             raise StorageAwayError("the bucket in memory is away, as the test wants it")
         return self.objects.get(key)
+
+    def stream(self, key: str, first: int = 0, last: int | None = None) -> tuple[int, Iterator[bytes]] | None:
+        """The object at `key`, or None."""
+        body = self.get(key)
+        end = None if last is None else last + 1
+        return None if body is None else (len(body), iter([body[first:end]]))
 
     def put(self, key: str, body: bytes, content_type: str, *, if_absent: bool = False) -> bool:
         """Store `body`; False where something lies at `key` and it was to be left."""

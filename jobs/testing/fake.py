@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Self
 
 from pydantic import SecretStr
 
@@ -48,12 +46,6 @@ class FakeKiln(Kiln):
         self._memory = MemoryBucket()
         self._farm = MemoryQueue(self._memory, admin_key(settings))
         super().__init__(settings, queue=self._farm, bucket=self._memory)
-
-    def as_client(self, client: str) -> Self:
-        """The same farm, seen by another client."""
-        other = copy.copy(self)
-        other.settings = self.settings.model_copy(update={"client": client})
-        return other
 
     def next_fails(self, error: str = "it failed, as the test wants it") -> None:
         """Let the next job that is submitted end as failed, for that reason."""

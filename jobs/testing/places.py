@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -108,7 +109,14 @@ class MemoryPlaces:
 
         return {one: self._placed(one, client, ("queued", "held"), moved) for one in job_ids}
 
-    def recent(self, client: str, states: Collection[State], limit: int, since: str) -> list[tuple[str, str]]:
+    def recent(
+        self,
+        client: str,
+        states: Collection[State],
+        limit: int,
+        since: str,
+        before: tuple[str, str] | None = None,
+    ) -> list[tuple[str, str]]:
         """The newest jobs."""
         self._answer()
         found = [
@@ -116,7 +124,7 @@ class MemoryPlaces:
             for job_id, job in self._jobs.items()
             if client in ("", job.spec.client) and job.status.state in states and job.touched >= since
         ]
-        return sorted(found, reverse=True)[:limit]
+        return [one for one in sorted(found, reverse=True) if before is None or one < before][:limit]
 
     def finished(self, lanes: Sequence[str], limit: int) -> list[str]:
         """Ids of those that finished last."""
@@ -137,6 +145,12 @@ class MemoryPlaces:
             one for one, other in self._jobs.items() if other.spec.lane == lane and other.stood == "queued"
         ]
         return (waiting.index(job_id) + 1, len(waiting)) if job_id in waiting else None
+
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
+        """Silence: its events can be asked for."""
+        while True:
+            time.sleep(wait)
+            yield None
 
     def manifest(self, client: str, name: str) -> tuple[int, bytes] | None:
         """Revision and manifest of a batch."""

@@ -13,6 +13,7 @@ import pixelkiln.jobs.commands.battery
 import pixelkiln.jobs.commands.control
 import pixelkiln.jobs.commands.jobs
 import pixelkiln.jobs.commands.report
+import pixelkiln.jobs.commands.serve
 import pixelkiln.jobs.commands.status
 import pixelkiln.jobs.commands.submit
 import pixelkiln.worker.commands.bench

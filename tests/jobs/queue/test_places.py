@@ -160,3 +160,21 @@ def test_the_newest_are_found_among_many_lanes(kiln: Kiln) -> None:
     found = [int(status.id[1:]) for status in kiln.jobs(client=None, limit=70)]
     assert found == sorted(range(300), key=lambda n: (n % 60, n), reverse=True)[:70]
     assert [status.id for status in kiln.jobs(client="client-7")] == ["j157", "j7"]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one second"])
+def test_jobs_by_pages_are_each_there_once(kiln: Kiln, together: bool) -> None:
+    lanes = [{"prompt": "a fox", "model": "demo", "priority": p} for p in ("normal", "high")]
+    ids = [job.id for job in kiln.submit_many(lanes * 160)]  # type: ignore[arg-type]
+    if together:  # as producers of other languages write it
+        for job_id in ids:
+            kiln.redis.hset(keys.JOB(job_id), "enqueued_at", "2026-01-31T23:59:59Z")
+    found, last = kiln.page(limit=30)
+    pages = [[job.id for job in found]]
+    while last is not None:
+        found, last = kiln.page(limit=30, before=last)
+        pages.append([job.id for job in found])
+    assert len(pages) == 11
+    assert sorted(one for page in pages for one in page) == sorted(ids)
+    if not together:
+        assert [one for page in pages for one in page] == ids[::-1]

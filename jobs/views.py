@@ -1,0 +1,60 @@
+"""The part of Kiln that shows pictures to others: in parts, so far, by address."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from pixelkiln.jobs.errors import CorruptObjectError
+from pixelkiln.jobs.queue.record import check_job_id
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.sidecar import Sidecar
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.storage import objects
+
+if TYPE_CHECKING:
+    from pixelkiln.jobs.client import Kiln
+
+
+class Views:
+    """Pictures and what tells of them, for those who have no credentials."""
+
+    def picture(self, sidecar: Sidecar, first: int = 0, last: int | None = None) -> Iterator[bytes]:
+        """A finished job's picture in parts as they come, from one byte to another, both included.
+
+        Raises CorruptObjectError where it is not there as it was stored, as far as its size tells.
+        """
+        return objects.stream(self._kiln.bucket, sidecar, first, last)
+
+    def preview(self, job_id: str) -> bytes | None:
+        """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
+        return self._kiln.queue.previews([check_job_id(job_id)]).get(job_id)
+
+    def told(self, wait: float = 1.0) -> Generator[tuple[str, str] | None]:
+        """What workers tell as it happens, as ('preview', job id); None after `wait` seconds of silence.
+
+        It never ends by itself; what it tells is a hint to look.
+        """
+        return self._kiln.queue.told(wait)
+
+    def specs(self, statuses: Iterable[JobStatus]) -> dict[str, RenderSpec]:
+        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar."""
+        known = list(statuses)
+        found = self._kiln.queue.specs([one.id for one in known])
+        for one in known:
+            if one.id not in found and one.state == "finished":
+                with suppress(CorruptObjectError):
+                    found[one.id] = self._kiln.sidecar_of(one).spec
+        return {job_id: spec for job_id, spec in found.items() if spec is not None}
+
+    def link(self, job_id: str, seconds: int = 86_400) -> str:
+        """An address at which a finished job's picture can be had without credentials, for so long.
+
+        Raises as `sidecar`.
+        """
+        return self._kiln.bucket.link(self._kiln.sidecar(job_id).png.key, seconds)
+
+    @property
+    def _kiln(self) -> Kiln:
+        return cast("Kiln", self)

@@ -1,0 +1,1 @@
+"""API v1: a module a resource."""

@@ -1,0 +1,100 @@
+"""The application: what answers, and what every answer says beside."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.connection import redis_url
+from pixelkiln.jobs.web import openapi, problems
+from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
+from pixelkiln.jobs.web.receiving import AT_ONCE
+from pixelkiln.jobs.web.streams import Streams
+from pixelkiln.jobs.web.tokens import Tokens
+from pixelkiln.jobs.web.who import BEARER, EXACT, LOOPBACK, Admission
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+ROUTERS = tuple(one.router for one in (jobs, listing, images, events, references, batches, farm, openai))
+
+
+def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
+    """The application over a farm; it closes `kiln` when it ends.
+
+    `hosts`: the names by which it may be called while there are no tokens.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.streams.close()
+        await run_in_threadpool(app.state.streams.join)
+        kiln.close()
+
+    _ = kiln.bucket  # opened here, once for all clients; it connects on first use
+    app = FastAPI(
+        title="pixelkiln",
+        version=openapi.VERSION,
+        summary="Pictures, rendered on your own Macs",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # it would load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.kiln = kiln
+    app.state.few = CapacityLimiter(AT_ONCE)
+    app.state.streams = Streams(kiln)
+    app.state.seal = seal = seal_key(kiln)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/v1", dependencies=[BEARER, EXACT], responses=openapi.REFUSALS)
+    openapi.install(app)
+    app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, seal=seal, hosts=hosts)
+    app.add_middleware(Headers)
+    return app
+
+
+def seal_key(kiln: Kiln) -> bytes:
+    """What cursors and links are sealed with: the same for all servers of a farm, and no client knows it."""
+    try:
+        known = redis_url(kiln.settings)
+    except NotReadyError:  # no instance there yet
+        known = secrets.token_hex(32)
+    return hashlib.sha256(b"kiln serve " + known.encode()).digest()
+
+
+class Headers:
+    """ASGI: what every answer says beside, unless its route says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add them."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, sending)

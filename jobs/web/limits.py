@@ -1,0 +1,116 @@
+"""What one caller may take of a server: requests in a time, bytes of a body, and how deep it is nested."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from starlette.types import Message, Receive
+
+from pixelkiln.jobs.storage.pictures import MAX_BYTES as PICTURE
+from pixelkiln.jobs.web.problems import ProblemError
+
+PER_SECOND, BURST = 50.0, 200  # requests of one token
+GUESSES = 1 / 6, 10  # at one token from one address
+CALLERS = 10_000  # that are remembered
+
+JSON = 4 * 2**20  # bytes of a body
+FILE = 32 * 2**20  # of a file of jobs
+BESIDE = 2**20  # fields and headers around files in a form
+FORM = 4 * PICTURE  # of all pictures in one
+DEPTH = 32  # objects and lists within each other
+PARTS = 200_000  # objects and lists of a body
+
+LARGE = 16  # bodies of more than JSON's size that come at once: they lie on the disk
+
+BEGIN = 15.0  # seconds that the next part of a body may take
+SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
+
+# Where more than JSON is taken: these are read by who needs them, not before.
+BODIES = {"/v1/references": PICTURE + BESIDE, "/v1/batches": FILE + BESIDE, "/v1/images/edits": FORM + BESIDE}
+
+_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+
+
+class Rates:
+    """So many in a second each, and some at once. For one thread."""
+
+    def __init__(
+        self,
+        per_second: float = PER_SECOND,
+        burst: float = BURST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_second, self._burst, self._clock = per_second, burst, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # who -> left, and when that was
+
+    def left(self, who: str) -> float:
+        """How many `who` may have now."""
+        now = self._clock()
+        left, then = self._left.get(who, (self._burst, now))
+        return min(self._burst, left + (now - then) * self._per_second)
+
+    def take(self, who: str) -> float:
+        """Count one; seconds until it may come where that is too many, and it was not counted."""
+        left = self.left(who)
+        if left < 1:
+            return (1 - left) / self._per_second
+        self._left[who] = left - 1, self._clock()
+        self._left.move_to_end(who)
+        if len(self._left) > CALLERS:
+            self._left.popitem(last=False)
+        return 0.0
+
+
+def bounded(receive: Receive, most: int) -> Receive:
+    """Pass on a body of at most so many bytes, and not one that drips. Raises ProblemError."""
+    had, began = 0, time.monotonic()
+
+    async def act() -> Message:
+        nonlocal had
+        try:
+            message = await asyncio.wait_for(receive(), BEGIN)
+        except TimeoutError:
+            raise ProblemError(408, "the body did not come", headers={"Connection": "close"}) from None
+        had += len(message.get("body", b""))
+        if had > most:
+            raise too_large(most)
+        if time.monotonic() - began > 2 * BEGIN + had / SLOWEST and message.get("more_body"):
+            raise ProblemError(408, "the body comes too slowly", headers={"Connection": "close"})
+        return message
+
+    return act
+
+
+async def whole(receive: Receive) -> bytes:
+    """The body, read to its end. Raises ProblemError where the other side left."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(400, "the body is not whole")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def too_large(most: int) -> ProblemError:
+    """What is said of a body beyond `most` bytes."""
+    told = f"the body is more than {most:,} bytes"
+    return ProblemError(413, told, headers={"Connection": "close"})
+
+
+def check_nesting(body: bytes) -> None:
+    """Raise ProblemError for JSON that would take far more to read than to send."""
+    depth = parts = 0
+    for mark in _MARKS.finditer(body):
+        one = mark[0]
+        if one in b"[{":
+            depth, parts = depth + 1, parts + 1
+            if depth > DEPTH or parts > PARTS:
+                raise ProblemError(422, f"the body is nested deeper than {DEPTH}, or has too many parts")
+        elif one in b"]}":
+            depth -= 1
