@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.batches.door import Mark, Retried
 from pixelkiln.jobs.batches.fetching import Fetched, Home
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.jobs.batches.names import DEFAULT
-from pixelkiln.jobs.batches.outlook import Outlook, expected
+from pixelkiln.jobs.batches.outlook import expected
 from pixelkiln.jobs.batches.sending import RETRIED, Sent, fill
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, newest, pace
 from pixelkiln.jobs.batches.stored import stored

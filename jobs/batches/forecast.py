@@ -10,7 +10,7 @@ import heapq
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
 from statistics import median
 from typing import Any, Self
@@ -58,6 +58,33 @@ class Forecast:
     def by(self, moment: float) -> int:
         """How many have ended by then."""
         return bisect_right(self.ends, moment)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is to be expected of a deadline."""
+
+    deadline: str  # ISO 8601, in the zone in which it was given
+    fits: bool | None  # whether it is met; None where that cannot be told
+    late: float | None  # seconds by which the last picture is late, as far as that is known
+    told: str  # the same in a line, with the reason
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, foreseen: Mapping[str, str] | None) -> Self | None:
+        """What a worker wrote of it (`Queue.foreseen`); None where that is none."""
+        found = foreseen or {}
+        try:
+            datetime.fromisoformat(found["deadline"])
+            late = float(found["late"]) if found["late"] else None
+            return cls(
+                found["deadline"], {"yes": True, "no": False}.get(found["fits"]), late, found["outlook"]
+            )
+        except (KeyError, ValueError):  # strangers may have written it
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from statistics import median
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from pixelkiln.jobs.batches.estimate import speeds
-from pixelkiln.jobs.batches.forecast import Deadline, Work, forecast
+from pixelkiln.jobs.batches.forecast import Deadline, Outlook, Work, forecast
 from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.batches.standing import counted
 from pixelkiln.jobs.batches.windows import Windows, shown
@@ -24,33 +23,6 @@ if TYPE_CHECKING:
 DEADLINE = "deadline"  # in a manifest's header: ISO 8601, in the zone in which it was given
 HOURS = "hours"  # there: when its jobs let themselves be taken, as the last submit that said so wanted it
 EVER = 10 * 365 * 86_400.0  # seconds: for as long a job may be taken from its time on
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What is to be expected of a deadline."""
-
-    deadline: str  # ISO 8601, in the zone in which it was given
-    fits: bool | None  # whether it is met; None where that cannot be told
-    late: float | None  # seconds by which the last picture is late, as far as that is known
-    told: str  # the same in a line, with the reason
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, foreseen: Mapping[str, str] | None) -> Self | None:
-        """What a worker wrote of it (`Queue.foreseen`); None where that is none."""
-        found = foreseen or {}
-        try:
-            datetime.fromisoformat(found["deadline"])
-            late = float(found["late"]) if found["late"] else None
-            return cls(
-                found["deadline"], {"yes": True, "no": False}.get(found["fits"]), late, found["outlook"]
-            )
-        except (KeyError, ValueError):  # strangers may have written it
-            return None
 
 
 def header(

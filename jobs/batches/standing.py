@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.status import JobStatus
-
-if TYPE_CHECKING:
-    from pixelkiln.jobs.batches.outlook import Outlook
 
 SAMPLE = 30  # finished jobs, the last ones, whose time tells how long the others will take
 

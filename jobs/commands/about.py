@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from pixelkiln.jobs.batches.outlook import Outlook
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.standing import BatchStatus, eta, pace
 from pixelkiln.jobs.batches.windows import shown, zone_of
 from pixelkiln.jobs.client import Kiln

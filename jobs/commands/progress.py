@@ -45,7 +45,7 @@ def follow(
                 ended(status)
                 bars.advance(whole)
                 if not console.is_terminal or status.suspicious:
-                    console.print(line(status, prompts[status.id]))
+                    console.print(line(status, prompts[status.id]), soft_wrap=True)
     return last
 
 

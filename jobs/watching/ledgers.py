@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.manifest import Manifest
-from pixelkiln.jobs.batches.outlook import DEADLINE, Outlook
+from pixelkiln.jobs.batches.outlook import DEADLINE
 from pixelkiln.jobs.batches.standing import BatchStatus, counted, eta, pace
 from pixelkiln.jobs.catalogue import DEFAULT_MODEL
 from pixelkiln.jobs.errors import CorruptObjectError

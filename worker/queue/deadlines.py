@@ -15,8 +15,9 @@ from typing import Any
 import redis
 
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
-from pixelkiln.jobs.batches.outlook import Outlook, deadline_of, outlook, warned
+from pixelkiln.jobs.batches.outlook import deadline_of, outlook, warned
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.farm import Farm, read_workers
 from pixelkiln.jobs.queue.places import read_standing, standing_script

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.manifest import Entry, Manifest
-from pixelkiln.jobs.batches.outlook import Outlook, deadline_of, header, outlook
+from pixelkiln.jobs.batches.outlook import deadline_of, header, outlook
 from pixelkiln.jobs.batches.windows import Windows, zone_of
 from pixelkiln.jobs.queue.farm import Farm, WorkerStatus, hours_in
 from pixelkiln.jobs.queue.queue import Standing, Stood

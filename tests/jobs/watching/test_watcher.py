@@ -11,8 +11,8 @@ import pytest
 from redis.connection import Connection
 
 from pixelkiln.jobs import Kiln, NotReadyError, Settings, keys
+from pixelkiln.jobs.batches.forecast import Outlook
 from pixelkiln.jobs.batches.manifest import Manifest
-from pixelkiln.jobs.batches.outlook import Outlook
 from pixelkiln.jobs.commands.live import sections
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.watching import ledgers
