@@ -17,6 +17,8 @@ from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
 from pixelkiln.jobs.web.api import events, images, jobs, listing
+from pixelkiln.jobs.web.page import frame, now, sign_in
+from pixelkiln.jobs.web.page.standing import OpenBatches
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
@@ -30,6 +32,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
+VIEWS = (sign_in.router, now.router)
 ROUTERS = (jobs.router, listing.router, images.router, events.router)
 
 
@@ -59,10 +62,14 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     )
     app.state.kiln = kiln
     app.state.streams = Streams(kiln)
+    app.state.batches = OpenBatches()
     app.state.seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[BEARER], responses=openapi.REFUSALS)
+    for view in VIEWS:
+        app.include_router(view, include_in_schema=False)
+    app.mount("/static", frame.Static(directory=frame.HERE / "static"))
     openapi.install(app)
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, hosts=hosts)
     app.add_middleware(Headers)
