@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -16,9 +17,9 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
-from pixelkiln.jobs.web.api import events, images, jobs, listing
-from pixelkiln.jobs.web.page import frame, now, sign_in
-from pixelkiln.jobs.web.page.standing import OpenBatches
+from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, references
+from pixelkiln.jobs.web.page import views
+from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
@@ -32,8 +33,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-VIEWS = (sign_in.router, now.router)
-ROUTERS = (jobs.router, listing.router, images.router, events.router)
+ROUTERS = tuple(one.router for one in (jobs, listing, images, events, references, batches, farm))
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -61,15 +61,13 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
+    app.state.few = CapacityLimiter(AT_ONCE)
     app.state.streams = Streams(kiln)
-    app.state.batches = OpenBatches()
     app.state.seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[BEARER], responses=openapi.REFUSALS)
-    for view in VIEWS:
-        app.include_router(view, include_in_schema=False)
-    app.mount("/static", frame.Static(directory=frame.HERE / "static"))
+    views.install(app)
     openapi.install(app)
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, hosts=hosts)
     app.add_middleware(Headers)

@@ -47,6 +47,7 @@ class Admission:
     def __init__(self, app: ASGIApp, tokens: Tokens, client: str, hosts: frozenset[str] = LOOPBACK) -> None:
         """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`."""
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
+        self._large = 0  # bodies under way that are more than JSON's size
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +67,12 @@ class Admission:
             scope["known"] = self._known
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
-            await self._app(scope, await self._body(scope, receive), sending)
+            body, large = await self._body(scope, receive)
+            self._large += large
+            try:
+                await self._app(scope, body, sending)
+            finally:
+                self._large -= large
         except HTTPException as error:
             if begun:
                 raise
@@ -106,18 +112,20 @@ class Admission:
             raise ProblemError(401, told, headers={"WWW-Authenticate": "Bearer"})
         return Caller(found.id, found.client, found.admin)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Receive:
-        """JSON is read and looked at here, whole; what may be larger by who takes it, within bounds."""
+    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, bool]:
+        """JSON is read and looked at here, whole; what may be larger, which is told, by who takes it."""
         large = limits.BODIES.get(scope["path"]) if scope["method"] == "POST" else None
         most = large or limits.JSON
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most:
             raise limits.too_large(most)
         if scope["method"] in SAFE:
-            return receive
+            return receive, False
         reading = limits.bounded(receive, most)
         if large:
-            return reading
+            if self._large >= limits.LARGE:
+                raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
+            return reading, True
         body = await limits.whole(reading)
         if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
             limits.check_nesting(body)
@@ -126,7 +134,7 @@ class Admission:
         async def again() -> Message:
             return given.pop() if given else await receive()
 
-        return again
+        return again, False
 
 
 def is_public(path: str) -> bool:
@@ -151,7 +159,11 @@ def _check_origin(method: str, headers: Headers) -> None:
         return
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     silent = origin is None and site != "same-origin" and cookie(headers) and not bearer(headers)
-    if site == "cross-site" or silent or (origin is not None and urlsplit(origin).netloc != headers.get("host")):
+    if (
+        site == "cross-site"
+        or silent
+        or (origin is not None and urlsplit(origin).netloc != headers.get("host"))
+    ):
         raise ProblemError(403, "this comes from another site's page")
 
 

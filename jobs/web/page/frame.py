@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from pixelkiln.jobs.commands.about import span
+from pixelkiln.jobs.commands.about import counts, remaining, span
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.web.who import COOKIE, Caller
@@ -48,13 +48,17 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     scope = request.scope
     caller: Caller | None = scope.get("caller")
     here = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
-    body = templates().get_template(name).render(
-        caller=caller,
-        signed_in=COOKIE in request.cookies,
-        csrf=seal(request) if caller else "",
-        path=scope["path"],
-        here=here,
-        **context,
+    body = (
+        templates()
+        .get_template(name)
+        .render(
+            caller=caller,
+            signed_in=COOKIE in request.cookies,
+            csrf=seal(request) if caller else "",
+            path=scope["path"],
+            here=here,
+            **context,
+        )
     )
     settings = request.app.state.kiln.settings
     elsewhere = ""
@@ -120,7 +124,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=_static, about=_about)
+    made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining)
     made.filters.update(
         span=span, ago=_ago, size=_size, when=_when, part=lambda text: quote(text, safe=""), lane=Lane.parse
     )

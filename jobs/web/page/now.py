@@ -40,14 +40,6 @@ class Waiting:
     eta: float | None  # seconds until all that wait for such workers are done
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A job, and what it asks for, where that can be read."""
-
-    status: JobStatus
-    spec: RenderSpec | None
-
-
 @router.get("/")
 def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     """Everything at one moment; page.js asks again whenever something happens."""
@@ -72,9 +64,9 @@ def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     )
 
 
-def _with_specs(kiln: Kiln, statuses: list[JobStatus]) -> list[Shown]:
+def _with_specs(kiln: Kiln, statuses: list[JobStatus]) -> list[tuple[JobStatus, RenderSpec | None]]:
     specs = kiln.specs(statuses)
-    return [Shown(one, specs.get(one.id)) for one in statuses]
+    return [(one, specs.get(one.id)) for one in statuses]
 
 
 def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:

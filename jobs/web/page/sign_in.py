@@ -30,7 +30,9 @@ async def post_sign_in(request: Request) -> Response:
     try:
         await request.scope["known"](address_of(request.scope), token)
     except HTTPException as error:
-        fault = str(error.detail) if token and error.status_code != 401 else "This is no token, or a revoked one."
+        fault = (
+            str(error.detail) if token and error.status_code != 401 else "This is no token, or a revoked one."
+        )
         return show(request, "sign-in.html", error.status_code, next=where, fault=fault)
     answer = after(where)
     secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto"))

@@ -13,6 +13,7 @@ FRESH = 5.0  # seconds for which a count is good
 CLIENTS = 12  # whose batches are looked at
 EACH = 6  # batches of one client, the newest
 
+
 class OpenBatches:
     """What was counted, for a while; safe to share between threads."""
 

@@ -1,0 +1,83 @@
+// What HTML alone cannot: follow what happens, keys, the slider of two pictures. Without it all is read and sent.
+"use strict";
+
+const find = (what, within = document) => within.querySelector(what);
+const all = (what, within = document) => [...within.querySelectorAll(what)];
+
+// Live pages: one stream; whatever happens, htmx asks for the page again (its trigger has a throttle).
+let stream = null;
+const follow = () => {
+  if (!find("[data-live]") || document.hidden) {
+    stream?.close();
+    stream = null;
+  } else if (!stream) {
+    stream = new EventSource("/v1/events");
+    for (const kind of ["job", "away", "back"]) stream.addEventListener(kind, () => htmx.trigger(document.body, "kiln:changed"));
+    stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
+  }
+};
+
+// A preview is shown once it is whole, so that nothing flickers.
+const renew = (id) => {
+  const shown = all("[data-preview]").find((one) => one.dataset.preview === id);
+  if (!shown) return;
+  const next = new Image();
+  next.alt = "";
+  next.src = `/v1/jobs/${id}/preview?at=${Date.now()}`;
+  next.decode().then(() => shown.replaceChildren(next), () => {});
+};
+
+// Morphing leaves what the reader opened, and previews, which are newer than the page's own.
+if (window.Idiomorph) {
+  const callbacks = Idiomorph.defaults.callbacks;
+  callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+  callbacks.beforeNodeMorphed = (old, next) => !(old.dataset?.preview && old.dataset.preview === next.dataset?.preview && find("img", old));
+}
+
+// Times in the reader's zone.
+const localise = () => {
+  const words = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const one of all("time[datetime]")) {
+    const text = words.format(new Date(one.dateTime));
+    if (one.textContent !== text) one.textContent = text;
+  }
+};
+
+// Said aloud when it is another than before.
+let told = find("[data-told]")?.dataset.told;
+const tell = () => {
+  const now = find("[data-told]")?.dataset.told;
+  if (now && now !== told) find("#told").textContent = now;
+  told = now;
+};
+
+document.addEventListener("htmx:afterSettle", () => {
+  localise();
+  tell();
+  follow();
+});
+document.addEventListener("visibilitychange", () => {
+  follow();
+  if (!document.hidden && find("[data-live]")) htmx.trigger(document.body, "kiln:changed");
+});
+window.addEventListener("pagehide", () => stream?.close());
+localise();
+follow();
+
+// Keys, where nobody types.
+let last = "";
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const before = last;
+  last = event.key;
+  const go = (address) => address && ((location.href = address), event.preventDefault());
+  if (find("dialog[open]")) return;
+  if (event.key === "?") find("#keys").showModal();
+  else if (event.key === "/") {
+    event.preventDefault();
+    find("[data-search]") ? find("[data-search]").focus() : go("/gallery#search");
+  } else if (before === "g") go({ n: "/", g: "/gallery", b: "/batches" }[event.key]);
+  else if (event.key === "ArrowLeft") go(find("a[rel=prev]")?.href);
+  else if (event.key === "ArrowRight") go(find("a[rel=next]")?.href);
+  else if (event.key === "Escape") go(find("a[data-back]")?.href);
+});
