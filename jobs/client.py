@@ -225,11 +225,7 @@ class Kiln(Controls, Batches):
                 f"job {job_id} is finished, but its result cannot be read; render it anew with:"
                 f" kiln retry {job_id} --again"
             )
-        client = status.client  # says where its objects lie
-        known = re.fullmatch(NAME_PATTERN, client)
-        return objects.get_finished(
-            self.bucket, client if known else self.settings.client, job_id, status.result
-        )
+        return objects.get_finished(self.bucket, self._client_of(status), job_id, status.result)
 
     def picture(self, sidecar: Sidecar, first: int = 0, last: int | None = None) -> Iterator[bytes]:
         """A finished job's picture in parts as they come, from one byte to another, both included.
@@ -237,6 +233,18 @@ class Kiln(Controls, Batches):
         Raises CorruptObjectError where it is not there as it was stored, as far as its size tells.
         """
         return objects.stream(self.bucket, sidecar, first, last)
+
+    def thumbnail(self, status: JobStatus, *, make: bool = True) -> bytes | None:
+        """A finished job's picture, small, as WebP: made once; None where there is none yet, unless `make`.
+
+        Raises JobFailedError unless it has finished, and CorruptObjectError.
+        """
+        from pixelkiln.jobs.storage import thumbnails  # Pillow, which few commands need
+
+        if status.result is None:
+            raise JobFailedError(f"job {status.id} is {status.state}: there is no picture of it")
+        act = thumbnails.make if make else thumbnails.kept
+        return act(self.bucket, self._client_of(status), status.id, status.result)
 
     def preview(self, job_id: str) -> bytes | None:
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
@@ -273,6 +281,10 @@ class Kiln(Controls, Batches):
         Raises as `sidecar`.
         """
         return self.bucket.link(self.sidecar(job_id).png.key, seconds)
+
+    def _client_of(self, status: JobStatus) -> str:
+        """Whose a job is, which says where its objects lie."""
+        return status.client if re.fullmatch(NAME_PATTERN, status.client) else self.settings.client
 
     def _stored(self, job_id: str) -> JobStatus | None:
         """The status of a job that Redis has forgotten, by what lies in the bucket."""

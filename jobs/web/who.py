@@ -94,7 +94,8 @@ class Admission:
             caller = Caller("", self._client, admin=True)
         else:
             caller = await self._known(address_of(scope), bearer(headers) or cookie(headers))
-        if wait := self._rates.take(caller.id):
+        price = limits.THUMBNAIL if scope["path"].startswith("/thumbnails/") else 1
+        if wait := self._rates.take(caller.id, price):
             raise ProblemError(429, "too many requests", headers={"Retry-After": f"{max(1, round(wait))}"})
         return caller
 

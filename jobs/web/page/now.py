@@ -17,7 +17,7 @@ from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.farm import discreet
 from pixelkiln.jobs.web.page.frame import show
-from pixelkiln.jobs.web.page.standing import OpenBatches
+from pixelkiln.jobs.web.page.standing import Standings
 from pixelkiln.jobs.web.page.wrong import wrongs
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
@@ -26,6 +26,7 @@ router = APIRouter()
 SHOWN = 24  # jobs being rendered, and failures, that are shown
 LOOKED = 1000  # ends of the last hour that are counted
 SAMPLE = 200  # finished jobs whose time tells the pace
+BATCHES, CLIENTS = 6, 12  # the newest of each client, of so many, that are looked at for what is under way
 HOUR = timedelta(hours=1)
 
 
@@ -49,7 +50,8 @@ def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     running, _ = kiln.page(state="started", client=whose, limit=SHOWN)
     failed = kiln.jobs(state="failed", client=whose, since=HOUR, limit=SHOWN)
     waiting = _waiting(kiln, farm, caller)
-    known: OpenBatches = request.app.state.batches
+    known: Standings = request.app.state.standings
+    clients = [kiln.as_client(one) for one in _clients(waiting, caller)]
     return show(
         request,
         "now.html",
@@ -57,7 +59,7 @@ def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
         failed=_with_specs(kiln, failed),
         waiting=waiting,
         workers=workers,
-        batches=known.of(kiln, _clients(waiting, caller)),
+        batches=[one for client in clients for one in known.of(client, BATCHES) if one.open],
         wrong=wrongs(farm, workers, waiting, caller),
         counts=_counts(kiln, waiting, whose),
         many=SHOWN,
@@ -94,7 +96,7 @@ def _eta(farm: TheFarm, kind: str, totals: dict[str, int], past: dict[str, list[
 
 def _clients(waiting: list[Waiting], caller: Caller) -> list[str]:
     """Whose batches are looked at."""
-    return list(dict.fromkeys([caller.client, *(one.lane.client for one in waiting)]))
+    return list(dict.fromkeys([caller.client, *(one.lane.client for one in waiting)]))[:CLIENTS]
 
 
 def _counts(kiln: Kiln, waiting: list[Waiting], whose: str | None) -> dict[str, tuple[str, int]]:

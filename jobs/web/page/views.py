@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 
-from pixelkiln.jobs.web.page import frame, now, sign_in
-from pixelkiln.jobs.web.page.standing import OpenBatches
+from pixelkiln.jobs.web.page import batches, frame, gallery, now, picture, sign_in
+from pixelkiln.jobs.web.page.pictures import Warnings
+from pixelkiln.jobs.web.page.standing import Standings
 
-VIEWS = (sign_in, now)
+VIEWS = (sign_in, now, gallery, picture, batches)
+MAKING = 2  # thumbnails that are made at once
 
 
 def install(app: FastAPI) -> None:
     """Let `app` answer with them, and with the files that they name."""
-    app.state.batches = OpenBatches()
+    app.state.standings, app.state.warnings = Standings(), Warnings()
+    app.state.making = CapacityLimiter(MAKING)
     for view in VIEWS:
         app.include_router(view.router, include_in_schema=False)
     app.mount("/static", frame.Static(directory=frame.HERE / "static"))

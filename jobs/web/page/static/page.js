@@ -81,3 +81,66 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "ArrowRight") go(find("a[rel=next]")?.href);
   else if (event.key === "Escape") go(find("a[data-back]")?.href);
 });
+
+// Copying, where the browser lets a page.
+if (navigator.clipboard) for (const one of all("[data-copy]")) {
+  one.hidden = false;
+  one.addEventListener("click", () => navigator.clipboard.writeText(find(`#${one.dataset.copy}`).textContent).then(() => {
+    find("#told").textContent = one.textContent = "Copied";
+  }, () => {}));
+}
+
+// Two pictures over each other, and how much of the first is shown.
+const slider = find("[data-slider]");
+if (slider) {
+  const grip = find(".grip"), range = find("#split"), first = find("img", slider), side = find("[data-side]");
+  const line = document.createElement("div");
+  line.className = "split-line";
+  const show = () => {
+    const over = slider.classList.contains("over");
+    first.style.clipPath = over ? `inset(0 ${100 - range.value}% 0 0)` : "";
+    line.style.left = `${range.value}%`;
+    range.disabled = !over;
+  };
+  const over = (on) => {
+    slider.classList.toggle("over", on);
+    on ? slider.append(line) : line.remove();
+    side.setAttribute("aria-pressed", String(!on));
+    show();
+  };
+  const drag = (event) => {
+    const box = slider.getBoundingClientRect();
+    range.value = Math.round((100 * (event.clientX - box.left)) / box.width);
+    show();
+  };
+  slider.addEventListener("pointerdown", (event) => {
+    if (!slider.classList.contains("over") || event.button) return;
+    event.preventDefault();
+    slider.setPointerCapture(event.pointerId);
+    drag(event);
+    slider.addEventListener("pointermove", drag);
+    const end = () => slider.removeEventListener("pointermove", drag);
+    for (const kind of ["pointerup", "pointercancel"]) slider.addEventListener(kind, end, { once: true });
+  });
+  range.addEventListener("input", show);
+  side.addEventListener("click", () => over(!slider.classList.contains("over")));
+  document.addEventListener("keydown", (event) => {
+    if (event.target !== range && (event.key === "ArrowLeft" || event.key === "ArrowRight") && !event.target.closest("input, select, textarea")) {
+      range.value = Number(range.value) + (event.key === "ArrowLeft" ? -5 : 5);
+      show();
+    }
+  });
+  grip.hidden = false;
+  over(true);
+}
+
+// The gallery's two: a third choice lets the first go.
+const chosen = [];
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "pick") return;
+  const at = chosen.indexOf(event.target);
+  if (at >= 0) chosen.splice(at, 1);
+  if (event.target.checked) chosen.push(event.target);
+  if (chosen.length > 2) chosen.shift().checked = false;
+  find("#told").textContent = `${chosen.length} of two chosen`;
+});
