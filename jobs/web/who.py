@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError
+from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web import limits, problems
+from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.tokens import Tokens
 
@@ -44,9 +46,12 @@ class Caller:
 class Admission:
     """ASGI: tells the application who asks (`scope["caller"]`), and answers who may not itself."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, client: str, hosts: frozenset[str] = LOOPBACK) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens, client: str, seal: bytes, hosts: frozenset[str] = LOOPBACK
+    ) -> None:
         """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`."""
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
+        self._seal = seal  # that addresses which need no token bear
         self._large = 0  # bodies under way that are more than JSON's size
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
 
@@ -92,6 +97,8 @@ class Admission:
             if host not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
             caller = Caller("", self._client, admin=True)
+        elif (client := linked(self._seal, scope)) is not None:
+            caller = Caller(f"link {client}", client)
         else:
             caller = await self._known(address_of(scope), bearer(headers) or cookie(headers))
         price = limits.THUMBNAIL if scope["path"].startswith("/thumbnails/") else 1
@@ -189,6 +196,21 @@ def _kiln(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Kiln
     return kiln.as_client(caller.client)
 
 
+def _exact(request: Request) -> None:
+    """Raise ProblemError for a name behind the ? that the API's own description does not have."""
+    path = request.scope["route"].path
+    described = request.app.openapi()["paths"]
+    found = described.get(path) or described[f"/v1{path}"]
+    known = {
+        one["name"] for one in found[request.method.lower()].get("parameters", []) if one["in"] == "query"
+    }
+    for name in request.query_params:
+        if name not in known:
+            told = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            raise ProblemError(422, f"{plain(name)[:60]}: no such field; {told}", plain(name)[:60])
+
+
+EXACT = Depends(_exact)
 BEARER = Security(HTTPBearer(auto_error=False, description="made with `kiln token new`"))
 Known = Annotated[Caller, Depends(_caller)]
 Admin = Annotated[Caller, Depends(_admin)]

@@ -126,7 +126,7 @@ def templates() -> Environment:
     )
     made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining)
     made.filters.update(
-        span=span, ago=_ago, size=_size, when=_when, part=lambda text: quote(text, safe=""), lane=Lane.parse
+        span=span, ago=_ago, size=size, when=_when, part=lambda text: quote(text, safe=""), lane=Lane.parse
     )
     return made
 
@@ -165,10 +165,10 @@ def _when(text: str) -> Markup | str:
     )
 
 
-def _size(count: int) -> str:
+def size(count: float) -> str:
     """Bytes as people read them."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit in ("bytes", "kB") else f"{count:.1f} {unit}"
-        count = count / 1000  # type: ignore[assignment]
+        count /= 1000
     return f"{count:.1f} GB"

@@ -52,10 +52,12 @@ def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     waiting = _waiting(kiln, farm, caller)
     known: Standings = request.app.state.standings
     clients = [kiln.as_client(one) for one in _clients(waiting, caller)]
+    at_work = _with_specs(kiln, running)
     return show(
         request,
         "now.html",
-        running=_with_specs(kiln, running),
+        running=at_work,
+        prompts={job.id: spec.prompt if spec else "" for job, spec in at_work},
         failed=_with_specs(kiln, failed),
         waiting=waiting,
         workers=workers,

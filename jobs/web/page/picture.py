@@ -16,7 +16,7 @@ from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.page.command import command
-from pixelkiln.jobs.web.page.frame import after, show
+from pixelkiln.jobs.web.page.frame import after, show, size
 from pixelkiln.jobs.web.page.gallery import Filter, pictures_of
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own
@@ -132,5 +132,5 @@ def settings(spec: RenderSpec, sidecar: Sidecar | None) -> dict[str, str]:
             f", {times.load:.1f} of it loading" if times.load else ""
         )
         told["worker"] = sidecar.host.get("worker")
-        told["memory at most"] = f"{sidecar.memory.peak_mlx / 1e9:.1f} GB"
+        told["memory at most"] = size(sidecar.memory.peak_mlx)
     return {name: str(value) for name, value in told.items() if value not in (None, "")}

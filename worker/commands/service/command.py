@@ -36,6 +36,7 @@ service = typer.Typer(help="Run a worker as a service of macOS or Linux.", no_ar
 app.add_typer(service, name="service")
 
 Up = Annotated[bool, typer.Option("--up", help="The servers of `kiln up`.")]
+Serve = Annotated[bool, typer.Option("--serve", help="The HTTP server of `kiln serve`.")]
 Worker = Annotated[bool, typer.Option("--worker", help="The worker.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and commands; change nothing.")]
 
@@ -43,6 +44,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and command
 @service.command()
 def install(
     up: Up = False,
+    serve: Serve = False,
     worker: Worker = False,
     agent: Annotated[
         bool, typer.Option("--agent", help="macOS: for a desk; runs while you are logged in.")
@@ -55,7 +57,7 @@ def install(
     ] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Install the worker (or with --up the servers) as a service: it starts now and at every boot.
+    """Install the worker (or with --up, --serve the servers) as a service: it starts now and at every boot.
 
     An agent, or a systemd unit without lingering, starts at login instead. KILN_* and AWS_* variables that
     are set now go into the env file, which only you can read. Installing again is harmless; what changed is
@@ -73,7 +75,7 @@ def install(
     planned = plan(
         here,
         account,
-        named(up, worker) or ["worker"],
+        named(up, serve, worker) or ["worker"],
         agent=agent,
         folder=folder,
         environment=environment,
@@ -107,10 +109,10 @@ def install(
 
 
 @service.command()
-def uninstall(up: Up = False, worker: Worker = False, dry_run: DryRun = False) -> None:
+def uninstall(up: Up = False, serve: Serve = False, worker: Worker = False, dry_run: DryRun = False) -> None:
     """Let the running job end, and remove the services (or the one named). Settings and logs stay."""
     here = Here.found()
-    found = installed(here, named(up, worker))
+    found = installed(here, named(up, serve, worker))
     if not found:
         tell("nothing is installed")
         return
@@ -126,10 +128,10 @@ def uninstall(up: Up = False, worker: Worker = False, dry_run: DryRun = False) -
 
 
 @service.command()
-def restart(up: Up = False, worker: Worker = False) -> None:
+def restart(up: Up = False, serve: Serve = False, worker: Worker = False) -> None:
     """Let the running job end, and start the services (or the one named) anew."""
     here = Here.found()
-    found = installed(here, named(up, worker))
+    found = installed(here, named(up, serve, worker))
     if not found:
         raise UsageError("nothing is installed; see kiln service install --help")
     for name, manager in found:

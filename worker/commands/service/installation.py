@@ -170,9 +170,9 @@ def command_of(name: str, environment: Path, manager: Manager, models: Sequence[
     return words + [word for model in models for word in ("--model", model)]
 
 
-def named(up: bool, worker: bool) -> list[str]:
-    """The servers come first: the worker needs them."""
-    return [name for name, wanted in (("up", up), ("worker", worker)) if wanted]
+def named(up: bool, serve: bool, worker: bool) -> list[str]:
+    """The servers come first: the others need them."""
+    return [name for name, wanted in (("up", up), ("serve", serve), ("worker", worker)) if wanted]
 
 
 def installed(here: Here, names: Sequence[str]) -> list[tuple[str, Manager]]:

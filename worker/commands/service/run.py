@@ -77,10 +77,17 @@ def _up(models: Sequence[str]) -> None:
     home = Settings.here().home.absolute()
     if running(home) is not None:
         raise NotReadyError(f"servers already run in {home}; end that `kiln up`, and these take over")
-    up(worker=False)
+    up(worker=False, serve=True)
 
 
-RUNS: dict[str, Callable[[Sequence[str]], None]] = {"worker": _worker, "up": _up}
+def _serve(models: Sequence[str]) -> None:
+    from pixelkiln.jobs.commands.serve import serve
+
+    await_servers(Settings.load())
+    serve()
+
+
+RUNS: dict[str, Callable[[Sequence[str]], None]] = {"worker": _worker, "up": _up, "serve": _serve}
 
 
 def _say(text: str) -> None:
