@@ -85,6 +85,16 @@ async def get_thumbnail(
     return Response(body, headers=headers, media_type="image/webp")
 
 
+@router.get("/previews/{id}")
+def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
+    """What a job looks like so far; addresses have a step behind a question mark, so that each is new."""
+    own(kiln, caller, id)
+    found = kiln.preview(id)
+    if found is None:
+        raise ProblemError(404, "there is no preview of it now")
+    return Response(found, media_type="image/webp")
+
+
 def pictures_of(request: Request, kiln: Kiln, caller: Caller, wanted: Wanted) -> Pictures:
     """What a filter lets through of what a caller may see."""
     warnings: Warnings = request.app.state.warnings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
 from typing import Annotated, Any
@@ -23,6 +23,8 @@ from pixelkiln.jobs.web.who import Caller, whose
 
 PAGE = 60  # pictures of one page
 LOOKED = 1200  # that are looked at for one page where a filter lets few through
+LOOKED_INTO = 480  # whose sidecars are, where it is about suspicion
+PATIENCE = 0.1  # seconds that a page waits for what checks found: it is told later, or the next time
 THREADS = 16  # that ask the bucket
 REMEMBERED = 20_000  # pictures of which it is known whether they are suspicious
 
@@ -72,7 +74,7 @@ class Card:
 
     status: JobStatus
     spec: RenderSpec | None
-    warnings: tuple[str, ...]  # of the checks; of a picture whose sidecar cannot be read, that
+    warnings: tuple[str, ...] | None  # of the checks; None where the bucket has not answered yet
 
     @property
     def id(self) -> str:
@@ -88,18 +90,26 @@ class Warnings:
         self._known: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sidecars")
 
-    def of(self, kiln: Kiln, statuses: Sequence[JobStatus]) -> dict[str, tuple[str, ...]]:
-        """By job id. Raises NotReadyError."""
+    def of(
+        self, kiln: Kiln, statuses: Sequence[JobStatus], patience: float | None
+    ) -> dict[str, tuple[str, ...]]:
+        """By job id; of those of which nothing came in so many seconds nothing. Raises NotReadyError."""
         names = {one.id: (one.id, one.result.sha256 if one.result else "") for one in statuses}
         with self._lock:
             missing = [one for one in statuses if names[one.id] not in self._known]
-        found = dict(zip(missing, self._threads.map(lambda one: _warnings(kiln, one), missing), strict=True))
+        asked = {self._threads.submit(_warnings, kiln, one): names[one.id] for one in missing}
+        done, late = wait(asked, patience)
+        for one in late:
+            one.add_done_callback(lambda one: self._learn({asked[one]: one}))
+        self._learn({asked[one]: one for one in done})
         with self._lock:
-            self._known.update({names[one.id]: told for one, told in found.items()})
-            told = {job_id: self._known.get(name, ()) for job_id, name in names.items()}
+            return {job_id: self._known[name] for job_id, name in names.items() if name in self._known}
+
+    def _learn(self, told: Mapping[tuple[str, str], Future[tuple[str, ...]]]) -> None:
+        with self._lock:
+            self._known.update({name: one.result() for name, one in told.items() if not one.exception()})
             while len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return told
 
 
 def _warnings(kiln: Kiln, status: JobStatus) -> tuple[str, ...]:
@@ -143,8 +153,9 @@ class Pictures:
             ids = {one.id for one in here}
             specs = {one.id: one.spec for one in self._batch.entries if one.id in ids}
         fit = [one for one in here if self.wanted.lets(specs.get(one.id))]
-        found = self._warnings.of(self.kiln, fit) if told or self.wanted.suspicious else {}
-        cards = [Card(one, specs.get(one.id), found.get(one.id, ())) for one in fit]
+        patience = None if self.wanted.suspicious else PATIENCE
+        found = self._warnings.of(self.kiln, fit, patience) if told or self.wanted.suspicious else {}
+        cards = [Card(one, specs.get(one.id), found.get(one.id)) for one in fit]
         return [one for one in cards if one.warnings or not self.wanted.suspicious]
 
     def page(
@@ -152,10 +163,10 @@ class Pictures:
     ) -> tuple[list[Card], Mark | None, int]:
         """Some cards, the mark behind which to go on, None at the end, and how many were looked at."""
         found: list[Card] = []
-        looked, size = 0, limit
+        looked, size, most = 0, limit, LOOKED_INTO if self.wanted.suspicious else LOOKED
         while True:
-            marks = self.marks(min(size, LOOKED - looked), before)
-            at_end = len(marks) < min(size, LOOKED - looked)
+            marks = self.marks(min(size, most - looked), before)
+            at_end = len(marks) < min(size, most - looked)
             cards = self.cards(marks, told=told)
             looked += len(marks)
             room = limit - len(found)
@@ -167,7 +178,7 @@ class Pictures:
             if at_end:
                 return found, None, looked
             before = marks[-1]
-            if looked >= LOOKED:
+            if looked >= most:
                 return found, before, looked
             size = 4 * limit
 

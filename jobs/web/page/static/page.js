@@ -23,7 +23,7 @@ const renew = (id) => {
   if (!shown) return;
   const next = new Image();
   next.alt = "";
-  next.src = `/v1/jobs/${id}/preview?at=${Date.now()}`;
+  next.src = `/previews/${id}?at=${Date.now()}`;
   next.decode().then(() => shown.replaceChildren(next), () => {});
 };
 
