@@ -27,6 +27,12 @@ api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip inst
 pytestmark = pytest.mark.browser
 
 SMALL = {"model": "demo", "width": 64, "height": 64, "seed": 1}
+SHOWS = """step => {
+    const image = document.querySelector(".so-far img"), canvas = new OffscreenCanvas(1, 1).getContext("2d");
+    if (!image?.complete) return false;
+    canvas.drawImage(image, 0, 0, 1, 1);
+    return canvas.getImageData(0, 0, 1, 1).data[0] === step * 40;
+}"""
 GRAVE = ("serious", "critical")
 
 
@@ -73,12 +79,7 @@ def test_previews_come_one_after_another(view: Open, kiln: Kiln) -> None:
     for step in (1, 3, 5):
         show(step)
         api.expect(page.get_by_text(f"rendering {step}/28")).to_be_visible(timeout=15_000)
-        page.wait_for_function(
-            "step => { const image = document.querySelector('.so-far img');"
-            " if (!image?.complete) return false; const canvas = new OffscreenCanvas(1, 1).getContext('2d'); canvas.drawImage(image, 0, 0, 1, 1);"
-            " return canvas.getImageData(0, 0, 1, 1).data[0] === step * 40; }",
-            arg=step,
-        )
+        page.wait_for_function(SHOWS, arg=step)
 
 
 def test_the_gallery_goes_on_and_two_are_compared(view: Open, kiln: Kiln) -> None:
