@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -56,6 +54,5 @@ def favicon() -> Response:
 
 def _inside(where: str) -> str:
     """An address of this site; no other."""
-    parts = urlsplit(where)
     fine = where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
-    return where if fine and not parts.netloc and not parts.scheme else "/"
+    return where if fine else "/"
