@@ -135,3 +135,14 @@ def test_what_the_stylesheet_and_scripts_are(local: httpx.Client) -> None:
     assert "immutable" not in local.get("/static/page.css").headers["cache-control"]
     assert local.get("/static/../app.py").status_code == 404
     assert local.get("/static/%2e%2e/frame.py").status_code == 404
+
+
+def test_where_pictures_come_from_the_bucket_the_policy_lets_them(
+    local: httpx.Client, fake: FakeKiln
+) -> None:
+    assert "img-src 'self' blob: data:;" in local.get("/", headers=HTML).headers["content-security-policy"]
+    fake.settings = fake.settings.model_copy(
+        update={"image_links": True, "s3_endpoint": "https://s3.example:9000/x"}
+    )
+    policy = local.get("/", headers=HTML).headers["content-security-policy"]
+    assert "img-src 'self' blob: data: https://s3.example:9000;" in policy
