@@ -245,11 +245,7 @@ class Kiln(Controls, Batches, Views):
                 f"job {job_id} is finished, but its result cannot be read; render it anew with:"
                 f" kiln retry {job_id} --again"
             )
-        client = status.client  # says where its objects lie
-        known = re.fullmatch(NAME_PATTERN, client)
-        return objects.get_finished(
-            self.bucket, client if known else self.settings.client, job_id, status.result
-        )
+        return objects.get_finished(self.bucket, self.client_of(status), job_id, status.result)
 
     def fetch(self, job_id: str, folder: str | Path = ".", *, name: str | None = None) -> Path:
         """Bring a finished job's picture and sidecar home, as `<id>.png` and `<id>.json`; the picture's path.
@@ -258,6 +254,10 @@ class Kiln(Controls, Batches, Views):
         Raises as `sidecar`; CorruptObjectError also where the picture is not the one that was stored.
         """
         return objects.fetch(self.bucket, self.sidecar(job_id), folder, name)
+
+    def client_of(self, status: JobStatus) -> str:
+        """Whose a job is, which says where its objects lie."""
+        return status.client if re.fullmatch(NAME_PATTERN, status.client) else self.settings.client
 
     def _stored(self, job_id: str) -> JobStatus | None:
         """The status of a job that Redis has forgotten, by what lies in the bucket."""

@@ -125,6 +125,7 @@ SIDECAR = Key("jobs/{}/{}/sidecar.json")
 REFERENCE = Key("refs/{}/{}")  # by client and the content's sha256
 AGAIN = Key("refs/{}/again-{}")  # by client and job id: the execution whose picture may be replaced
 MANIFEST = Key("batches/{}/{}/manifest.jsonl")  # by client and name of a batch
+THUMBNAIL = Key("thumbnails/{}/{}/{}.webp")  # by client, job id and the picture's sha256, as far as 16 digits
 PROBE = Key("jobs/{}/none")  # nobody stores it; producers and workers alike may ask for it
 TRIED = Key("jobs/{}/trial-{}")  # by client and a word; doctor puts it there and deletes it
 TRIED_REFERENCE = Key("refs/{}/trial")  # by client; stays, since producers may not delete

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from pixelkiln.jobs.errors import CorruptObjectError
+from pixelkiln.jobs.errors import CorruptObjectError, JobFailedError
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.sidecar import Sidecar
@@ -26,6 +26,18 @@ class Views:
         Raises CorruptObjectError where it is not there as it was stored, as far as its size tells.
         """
         return objects.stream(self._kiln.bucket, sidecar, first, last)
+
+    def thumbnail(self, status: JobStatus, *, make: bool = True) -> bytes | None:
+        """A finished job's picture, small, as WebP: made once; None where there is none yet, unless `make`.
+
+        Raises JobFailedError unless it has finished, and CorruptObjectError.
+        """
+        from pixelkiln.jobs.storage import thumbnails  # Pillow, which few commands need
+
+        if status.result is None:
+            raise JobFailedError(f"job {status.id} is {status.state}: there is no picture of it")
+        act = thumbnails.make if make else thumbnails.kept
+        return act(self._kiln.bucket, self._kiln.client_of(status), status.id, status.result)
 
     def preview(self, job_id: str) -> bytes | None:
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""

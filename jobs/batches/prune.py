@@ -22,13 +22,14 @@ from pixelkiln.jobs.storage.bucket import Bucket, Listed
 
 LEAST = timedelta(days=1)  # what is younger may be of a job that is submitted, or delivered, just now
 PAGE = 1000  # records in one round trip
-Kind = Literal["references", "permits", "manifests", "pictures"]
+Kind = Literal["references", "permits", "manifests", "pictures", "thumbnails"]
 
 _SHA256 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _REFERENCE = re.compile(r"refs/([^/]+)/([0-9a-f]{64})")
 _AGAIN = re.compile(r"refs/([^/]+)/again-([^/]+)")
 _MANIFEST = re.compile(r"batches/([^/]+)/([^/]+)/manifest\.jsonl")
 _PICTURE = re.compile(r"jobs/([^/]+)/([^/]+)/(?:image\.png|sidecar\.json)")
+_THUMBNAIL = re.compile(r"thumbnails/([^/]+)/([^/]+)/[0-9a-f]{16}\.webp")
 _ENDED = {b"finished", b"failed", b"canceled", b"stopped"}
 
 
@@ -69,7 +70,8 @@ def plan(
     """What may go of what is older than `older`, of all or of one batch (client, name).
 
     References go that no job in Redis names, whatever its state, and no manifest that stays; manifests, none
-    of whose jobs waits; pictures with their sidecars, if `pictures`, of jobs that do not wait.
+    of whose jobs waits; pictures with their sidecars, if `pictures`, of jobs that do not wait; thumbnails,
+    which are made anew where somebody looks.
     Raises UsageError below LEAST, NoSuchJobError for a batch that the bucket does not have, NotReadyError
     where the credentials do not suffice.
     """
@@ -89,6 +91,7 @@ def plan(
         raise NoSuchJobError(f"no batch {batch[1]} of client {batch[0]!r} in the bucket")
     references = list(bucket.listing("refs/"))
     stored = list(bucket.listing("jobs/")) if pictures else []
+    small = list(bucket.listing("thumbnails/"))
     waiting, named = _jobs(connection)  # last: what is listed is older than what is asked for now
     going = [one for one in mine if old(one.listed) and not one.ids & waiting]
     left = {sha for one in manifests if one not in going for sha in one.references}
@@ -107,6 +110,9 @@ def plan(
                 found.needed.append(one)
             else:
                 found.doomed.append(("permits", one))
+    for one in filter(old, small):
+        if (match := _THUMBNAIL.fullmatch(one.key)) and ours(match[1], match[2], ids):
+            found.doomed.append(("thumbnails", one))
     jobs: dict[tuple[str, str], list[Listed]] = {}
     for one in stored:
         if (match := _PICTURE.fullmatch(one.key)) and ours(match[1], match[2], ids):

@@ -15,6 +15,7 @@ from pixelkiln.jobs.web.problems import ProblemError
 
 PER_SECOND, BURST = 50.0, 200  # requests of one token
 GUESSES = 1 / 6, 10  # at one token from one address
+THUMBNAIL = 0.2  # of a request: a page of the gallery asks for sixty
 CALLERS = 10_000  # that are remembered
 
 JSON = 4 * 2**20  # bytes of a body
@@ -53,12 +54,12 @@ class Rates:
         left, then = self._left.get(who, (self._burst, now))
         return min(self._burst, left + (now - then) * self._per_second)
 
-    def take(self, who: str) -> float:
+    def take(self, who: str, price: float = 1) -> float:
         """Count one; seconds until it may come where that is too many, and it was not counted."""
         left = self.left(who)
         if left < 1:
             return (1 - left) / self._per_second
-        self._left[who] = left - 1, self._clock()
+        self._left[who] = left - price, self._clock()
         self._left.move_to_end(who)
         if len(self._left) > CALLERS:
             self._left.popitem(last=False)

@@ -75,6 +75,10 @@ def answer(
     """The answer that tells of a problem."""
     if scope["path"].startswith(OPENAI):
         return JSONResponse(openai_error(status, detail, field), status, headers)
+    from pixelkiln.jobs.web.page import frame  # which knows who asks, which knows what goes wrong
+
+    if frame.is_page(scope):
+        return frame.problem(scope, status, HTTPStatus(status).phrase, detail, headers)
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, field=field, errors=errors or []
     )

@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
@@ -22,8 +23,10 @@ from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.tokens import Tokens
 
-PUBLIC = frozenset({"/v1/openapi.json"})  # beside all below /static/
+COOKIE = "kiln"  # of the page: the token, in place of the header
+PUBLIC = frozenset({"/v1/openapi.json", "/sign-in", "/favicon.ico"})  # beside all below /static/
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")  # of the page: no JSON in them
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -65,6 +68,8 @@ class Admission:
             await send(message)
 
         try:
+            _check_origin(scope["method"], Headers(scope=scope))
+            scope["known"] = self._known
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
             body, large = await self._body(scope, receive)
@@ -87,7 +92,6 @@ class Admission:
 
     async def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
-        _check_origin(scope["method"], headers)
         if not self._tokens.all():
             if _host(headers.get("host", "")) not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
@@ -95,8 +99,9 @@ class Admission:
         elif (client := linked(self._seal, scope)) is not None:
             caller = Caller(f"link {client}", client)
         else:
-            caller = await self._known(_address(scope), bearer(headers))
-        if wait := self._rates.take(caller.id):
+            caller = await self._known(address_of(scope), bearer(headers) or cookie(headers))
+        price = limits.THUMBNAIL if scope["path"].startswith("/thumbnails/") else 1
+        if wait := self._rates.take(caller.id, price):
             raise ProblemError(429, "too many requests", headers={"Retry-After": f"{max(1, round(wait))}"})
         return caller
 
@@ -129,7 +134,8 @@ class Admission:
                 raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
             return reading, True
         body = await limits.whole(reading)
-        limits.check_nesting(body)
+        if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
+            limits.check_nesting(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
@@ -149,13 +155,19 @@ def bearer(headers: Headers) -> str:
     return text.strip() if scheme.lower() == "bearer" else ""
 
 
+def cookie(headers: Headers) -> str:
+    """The token that a browser bears since its user signed in; '' for none."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+
+
 def _check_origin(method: str, headers: Headers) -> None:
     """A page of somebody else's, open in a browser here, may not act in its user's name."""
     if method in SAFE:
         return
-    origin = headers.get("origin")
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
     other = origin is not None and origin.partition("://")[2] != headers.get("host")
-    if other or headers.get("sec-fetch-site") == "cross-site":
+    silent = origin is None and site != "same-origin" and cookie(headers) and not bearer(headers)
+    if other or silent or site == "cross-site":
         raise ProblemError(403, "this comes from another site's page")
 
 
@@ -167,7 +179,8 @@ def _host(text: str) -> str:
         return ""
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
+    """Whence a request comes."""
     return scope["client"][0] if scope.get("client") else ""
 
 

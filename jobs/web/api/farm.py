@@ -61,7 +61,7 @@ class Models(BaseModel):
 @router.get("/workers", summary="The workers")
 def get_workers(kiln: Farm, caller: Known) -> list[WorkerStatus]:
     """What each does; what it renders of others' an admin alone is told."""
-    return [one if caller.admin else _discreet(one, caller) for one in kiln.farm().workers]
+    return [one if caller.admin else discreet(one, caller) for one in kiln.farm().workers]
 
 
 @router.get("/lanes", summary="What waits where")
@@ -109,7 +109,7 @@ def post_order(kiln: Farm, caller: Admin, asked: Asked) -> Given:
     return Given(order=order, reached=reached(kiln, [order]).get(order.target), ignoring=ignoring)
 
 
-def _discreet(worker: WorkerStatus, caller: Caller) -> WorkerStatus:
+def discreet(worker: WorkerStatus, caller: Caller) -> WorkerStatus:
     """Without what is others'."""
     state = re.sub(r"^rendering .*", "rendering", re.split("[;:]", worker.state)[0])
     paused = tuple(

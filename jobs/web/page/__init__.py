@@ -1,0 +1,1 @@
+"""The page: HTML made here, on Kiln alone, that reads and posts without JavaScript; a module a view."""
