@@ -30,6 +30,7 @@ from pixelkiln.jobs.batches.windows import Windows, zone_of
 from pixelkiln.jobs.choice import Kind
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
+from pixelkiln.jobs.network import an_address
 from pixelkiln.jobs.spec import Name
 
 
@@ -158,6 +159,10 @@ class Settings(BaseSettings):
     cache_dir: Folder = Path("~/.kiln/cache")  # what was measured of this machine
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     check_digest: bool = False  # before a model is loaded, read its weights and compare their digest
+    metrics: Annotated[str, AfterValidator(an_address)] | None = (
+        None  # HOST:PORT at which a worker can be watched (docs/watching.md); absent: nowhere
+    )
+    log: Literal["text", "json"] = "text"  # json: one object a line
     previews: bool = True  # while a picture renders, a small one of it so far
     memory: Size | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
     worker_name: WorkerName | None = None  # that orders call workers here by; absent: the machine's

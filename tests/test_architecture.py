@@ -36,7 +36,7 @@ MAY = {
     SERVICE: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER},
     COMMANDS: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, LOCAL, SERVICE},
 }
-SERVICES = {f"{SERVICE}", "worker.intake"}  # the service loop is more than one file
+SERVICES = {f"{SERVICE}", "worker.intake", "worker.metrics"}  # the service loop is more than one file
 
 
 def room_of(module: str) -> str | None:

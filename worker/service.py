@@ -1,7 +1,6 @@
 """The long-lived worker: takes jobs one at a time, keeps models resident, renders, hands over to delivery.
 
-Everything here happens on the main thread, which is the one that loads and renders: MLX's arrays belong to
-the thread that made them.
+Everything here happens on the main thread, which renders: MLX's arrays belong to the thread that made them.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import redis
 
 from pixelkiln.jobs.control.orders import admin_key
 from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.logs import name_worker
 from pixelkiln.jobs.queue.connection import check, connect, explain, explained
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
@@ -30,8 +30,10 @@ from pixelkiln.worker.host.hours import Hours
 from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
+from pixelkiln.worker.host.tally import Tally
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.intake import Intake, chosen
+from pixelkiln.worker.metrics import Parts, watching
 from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.control import Control, worker_name
@@ -60,8 +62,9 @@ class Service:
     """
 
     def __init__(self, settings: Settings, only: Iterable[str] = ()) -> None:
-        self._settings = settings
+        self._settings, self._tally = settings, Tally()
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
+        name_worker(self.name)
         self._served = chosen(settings, set(only))
         jobs = connect(settings, most=SHARED)  # takes, deliveries, previews
         beats = connect(settings, timeout=BEAT_TIMEOUT, most=SHARED)  # the heartbeat; orders, which listen
@@ -73,11 +76,10 @@ class Service:
         watchdog = Watchdog(settings.stall_seconds)
         machine = Machine.of(self.name)
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
-        self._heartbeat = Heartbeat(
-            self._own_claims(beats), about, watchdog, explain=partial(explain, settings)
-        )
+        said = partial(explain, settings)
+        self._heartbeat = Heartbeat(self._own_claims(beats), about, watchdog, explain=said)
         tell = self._heartbeat.tell
-        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, tell)
+        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, tell, self._tally)
         tell(**self._renderer.budget.about())
         with explained(settings):
             self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
@@ -95,6 +97,9 @@ class Service:
             self._delivery,
         )
         self._previews = Previews(jobs) if settings.previews else None
+        parts = Parts(self._heartbeat, self._control, self._renderer, self._spool, self._delivery)
+        watch = watching(settings, self.name, self._served, parts, self._tally)
+        self._beside = [one for one in (self._previews, watch) if one is not None]
         self._keep_awake = KeepAwake(settings.keep_awake)
         self._hours = Hours(settings.windows)
         self._asked_to_leave = 0  # how often; written by signal handlers only
@@ -115,8 +120,8 @@ class Service:
             self._heartbeat.start()
             self._control.start()
             self._delivery.start()
-            if self._previews is not None:
-                self._previews.start()
+            for one in self._beside:
+                one.start()
             log.info("%s is ready: %s", self.name, ", ".join(sorted(self._served)))
             self._work()
         finally:
@@ -269,12 +274,6 @@ class Service:
         """What the predecessor on this spool left: pictures go on to the bucket, jobs back to their lanes."""
         with explained(self._settings):
             self._delivery.recover()
-            spooled = {entry.claim.execution for entry in self._spool.entries()}
-            for claim in reversed(self._spool.marked()):  # so that the first is first in its lane again
-                if claim.execution not in spooled and self._claims.release(claim, crashed=not claim.handed):
-                    what = "was on its way to the spool" if claim.handed else "was rendering"
-                    log.warning("job %s: %s when this worker died; queued again", claim.job_id, what)
-            self._spool.clear_marks()
 
     def _close(self) -> None:
         """Deliver or spool what was rendered, give the rest back, end the threads."""
@@ -284,8 +283,9 @@ class Service:
         for claim in self._heartbeat.held():
             if self._until_answered(lambda claim=claim: self._claims.release(claim)):  # type: ignore[misc]
                 self._spool.unmark(claim)
-        if self._previews is not None and self._previews.is_alive():
-            self._previews.stop()
+        for one in self._beside:
+            if one.is_alive():
+                one.stop()
         self._control.stop()
         self._heartbeat.stop()
         self._keep_awake.release()
@@ -297,4 +297,4 @@ class Service:
 
     def _own_claims(self, connection: redis.Redis) -> Claims:
         """Claims for one thread: a look under way is its own, connections are shared."""
-        return Claims(connection, self.name, days=self._settings.result_days)
+        return Claims(connection, self.name, days=self._settings.result_days, tally=self._tally)

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, err, out, print_json, print_table
+from pixelkiln.jobs.commands.output import JSON, LogJson, err, out, print_json, print_table
 from pixelkiln.jobs.errors import NotReadyError, UsageError
+from pixelkiln.jobs.logs import JsonLines
 from pixelkiln.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def serve(
     cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: HTTPS.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, where it is not in the same file.")] = None,
     tokens: File = None,
+    log_json: LogJson = False,
 ) -> None:
     """Serve the HTTP API and the page, until Ctrl-C. It holds no state: any number may run."""
     needs_serve()
@@ -60,6 +62,9 @@ def serve(
                 soft_wrap=True,
             )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if log_json or settings.log == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     where = server.address(bound, tls=cert is not None)
 
     def listening() -> None:
