@@ -6,41 +6,23 @@ import shutil
 from pathlib import Path
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
-from pixelkiln.jobs.batches.estimate import Estimate, estimate
+from pixelkiln.jobs.batches.estimate import Estimate
+from pixelkiln.jobs.batches.plan import FIRST, estimated, plan
 from pixelkiln.jobs.batches.rows import refused, told
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.output import err, out, print_json
 from pixelkiln.jobs.commands.progress import short
-from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.plain import plain
-
-FIRST = 5  # jobs that are shown
 
 
 def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_json: bool) -> None:
     """Print what a file would enqueue."""
     specs = [one.spec for one in checked.asked]
-    try:
-        found = estimate(kiln, specs) if specs else Estimate()
-    except NotReadyError as error:
-        found, away = None, str(error)
-    again = len(repeated(checked.rows))
+    found, away = estimated(kiln, checked)
     if as_json:
-        bad = [
-            {"line": one.place.line, "field": one.place.column, "message": one.message}
-            for one in checked.faults
-        ]
-        print_json(
-            {
-                "jobs": len(specs),
-                "first": [spec.wire() for spec in specs[:FIRST]],
-                "refused": bad,
-                "repeated": again,
-                "references": len(set(checked.pictures.values())),
-                "estimate": found.as_dict() if found else None,
-            }
-        )
+        print_json(plan(checked, found))
         return
+    again = len(repeated(checked.rows))
     out.print(f"{plain(name)}: {len(specs):,} jobs, of which nothing was sent")
     for row, spec in list(zip(checked.rows, specs, strict=True))[:FIRST]:
         seed = "seed drawn" if spec.seed is None else f"seed {spec.seed}"

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -16,10 +17,11 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import openapi, problems
-from pixelkiln.jobs.web.api import events, images, jobs, listing
+from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
+from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
-from pixelkiln.jobs.web.who import BEARER, LOOPBACK, Admission
+from pixelkiln.jobs.web.who import BEARER, EXACT, LOOPBACK, Admission
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -30,7 +32,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-ROUTERS = (jobs.router, listing.router, images.router, events.router)
+ROUTERS = tuple(one.router for one in (jobs, listing, images, events, references, batches, farm, openai))
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -58,13 +60,14 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
+    app.state.few = CapacityLimiter(AT_ONCE)
     app.state.streams = Streams(kiln)
-    app.state.seal = seal_key(kiln)
+    app.state.seal = seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:
-        app.include_router(router, prefix="/v1", dependencies=[BEARER], responses=openapi.REFUSALS)
+        app.include_router(router, prefix="/v1", dependencies=[BEARER, EXACT], responses=openapi.REFUSALS)
     openapi.install(app)
-    app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, hosts=hosts)
+    app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, seal=seal, hosts=hosts)
     app.add_middleware(Headers)
     return app
 

@@ -24,6 +24,8 @@ FORM = 4 * PICTURE  # of all pictures in one
 DEPTH = 32  # objects and lists within each other
 PARTS = 200_000  # objects and lists of a body
 
+LARGE = 16  # bodies of more than JSON's size that come at once: they lie on the disk
+
 BEGIN = 15.0  # seconds that the next part of a body may take
 SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
 

@@ -128,7 +128,8 @@ def server(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here goes by them, and who sends them may lie
+        proxy_headers=True,  # of a proxy on this machine, so that addresses are right behind it
+        forwarded_allow_ips="127.0.0.1,::1",
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=ENDING,

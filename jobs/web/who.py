@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError
+from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web import limits, problems
+from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.tokens import Tokens
 
@@ -41,9 +43,13 @@ class Caller:
 class Admission:
     """ASGI: tells the application who asks (`scope["caller"]`), and answers who may not itself."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens, client: str, hosts: frozenset[str] = LOOPBACK) -> None:
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens, client: str, seal: bytes, hosts: frozenset[str] = LOOPBACK
+    ) -> None:
         """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`."""
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
+        self._seal = seal  # that addresses which need no token bear
+        self._large = 0  # bodies under way that are more than JSON's size
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +67,12 @@ class Admission:
         try:
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
-            await self._app(scope, await self._body(scope, receive), sending)
+            body, large = await self._body(scope, receive)
+            self._large += large
+            try:
+                await self._app(scope, body, sending)
+            finally:
+                self._large -= large
         except HTTPException as error:
             if begun:
                 raise
@@ -82,6 +93,8 @@ class Admission:
             if host not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
             caller = Caller("", self._client, admin=True)
+        elif (client := linked(self._seal, scope)) is not None:
+            caller = Caller(f"link {client}", client)
         else:
             caller = await self._known(_address(scope), bearer(headers))
         if wait := self._rates.take(caller.id):
@@ -102,18 +115,20 @@ class Admission:
             raise ProblemError(401, told, headers={"WWW-Authenticate": "Bearer"})
         return Caller(found.id, found.client, found.admin)
 
-    async def _body(self, scope: Scope, receive: Receive) -> Receive:
-        """JSON is read and looked at here, whole; what may be larger by who takes it, within bounds."""
+    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, bool]:
+        """JSON is read and looked at here, whole; what may be larger, which is told, by who takes it."""
         large = limits.BODIES.get(scope["path"]) if scope["method"] == "POST" else None
         most = large or limits.JSON
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most:
             raise limits.too_large(most)
         if scope["method"] in SAFE:
-            return receive
+            return receive, False
         reading = limits.bounded(receive, most)
         if large:
-            return reading
+            if self._large >= limits.LARGE:
+                raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
+            return reading, True
         body = await limits.whole(reading)
         limits.check_nesting(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -121,7 +136,7 @@ class Admission:
         async def again() -> Message:
             return given.pop() if given else await receive()
 
-        return again
+        return again, False
 
 
 def is_public(path: str) -> bool:
@@ -166,6 +181,21 @@ def _kiln(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Kiln
     return kiln.as_client(caller.client)
 
 
+def _exact(request: Request) -> None:
+    """Raise ProblemError for a name behind the ? that the API's own description does not have."""
+    path = request.scope["route"].path
+    described = request.app.openapi()["paths"]
+    found = described.get(path) or described[f"/v1{path}"]
+    known = {
+        one["name"] for one in found[request.method.lower()].get("parameters", []) if one["in"] == "query"
+    }
+    for name in request.query_params:
+        if name not in known:
+            told = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            raise ProblemError(422, f"{plain(name)[:60]}: no such field; {told}", plain(name)[:60])
+
+
+EXACT = Depends(_exact)
 BEARER = Security(HTTPBearer(auto_error=False, description="made with `kiln token new`"))
 Known = Annotated[Caller, Depends(_caller)]
 Admin = Annotated[Caller, Depends(_admin)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from pixelkiln.jobs.sidecar import Sidecar
@@ -33,6 +33,11 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
 _SIDECAR: dict[int | str, dict[str, Any]] = {status: _PICTURE[status] for status in (404, 409, 502)}
 
 
+Sealed = Annotated[
+    str | None, Query(alias="of", description="of an address that the server made, and that needs no token")
+]
+
+
 @router.get("/jobs/{id}/image", summary="The picture", response_class=Response, responses=_PICTURE)
 def get_image(
     kiln: Farm,
@@ -41,6 +46,9 @@ def get_image(
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     have: Annotated[str | None, Header(alias="If-None-Match")] = None,
     unless: Annotated[str | None, Header(alias="If-Range")] = None,
+    _of: Sealed = None,
+    _until: Annotated[str | None, Query(alias="until", description="likewise")] = None,
+    _seal: Annotated[str | None, Query(alias="seal", description="likewise")] = None,
 ) -> Response:
     """A PNG, as it is stored; its ETag is its sha256."""
     theirs, status = own(kiln, caller, id)

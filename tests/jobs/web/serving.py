@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import httpx
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs.web.server import address, bind, server
@@ -26,6 +29,16 @@ def serving(settings: Settings, tokens: Path, kiln: Kiln | None = None) -> Itera
     finally:
         running.should_exit = True
         thread.join()
+
+
+def answered(client: httpx.Client, sent: bytes) -> bytes:
+    """What a server answers to these bytes, until it closes the connection or is done."""
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), timeout=60) as wire:
+        wire.sendall(sent)
+        found = b""
+        while b"\r\n\r\n" not in found and (part := wire.recv(65536)):
+            found += part
+        return found
 
 
 class People:

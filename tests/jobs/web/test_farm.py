@@ -1,0 +1,142 @@
+"""References, batches, the farm and orders over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import httpx
+import pytest
+from PIL import Image
+
+from pixelkiln import Kiln
+from pixelkiln.testing import FakeKiln
+from tests.jobs.web.conftest import Door
+from tests.jobs.web.serving import answered
+from tests.jobs.web.test_jobs import FOX, sent
+
+FILE = "prompt,model,width,height\na fox,demo,64,64\na hare,demo,64,64\n"
+
+
+def picture(size: tuple[int, int] = (64, 64)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, "teal").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_reference_is_stored_once_by_content(real: Door, kiln: Kiln) -> None:
+    body = picture()
+    name = real("one").post("/v1/references", content=body).json()["name"]
+    assert name == hashlib.sha256(body).hexdigest()
+    assert real("one").post("/v1/references", content=body).json()["name"] == name
+    assert kiln.bucket.get(f"refs/one/{name}") == body
+    assert kiln.bucket.get(f"refs/two/{name}") is None
+    spec = {"prompt": "a fox", "model": "flux2-klein-4b", "references": [name]}
+    assert sent(real("one"), spec)["spec"]["width"] == 64
+    other = real("two").post("/v1/jobs", json=spec)
+    assert (other.status_code, other.json()["field"]) == (422, "references.0")
+
+
+@pytest.mark.parametrize("body", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"\0" * 100, picture()[:60]])
+def test_what_is_no_picture_is_not_stored(local: httpx.Client, body: bytes) -> None:
+    answer = local.post("/v1/references", content=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, "body"), answer.text
+    assert "/tmp" not in answer.text
+
+
+def test_a_body_that_is_too_large_is_not_read(local: httpx.Client) -> None:
+    for path, size in (("references", 70 * 2**20), ("jobs", 5 * 2**20), ("batches", 40 * 2**20)):
+        head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+        assert answered(local, head.encode()).startswith(b"HTTP/1.1 413 ")
+
+    def dripped():  # type: ignore[no-untyped-def] # of no length that is told
+        yield from (b"x" * 2**20 for _ in range(6))
+
+    assert local.post("/v1/jobs", content=dripped()).status_code == 413
+
+
+def test_a_file_of_jobs(local: httpx.Client, fake: FakeKiln) -> None:
+    sent = local.post("/v1/batches?name=night&source=night.csv", content=FILE)
+    assert (sent.status_code, sent.json()["new"]) == (201, 2)
+    again = local.post("/v1/batches?name=night", content=FILE + "an owl,demo,64,64\n").json()
+    assert (again["new"], again["there"]) == (1, 2)
+    assert local.post("/v1/batches/night/pause").json()["jobs"] == 3
+    assert local.get("/v1/batches/night").json()["paused"]
+    assert local.post("/v1/batches/night/resume").json()["jobs"] == 3
+    high = local.post("/v1/batches/night/prioritize?priority=high").json()
+    assert high == {"name": "night", "verb": "prioritize", "jobs": 3}
+    fake.next_fails()
+    fake.work()
+    assert local.get("/v1/batches/night").json()["finished"] == 3
+    assert [one["total"] for one in local.get("/v1/batches").json()] == [3]
+    page = local.get("/v1/jobs?batch=night&limit=2").json()
+    rest = local.get(f"/v1/jobs?batch=night&limit=2&cursor={page['next']}").json()
+    assert (len(page["jobs"]), len(rest["jobs"]), rest["next"]) == (2, 1, None)
+    report = local.get("/v1/batches/night/report")
+    assert report.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script" not in report.headers["content-security-policy"]
+    assert "night" in local.get("/v1/batches/night/report?format=json").text
+
+
+def test_a_file_is_tried_without_sending(real: Door, kiln: Kiln) -> None:
+    plan = real("one").post("/v1/batches?dry_run=true&source=night.csv", content=FILE)
+    assert plan.status_code == 200
+    assert (plan.json()["jobs"], plan.json()["estimate"]["unserved"]) == (2, ["demo:bf16"])
+    assert kiln.jobs(client=None) == []
+
+
+def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
+    names = {
+        local.post("/v1/batches", content=FILE, headers={"Idempotency-Key": "k"}).json()["name"]
+        for _ in range(2)
+    }
+    assert len(names) == 1
+    assert len(local.get("/v1/batches").json()) == 1
+
+
+def test_a_file_names_no_files_of_the_servers_machine(local: httpx.Client) -> None:
+    rows = [{"prompt": "a fox", "model": "flux2-klein-4b", "ref": ref} for ref in ("/a.png", [["/b.png"]])]
+    answer = local.post("/v1/batches?format=json", content=json.dumps(rows))
+    assert answer.status_code == 422
+    assert [one["field"] for one in answer.json()["errors"]] == ["ref", "ref"]
+    assert "uploaded" in answer.json()["errors"][0]["message"]
+
+
+def test_what_is_wrong_in_a_file_is_told_by_line_and_field(local: httpx.Client, fake: FakeKiln) -> None:
+    bad = FILE + "an owl,demo,100,64\n,demo,64,64\n"
+    answer = local.post("/v1/batches?source=a.csv", content=bad)
+    assert answer.status_code == 422
+    assert [(one["place"], one["field"]) for one in answer.json()["errors"]] == [(4, "width"), (5, "prompt")]
+    assert fake.jobs() == []
+    taken = local.post("/v1/batches?source=a.csv&skip_bad=true", content=bad).json()
+    assert (taken["new"], len(taken["refused"])) == (2, 2)
+
+
+def test_orders_are_for_admins(door: Door, fake: FakeKiln) -> None:
+    asked = {"verb": "pause", "target": "farm"}
+    assert door("one").post("/v1/orders", json=asked).status_code == 403
+    given = door("admin").post("/v1/orders", json=asked)
+    assert (given.status_code, given.json()["order"]["verb"], given.json()["ignoring"]) == (201, "pause", [])
+    sent(door("one"))
+    fake.work()
+    assert door("one").get("/v1/jobs?state=queued").json()["jobs"]
+    assert door("admin").get("/v1/workers").json()[0]["paused"] == ["farm"]
+    assert door("admin").post("/v1/orders", json={**asked, "verb": "resume"}).status_code == 201
+    for wrong in ({**asked, "target": "x"}, {**asked, "verb": "stop"}, {**asked, "extra": 1}):
+        assert door("admin").post("/v1/orders", json=wrong).status_code == 422
+
+
+def test_what_others_do_is_not_told(door: Door, fake: FakeKiln) -> None:
+    job = sent(door("one"))
+    fake.step()
+    assert job["id"] in door("admin").get("/v1/workers").json()[0]["state"]
+    assert door("two").get("/v1/workers").json()[0]["state"] == "rendering"
+    assert [one["lane"] for one in door("one").get("/v1/lanes").json()] == ["kiln:demo:bf16:normal:one"]
+    assert door("two").get("/v1/lanes").json() == []
+
+
+def test_models_are_told_with_their_fields(local: httpx.Client) -> None:
+    found = {one["id"]: one for one in local.get("/v1/models").json()["data"]}
+    assert found["demo"]["fields"]["properties"]["width"]["multipleOf"] == 32
+    assert sent(local, FOX)["spec"]["model"] in found
