@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"mlx", "mlx_vlm", "numpy", "psutil", "safetensors", "tokenizers", "transformers", "torch"}
-SERVING = {"fastapi", "starlette", "uvicorn", "jinja2", "httpx", "httpx2"}  # for `kiln serve` alone
+SERVING = {"fastapi", "starlette", "uvicorn", "jinja2", "httpx", "httpx2", "prometheus_client"}  # no client's
 
 # Each room, and the rooms whose modules it may import beside its own. Imports run one way.
 JOBS = "jobs"

@@ -28,7 +28,8 @@ app.add_typer(token, name="token")
 
 def needs_serve() -> None:
     """Raise NotReadyError, with the command that installs them, where the server's packages are not there."""
-    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+    needed = ("fastapi", "uvicorn", "prometheus_client")
+    if any(importlib.util.find_spec(name) is None for name in needed):
         raise NotReadyError("this needs the server's packages; run: pip install 'pixelkiln[serve]'")
 
 

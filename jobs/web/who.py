@@ -22,7 +22,7 @@ from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.tokens import Tokens
 
-PUBLIC = frozenset({"/v1/openapi.json"})  # beside all below /static/
+PUBLIC = frozenset({"/v1/openapi.json", "/healthz", "/readyz"})  # beside all below /static/
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
