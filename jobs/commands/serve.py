@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 File = Annotated[
     Path | None, typer.Option("--tokens", help="File of tokens; absent: tokens.json in KILN_HOME.")
 ]
+HOST, PORT = "127.0.0.1", 8765
+AT = typer.Option("--host", help="Address to listen on; beyond this machine: with tokens.")
+ON = typer.Option("--port", help="Port; 0 for any.", min=0, max=65535)
+Host = Annotated[str, AT]
+Port = Annotated[int, ON]
+Cert = Annotated[Path | None, typer.Option("--cert", help="Certificate chain, PEM: HTTPS.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Its key, where it is not in the same file.")]
 token = typer.Typer(help="Make and revoke the tokens that `kiln serve` asks for.", no_args_is_help=True)
 app.add_typer(token, name="token")
 
@@ -35,12 +42,10 @@ def needs_serve() -> None:
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine: with tokens.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="Port; 0 for any.", min=0, max=65535)] = 8765,
-    cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: HTTPS.")] = None,
-    key: Annotated[Path | None, typer.Option(help="Its key, where it is not in the same file.")] = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    cert: Cert = None,
+    key: Key = None,
     tokens: File = None,
     log_json: LogJson = False,
 ) -> None:

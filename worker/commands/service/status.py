@@ -13,7 +13,7 @@ import typer
 from pixelkiln.jobs.commands.output import JSON, out
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import plain
-from pixelkiln.worker.commands.service.command import Up, Worker, service
+from pixelkiln.worker.commands.service.command import Serve, Up, Worker, service
 from pixelkiln.worker.commands.service.installation import Here, Manager, installed, named, record_path
 from pixelkiln.worker.host.account import acting_as
 from pixelkiln.worker.host.launchd import NETWORK, Launchd
@@ -27,10 +27,10 @@ WELL = {"running", "stopping"}
 
 
 @service.command()
-def status(up: Up = False, worker: Worker = False, as_json: JSON = False) -> None:
+def status(up: Up = False, worker: Worker = False, serve: Serve = False, as_json: JSON = False) -> None:
     """Tell what the services do, how they ended last and why. Exit code 0 if all run, else 3."""
     here = Here.found()
-    names = named(up, worker)
+    names = named(up, worker, serve)
     found = installed(here, names)
     told = [_told(here, name, manager) for name, manager in found]
     if as_json:
@@ -49,14 +49,15 @@ def status(up: Up = False, worker: Worker = False, as_json: JSON = False) -> Non
 def logs(
     up: Up = False,
     worker: Worker = False,
+    serve: Serve = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines.")] = 50,
 ) -> None:
     """Show the last lines of a service's log."""
     here = Here.found()
-    names = named(up, worker)
+    names = named(up, worker, serve)
     if len(names) > 1:
-        raise UsageError("one log at a time: --up or --worker")
+        raise UsageError("one log at a time: --up, --worker or --serve")
     found = installed(here, names)
     if not found:
         raise UsageError("nothing is installed; see kiln service install --help")
