@@ -173,6 +173,11 @@ class Settings(BaseSettings):
         None  # when a worker works, 22:00-07:00 or Mo-Fr 20:00-07:00, Sa-Su; absent: always
     )
     zone: Annotated[str, AfterValidator(_a_zone)] | None = None  # of times of day; absent: the machine's
+    serve_host: str = "127.0.0.1"  # where `kiln serve` listens; beyond this machine with tokens alone
+    serve_port: Annotated[int, Field(ge=0, le=65_535)] = 8765  # 0: any
+    serve_cert: Folder | None = None  # certificate chain and key, PEM; absent: no HTTPS
+    serve_key: Folder | None = None
+    tokens: Folder | None = None  # file of tokens; absent: tokens.json in `home`
     image_links: bool = False  # `kiln serve` sends who asks for a picture to the bucket itself
     result_days: Annotated[int, Field(ge=1, le=365)] = 7  # how long Redis remembers a job that ended
     stall_seconds: Annotated[float, Field(gt=0)] = (

@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 File = Annotated[
     Path | None, typer.Option("--tokens", help="File of tokens; absent: tokens.json in KILN_HOME.")
 ]
-HOST, PORT = "127.0.0.1", 8765
-AT = typer.Option("--host", help="Address to listen on; beyond this machine: with tokens.")
-ON = typer.Option("--port", help="Port; 0 for any.", min=0, max=65535)
-Host = Annotated[str, AT]
-Port = Annotated[int, ON]
-Cert = Annotated[Path | None, typer.Option("--cert", help="Certificate chain, PEM: HTTPS.")]
-Key = Annotated[Path | None, typer.Option("--key", help="Its key, where it is not in the same file.")]
 token = typer.Typer(help="Make and revoke the tokens that `kiln serve` asks for.", no_args_is_help=True)
 app.add_typer(token, name="token")
 
@@ -42,42 +35,50 @@ def needs_serve() -> None:
 
 @app.command()
 def serve(
-    host: Host = HOST,
-    port: Port = PORT,
-    cert: Cert = None,
-    key: Key = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; beyond this machine with tokens alone.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for any; absent: 8765.", min=0, max=65535)] = None,
+    cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: HTTPS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key, where it is not in the same file.")] = None,
     tokens: File = None,
     log_json: LogJson = False,
 ) -> None:
     """Serve the HTTP API and the page, until Ctrl-C. It holds no state: any number may run."""
     needs_serve()
-    from pixelkiln.jobs.web import server
+    from pixelkiln.jobs.web.server import address, bind, is_loopback, server, tokens_of
 
-    settings = Settings.load()
-    if key is not None and cert is None:
+    given = {"serve_host": host, "serve_port": port, "serve_cert": cert, "serve_key": key, "tokens": tokens}
+    told = {name: value for name, value in given.items() if value is not None}
+    settings = Settings.load().model_copy(update=told)
+    if settings.serve_key is not None and settings.serve_cert is None:
         raise UsageError("--key: needs --cert")
-    there = bool(server.tokens_of(settings, tokens).all())
-    bound = server.bind(host, port)
-    if not server.is_loopback(bound):
-        if not there:
-            raise UsageError(f"--host {host}: others reach it there; make a token first: kiln token new NAME")
-        if cert is None:
-            err.print(
-                "kiln: without --cert tokens and pictures can be read on the way; put a proxy before it that"
-                " speaks HTTPS (docs/http.md)",
-                soft_wrap=True,
-            )
+    there, tls = bool(tokens_of(settings).all()), settings.serve_cert is not None
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if log_json or settings.log == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())
-    where = server.address(bound, tls=cert is not None)
+    with bind(settings.serve_host, settings.serve_port) as bound:
+        if not is_loopback(bound):
+            _beyond(settings.serve_host, there, tls)
+        where = address(bound, tls=tls)
 
-    def listening() -> None:
-        err.print(f"kiln: {where}  ({'with tokens' if there else 'no tokens: this machine alone'})")
+        def listening() -> None:
+            err.print(f"kiln: {where}  ({'with tokens' if there else 'no tokens: this machine alone'})")
 
-    serving = server.server(settings, bound, tokens=tokens, cert=cert, key=key, listening=listening)
-    serving.run(sockets=[bound])
+        server(settings, bound, listening=listening).run(sockets=[bound])
+
+
+def _beyond(host: str, tokens: bool, tls: bool) -> None:
+    """What goes for an address that others reach. Raises UsageError."""
+    if not tokens:
+        raise UsageError(f"--host {host}: others reach it there; make a token first: kiln token new NAME")
+    if not tls:
+        err.print(
+            "kiln: without --cert tokens and pictures can be read on the way; put a proxy before it that"
+            " speaks HTTPS (docs/http.md)",
+            soft_wrap=True,
+        )
 
 
 @token.command("new")
@@ -118,6 +119,7 @@ def revoke(names: Annotated[list[str], typer.Argument(help="Of tokens.")], token
 
 def _tokens(path: Path | None) -> Tokens:
     needs_serve()
-    from pixelkiln.jobs.web.tokens import FILE, Tokens
+    from pixelkiln.jobs.web.server import tokens_of
 
-    return Tokens(path or Settings.load().home / FILE)
+    settings = Settings.load()
+    return tokens_of(settings if path is None else settings.model_copy(update={"tokens": path}))

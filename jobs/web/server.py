@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import resource
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from pixelkiln.jobs.web.app import build
 from pixelkiln.jobs.web.tokens import FILE, Tokens
 from pixelkiln.jobs.web.who import LOOPBACK
 
-PORT = 8765
 PORTS = 20  # that are tried where another may be taken
 CONNECTIONS = 1500  # at once; who comes then is told to try again
 FILES = 4 * CONNECTIONS  # that this process may have open, where it may
 STALLED = 60.0  # seconds that nobody may read what is sent
 HEAD = 10.0  # seconds that a request's line and headers may take
 IDLE = 15  # seconds that a connection may wait for its next request
+STARTING = 30.0  # seconds that it may take until it listens
 ENDING = 5  # seconds that what is under way has when the server ends
 
 
@@ -91,6 +92,13 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._listening, self._ending = listening, ending
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """To be told to end is no failure: the signal is not raised again."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
         await super().startup(sockets)
@@ -108,18 +116,15 @@ def server(
     bound: socket.socket,
     *,
     kiln: Kiln | None = None,
-    tokens: Path | None = None,
-    cert: Path | None = None,
-    key: Path | None = None,
     listening: Callable[[], None] = lambda: None,
 ) -> Server:
     """The server on a socket that is bound: run it with `server.run([bound])`."""
     host = bound.getsockname()[0]
-    app = build(kiln or Kiln(settings), tokens_of(settings, tokens), LOOPBACK | {host})
+    app = build(kiln or Kiln(settings), tokens_of(settings), LOOPBACK | {host})
     tls: dict[str, Any] = {}
-    if cert is not None:
-        check_tls(cert, key)
-        tls = {"ssl_certfile": cert, "ssl_keyfile": key}
+    if settings.serve_cert is not None:
+        check_tls(settings.serve_cert, settings.serve_key)
+        tls = {"ssl_certfile": settings.serve_cert, "ssl_keyfile": settings.serve_key}
     config = uvicorn.Config(
         app,
         http=Impatient,
@@ -140,9 +145,34 @@ def server(
     return Server(config, listening, app.state.streams.close)
 
 
-def tokens_of(settings: Settings, path: Path | None = None) -> Tokens:
+@contextmanager
+def beside(settings: Settings, kiln: Kiln | None = None) -> Iterator[str]:
+    """A server for this machine in a thread of this process, while the block lasts: where it is.
+
+    On the port of the settings, or one after it that is free.
+    """
+    settings = settings.model_copy(update={"serve_cert": None})
+    bound = bind("127.0.0.1", settings.serve_port, others=True)
+    ready = threading.Event()
+    try:
+        running = server(settings, bound, kiln=kiln, listening=ready.set)
+    except BaseException:
+        bound.close()
+        raise
+    thread = threading.Thread(target=running.run, args=([bound],), name="serve", daemon=True)
+    thread.start()
+    try:
+        if not ready.wait(STARTING):
+            raise NotReadyError(f"the server on {address(bound)} does not start; try --no-serve")
+        yield address(bound)
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def tokens_of(settings: Settings) -> Tokens:
     """The tokens of the file that is named, else of the folder of this farm."""
-    return Tokens(path or settings.home / FILE)
+    return Tokens(settings.tokens or settings.home / FILE)
 
 
 def bind(host: str, port: int, *, others: bool = False) -> socket.socket:
@@ -192,5 +222,5 @@ def _allow_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
+        with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

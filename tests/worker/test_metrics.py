@@ -185,7 +185,8 @@ def test_bad_callers_cost_their_own_place_for_seconds(served: Pages, monkeypatch
                 caller.sendall(junk)
             except OSError:  # all places are taken
                 continue
-        until(lambda: _answered(where), "the silent ones are cut off")
+        until(lambda: _answered(where), "one of the silent ones is cut off")
+        until(lambda: served.server is not None and not served.server.open, "all of them are")
         assert get(where, "/broken") == (500, "this cannot be told now; see the worker's log\n")
         assert get(where, "/nothing")[0] == 404
         assert get(where, "/ok?x=1") == (200, "ok")

@@ -18,7 +18,8 @@ from rich.table import Table
 
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, err, out
-from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.commands.serve import needs_serve
+from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.home import remembered
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
@@ -64,8 +65,9 @@ def demo(as_json: JSON = False) -> None:
 @app.command()
 def up(
     worker: Annotated[bool, typer.Option("--worker", help="Run a worker too.")] = False,
+    serve: Annotated[bool, typer.Option(help="Run the HTTP server too, for this machine alone.")] = True,
 ) -> None:
-    """Run Redis and S3 servers for this machine in the foreground, until Ctrl-C."""
+    """Run Redis and S3 servers for this machine in the foreground, and the HTTP server, until Ctrl-C."""
     from pixelkiln.worker.local.demo import farm
 
     settings = Settings.here()
@@ -76,9 +78,22 @@ def up(
         if running.servers is not None:
             stack.enter_context(remembered(settings.home))
         err.print(f"running in {settings.home.absolute()}; Ctrl-C ends it", markup=False)
+        if serve and running.servers is not None:  # else the `kiln up` whose servers they are has one
+            _serve(settings, stack)
         err.print("in another terminal:  kiln worker   kiln submit -m demo 'a prompt' --out .", markup=False)
         while not ended.wait(0.5):
             running.check()
+
+
+def _serve(settings: Settings, stack: ExitStack) -> None:
+    try:
+        needs_serve()
+    except NotReadyError as error:
+        err.print(f"without its page: {error}", markup=False, soft_wrap=True)
+        return
+    from pixelkiln.jobs.web.server import beside
+
+    err.print(f"in a browser:         {stack.enter_context(beside(settings))}", markup=False)
 
 
 class _terminable:  # noqa: N801 - reads as a word where it is used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,24 +10,15 @@ from pathlib import Path
 import httpx
 
 from pixelkiln import Kiln, Settings
-from pixelkiln.jobs.web.server import address, bind, server
+from pixelkiln.jobs.web.server import beside
 from pixelkiln.jobs.web.tokens import Tokens
 
 
 @contextmanager
 def serving(settings: Settings, tokens: Path, kiln: Kiln | None = None) -> Iterator[str]:
     """Where it is while the block lasts."""
-    bound = bind("127.0.0.1", 0)
-    ready = threading.Event()
-    running = server(settings, bound, kiln=kiln, tokens=tokens, listening=ready.set)
-    thread = threading.Thread(target=running.run, args=([bound],))
-    thread.start()
-    try:
-        assert ready.wait(30)
-        yield address(bound)
-    finally:
-        running.should_exit = True
-        thread.join()
+    with beside(settings.model_copy(update={"serve_port": 0, "tokens": tokens}), kiln) as where:
+        yield where
 
 
 def answered(client: httpx.Client, sent: bytes) -> bytes:

@@ -14,11 +14,12 @@ def look_at_server(settings: Settings) -> list[Finding]:
     """The tokens of the server; whether one runs is the system's to tell."""
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         return [Finding("ok", "server", "none here; for one: pip install 'pixelkiln[serve]'")]
-    from pixelkiln.jobs.web.tokens import FILE, Tokens
+    from pixelkiln.jobs.web.server import tokens_of
 
-    path = settings.home / FILE
+    tokens = tokens_of(settings)
+    path = tokens.path
     try:
-        found = Tokens(path).all()
+        found = tokens.all()
     except KilnError as error:
         return [Finding.of("server", error)]
     if not found:

@@ -16,8 +16,6 @@ import typer
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import out
-from pixelkiln.jobs.commands.serve import AT, ON, Cert, Key
-from pixelkiln.jobs.commands.serve import File as Tokens
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.worker.commands.service.installation import (
     Here,
@@ -38,16 +36,16 @@ service = typer.Typer(help="Run a worker as a service of macOS or Linux.", no_ar
 app.add_typer(service, name="service")
 
 Up = Annotated[bool, typer.Option("--up", help="The servers of `kiln up`.")]
+Serve = Annotated[bool, typer.Option("--serve", help="The HTTP server of `kiln serve`.")]
 Worker = Annotated[bool, typer.Option("--worker", help="The worker.")]
-Serve = Annotated[bool, typer.Option("--serve", help="The HTTP API and page of `kiln serve`.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print files and commands; change nothing.")]
 
 
 @service.command()
 def install(
     up: Up = False,
-    worker: Worker = False,
     serve: Serve = False,
+    worker: Worker = False,
     agent: Annotated[
         bool, typer.Option("--agent", help="macOS: for a desk; runs while you are logged in.")
     ] = False,
@@ -57,16 +55,9 @@ def install(
     environment: Annotated[
         Path | None, typer.Option("--env-file", help="Settings and secrets; ~/.config/pixelkiln/env.")
     ] = None,
-    host: Annotated[str | None, AT] = None,
-    port: Annotated[int | None, ON] = None,
-    cert: Cert = None,
-    key: Key = None,
-    tokens: Tokens = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Install the worker (or with --up the servers, with --serve the API and page) as a service.
-
-    It starts now and at every boot.
+    """Install the worker (or with --up, --serve the servers) as a service: it starts now and at every boot.
 
     An agent, or a systemd unit without lingering, starts at login instead. KILN_* and AWS_* variables that
     are set now go into the env file, which only you can read. Installing again is harmless; what changed is
@@ -75,7 +66,6 @@ def install(
     here = Here.found()
     if unknown := sorted(set(model or ()) - CATALOGUE.keys()):
         raise UsageError(f"--model: no model {unknown[0]!r}; there are {', '.join(CATALOGUE)}")
-    serving = _serving(serve, host=host, port=port, cert=cert, key=key, tokens=tokens)
     own = agent or here.platform != "darwin"
     if own and here.euid == 0 and here.environ.get("SUDO_USER"):
         raise UsageError("this is your own service, not root's: run it without sudo")
@@ -85,12 +75,11 @@ def install(
     planned = plan(
         here,
         account,
-        named(up, worker, serve) or ["worker"],
+        named(up, serve, worker) or ["worker"],
         agent=agent,
         folder=folder,
         environment=environment,
         models=model or (),
-        serving=serving,
     )
     refused = [place for place in planned.places if place.severity == "refused"]
     for place in planned.places:
@@ -120,10 +109,10 @@ def install(
 
 
 @service.command()
-def uninstall(up: Up = False, worker: Worker = False, serve: Serve = False, dry_run: DryRun = False) -> None:
+def uninstall(up: Up = False, serve: Serve = False, worker: Worker = False, dry_run: DryRun = False) -> None:
     """Let the running job end, and remove the services (or the one named). Settings and logs stay."""
     here = Here.found()
-    found = installed(here, named(up, worker, serve))
+    found = installed(here, named(up, serve, worker))
     if not found:
         tell("nothing is installed")
         return
@@ -139,27 +128,15 @@ def uninstall(up: Up = False, worker: Worker = False, serve: Serve = False, dry_
 
 
 @service.command()
-def restart(up: Up = False, worker: Worker = False, serve: Serve = False) -> None:
+def restart(up: Up = False, serve: Serve = False, worker: Worker = False) -> None:
     """Let the running job end, and start the services (or the one named) anew."""
     here = Here.found()
-    found = installed(here, named(up, worker, serve))
+    found = installed(here, named(up, serve, worker))
     if not found:
         raise UsageError("nothing is installed; see kiln service install --help")
     for name, manager in found:
         _permitted(here, manager)
         _anew(here, manager, name)
-
-
-def _serving(serve: bool, **options: str | int | Path | None) -> list[str]:
-    """The options of `kiln serve` as words. Raises UsageError where it is not what is installed."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if given and not serve:
-        raise UsageError(f"--{next(iter(given))} is for --serve")
-    words = {
-        name: str(one.expanduser().absolute() if isinstance(one, Path) else one)
-        for name, one in given.items()
-    }
-    return [word for name, text in words.items() for word in (f"--{name}", text)]
 
 
 def _permitted(here: Here, manager: Manager) -> None:

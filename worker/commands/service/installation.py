@@ -109,7 +109,6 @@ def plan(
     folder: Path | None,
     environment: Path | None,
     models: Sequence[str],
-    serving: Sequence[str] = (),
 ) -> Plan:
     """See Plan. Raises UsageError where a setting is wrong, so that no service starts to find that out."""
     manager = here.manager(account, agent=agent)
@@ -151,7 +150,7 @@ def plan(
         Definition(
             ROLES[name],
             account,
-            tuple(command_of(name, environment, manager, models, serving)),
+            tuple(command_of(name, environment, manager, models if name == "worker" else ())),
             folder,
             manager.log(name),
         )
@@ -160,24 +159,20 @@ def plan(
     return Plan(manager, definitions, environment, list(variables), changed, common, settings, places)
 
 
-def command_of(
-    name: str, environment: Path, manager: Manager, models: Sequence[str], serving: Sequence[str] = ()
-) -> list[str]:
-    """The service's command line; `serving` are options of `kiln serve`."""
+def command_of(name: str, environment: Path, manager: Manager, models: Sequence[str]) -> list[str]:
+    """The service's command line."""
     words = [*program(), "service", "run", name, "--env-file", str(environment)]
     log = manager.log(name)
     if log is not None:
         words += ["--log", str(log)]
     # launchd starts again what ends with anything but 0.
     words += ["--gave-up", "0" if isinstance(manager, Launchd) else str(GAVE_UP)]
-    if name == "serve":
-        return [*words, *serving]
-    return words + [word for model in models if name == "worker" for word in ("--model", model)]
+    return words + [word for model in models for word in ("--model", model)]
 
 
-def named(up: bool, worker: bool, serve: bool) -> list[str]:
+def named(up: bool, serve: bool, worker: bool) -> list[str]:
     """The servers come first: the others need them."""
-    return [name for name, wanted in (("up", up), ("worker", worker), ("serve", serve)) if wanted]
+    return [name for name, wanted in (("up", up), ("serve", serve), ("worker", worker)) if wanted]
 
 
 def installed(here: Here, names: Sequence[str]) -> list[tuple[str, Manager]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from pixelkiln.jobs.commands.serve import HOST, PORT, Cert, File, Host, Key, Port, serve
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.logs import JsonLines
 from pixelkiln.jobs.settings import Instance, Settings
@@ -34,24 +32,15 @@ def run(
     environment: Annotated[Path, typer.Option("--env-file", help="Its settings and secrets.")],
     model: Annotated[list[str] | None, typer.Option("--model", "-m")] = None,
     log: Annotated[Path | None, typer.Option("--log", help="The file its lines go to.")] = None,
-    host: Host = HOST,
-    port: Port = PORT,
-    cert: Cert = None,
-    key: Key = None,
-    tokens: File = None,
     gave_up: Annotated[int, typer.Option("--gave-up", help="Exit code that is not restarted.")] = GAVE_UP,
 ) -> None:
     """Be the service; started by launchd or systemd."""
 
-    def serving(models: Sequence[str]) -> None:
-        _serve(host, port, cert, key, tokens)
-
     def work() -> None:
-        runs = {**RUNS, "serve": serving}
-        if name not in runs:
-            raise UsageError(f"no service {name!r}; there are {', '.join(runs)}")
+        if name not in RUNS:
+            raise UsageError(f"no service {name!r}; there are {', '.join(RUNS)}")
         os.environ |= env_file.read(environment, os.geteuid())
-        runs[name](model or ())
+        RUNS[name](model or ())
 
     rotation = Rotation(log) if log is not None else None
     if rotation is not None:
@@ -90,28 +79,23 @@ def _up(models: Sequence[str]) -> None:
     home = Settings.here().home.absolute()
     if running(home) is not None:
         raise NotReadyError(f"servers already run in {home}; end that `kiln up`, and these take over")
-    up(worker=False)
+    up(worker=False, serve=True)
 
 
-def _serve(host: str, port: int, cert: Path | None, key: Path | None, tokens: Path | None) -> None:
+def _serve(models: Sequence[str]) -> None:
+    from pixelkiln.jobs.commands.serve import serve
+
     await_servers(Settings.load())
-    # uvicorn raises what ended it once more when it has ended: it was told to leave, which is exit code 0.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    serve(host, port, cert, key, tokens)
+    serve()
 
 
-RUNS: dict[str, Callable[[Sequence[str]], None]] = {"worker": _worker, "up": _up}
+RUNS: dict[str, Callable[[Sequence[str]], None]] = {"worker": _worker, "up": _up, "serve": _serve}
 
 
 def _say(text: str) -> None:
     if os.environ.get("KILN_LOG") == "json":
-        print(
-            JsonLines().format(
-                logging.makeLogRecord({"name": "kiln.service", "levelname": "INFO", "msg": text})
-            ),
-            file=sys.stderr,
-            flush=True,
-        )
+        record = logging.makeLogRecord({"name": "kiln.service", "levelname": "INFO", "msg": text})
+        print(JsonLines().format(record), file=sys.stderr, flush=True)
         return
     stamp = "" if os.environ.get("INVOCATION_ID") else time.strftime("%Y-%m-%d %H:%M:%S ")  # systemd stamps
     print(f"{stamp}kiln: {text}", file=sys.stderr, flush=True)

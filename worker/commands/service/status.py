@@ -27,10 +27,10 @@ WELL = {"running", "stopping"}
 
 
 @service.command()
-def status(up: Up = False, worker: Worker = False, serve: Serve = False, as_json: JSON = False) -> None:
+def status(up: Up = False, serve: Serve = False, worker: Worker = False, as_json: JSON = False) -> None:
     """Tell what the services do, how they ended last and why. Exit code 0 if all run, else 3."""
     here = Here.found()
-    names = named(up, worker, serve)
+    names = named(up, serve, worker)
     found = installed(here, names)
     told = [_told(here, name, manager) for name, manager in found]
     if as_json:
@@ -48,16 +48,16 @@ def status(up: Up = False, worker: Worker = False, serve: Serve = False, as_json
 @service.command()
 def logs(
     up: Up = False,
-    worker: Worker = False,
     serve: Serve = False,
+    worker: Worker = False,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines.")] = 50,
 ) -> None:
     """Show the last lines of a service's log."""
     here = Here.found()
-    names = named(up, worker, serve)
+    names = named(up, serve, worker)
     if len(names) > 1:
-        raise UsageError("one log at a time: --up, --worker or --serve")
+        raise UsageError("one log at a time: --up, --serve or --worker")
     found = installed(here, names)
     if not found:
         raise UsageError("nothing is installed; see kiln service install --help")

@@ -23,12 +23,11 @@ from tests.worker.watched import get
 
 def test_a_daemon_of_its_own_beside_the_worker(mac: Mac) -> None:
     mac.installed()
-    code, said = mac.kiln("install", "--serve", "--port", "9000", "--tokens", "mine.json", root=True)
+    code, said = mac.kiln("install", "--serve", root=True)
     assert code == 0, said
     entries = plistlib.loads((mac.daemons / "com.pixelkiln.serve.plist").read_bytes())
     words = entries["ProgramArguments"]
     assert words[words.index("serve") - 2 : words.index("serve") + 1] == ["service", "run", "serve"]
-    assert words[-4:] == ["--port", "9000", "--tokens", f"{mac.home}/mine.json"]
     assert entries["UserName"] == "ann"
     assert {path.name for path in mac.daemons.iterdir()} == {
         "com.pixelkiln.worker.plist",
@@ -39,19 +38,13 @@ def test_a_daemon_of_its_own_beside_the_worker(mac: Mac) -> None:
 
 
 def test_a_user_unit_on_linux(linux: Linux) -> None:
-    assert linux.kiln("install", "--up", "--serve", "--host", "0.0.0.0")[0] == 0
-    unit = (linux.home / ".config/systemd/user/pixelkiln-serve.service").read_text()
-    assert unit.count("--host 0.0.0.0\n") == 1
-    assert "--host" not in (linux.home / ".config/systemd/user/pixelkiln-up.service").read_text()
+    assert linux.kiln("install", "--up", "--serve", KILN_SERVE_PORT="9000")[0] == 0
+    assert "KILN_SERVE_PORT=9000" in linux.env.read_text()
+    assert (linux.home / ".config/systemd/user/pixelkiln-serve.service").exists()
     assert linux.kiln("restart", "--serve")[0] == 0
     code, said = linux.kiln("uninstall")
     assert code == 0
     assert said.index("serve is uninstalled") < said.index("up is uninstalled")  # which it needs
-
-
-def test_its_options_are_for_it_alone(linux: Linux) -> None:
-    code, said = linux.kiln("install", "--worker", "--port", "9000")
-    assert (code, "--port is for --serve" in said) == (2, True)
 
 
 def test_its_process_serves_and_leaves_with_0(
@@ -60,14 +53,13 @@ def test_its_process_serves_and_leaves_with_0(
     monkeypatch.setenv("HOME", str(tmp_path))
     ann, env_path, log = Account.current(), tmp_path / "env", tmp_path / "log"
     planned = plan(
-        Here("linux", os.geteuid(), environment),
+        Here("linux", os.geteuid(), environment | {"KILN_SERVE_PORT": "0"}),
         ann,
         ["serve"],
         agent=False,
         folder=tmp_path,
         environment=env_path,
-        models=["demo"],
-        serving=["--port", "0"],
+        models=[],
     )
     for file in planned.common:
         file.write()
