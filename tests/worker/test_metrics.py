@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -16,8 +18,10 @@ from pydantic import SecretStr
 from pixelkiln.jobs import Kiln, Settings
 from pixelkiln.jobs.control.orders import Target
 from pixelkiln.jobs.errors import StorageAwayError
+from pixelkiln.worker.deliver.spool import Spool
 from pixelkiln.worker.host import pages
 from pixelkiln.worker.host.pages import Page, Pages
+from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.service import Service
 from tests.waiting import until
 from tests.worker.watched import get, scraped, total
@@ -227,3 +231,39 @@ def test_settings_say_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(UsageError, match="KILN_METRICS: must be HOST:PORT"):
             Settings.here()
     assert json.dumps(Settings(metrics="[::1]:9464").metrics) == '"[::1]:9464"'
+
+
+def test_a_cancelled_job_is_counted_as_lost(service: Service, submit: Callable[..., str], kiln: Kiln) -> None:
+    job_id, cancelled = submit(width=512, height=512), list[object]()
+
+    def look() -> bool:
+        if not cancelled and kiln.status(job_id).step > 1:
+            cancelled.append(kiln.cancel([job_id]))
+        return total(scraped(address(service)), "kiln_jobs_total", end="lost", model="demo") == 1
+
+    working(service, look)
+    assert cancelled == [{job_id: "started"}]
+
+
+def test_what_a_dead_worker_left_is_counted_as_recovered(
+    settings: Settings, submit: Callable[..., str], kiln: Kiln, make_claims: Callable[..., Claims]
+) -> None:
+    job_id = submit()
+    claim = make_claims("dead").take(["demo:bf16"])
+    assert claim is not None
+    spool = Spool(settings.spool_dir)
+    spool.mark(claim)
+    spool.close()
+    service = Service(settings, ["demo"])
+
+    def look() -> bool:
+        return total(scraped(address(service)), "kiln_jobs_recovered_total") == 1
+
+    working(service, look)
+    until(lambda: kiln.status(job_id).state != "started", "it is nobody's")
+
+
+def test_who_only_gives_back_needs_no_prometheus() -> None:
+    """`kiln reap` and doctor work where the worker's packages are not installed."""
+    code = "import sys, pixelkiln.worker.queue.claims; print('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
