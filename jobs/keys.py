@@ -115,6 +115,9 @@ BATCH = Key("kiln:batch:{}:{}")  # hash, by client and name: manifest, revision,
 BATCHES = Key("kiln:batches:{}")  # sorted set of names by when each was first submitted, by client
 DEADLINES = "kiln:deadlines"  # sorted set <client>:<name> of batches by when a worker looks at them next
 
+DEADLINES = "kiln:deadlines"  # sorted set <client>:<name> of batches by when a worker looks at them next
+TELLING = "kiln:telling"  # hash <address>:<outcome> -> how often webhooks were told, failed, dropped
+
 # What `kiln doctor` tries its rights on; gone when it is done
 TRIAL = Key("rq:trial:{}")
 TRIAL_OWN = Key("kiln:trial:{}")

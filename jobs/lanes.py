@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from pixelkiln.jobs.catalogue import CATALOGUE, QUANTIZATIONS
+
 PREFIX = "kiln"
 
 
@@ -35,6 +37,13 @@ class Lane:
     def kind(self) -> str:
         """What a worker must serve to take from it: `model:quantization`."""
         return f"{self.model}:{self.quantization}"
+
+    @property
+    def counted_as(self) -> tuple[str, str]:
+        """Model and quantization as numbers are labelled; 'other' for what strangers made up."""
+        quantization = self.quantization.partition(">")[0]  # of left jobs, too
+        known = self.model in CATALOGUE and quantization in QUANTIZATIONS
+        return (self.model, quantization) if known else ("other", "other")
 
     def __str__(self) -> str:
         return self.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,16 @@ def loopback(url: str | None) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def an_address(text: str) -> str:
+    """HOST:PORT, or a port alone, of this machine then. Raises ValueError for what is neither."""
+    host, _, port = text.rpartition(":")
+    host = host or "127.0.0.1"
+    named = re.fullmatch(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.%]+\]", host)
+    if not named or not re.fullmatch(r"\d{1,5}", port) or int(port) > 65535:
+        raise ValueError("must be HOST:PORT to listen on, for instance 127.0.0.1:9464")
+    return f"{host}:{port}"
 
 
 def is_here(host: str) -> bool:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -29,67 +26,11 @@ from pydantic_settings import (
 from pixelkiln.jobs.batches.windows import Windows, zone_of
 from pixelkiln.jobs.choice import Kind
 from pixelkiln.jobs.errors import NotReadyError, UsageError
-from pixelkiln.jobs.home import check_home, distrust, elsewhere, serves
+from pixelkiln.jobs.home import distrust, elsewhere
+from pixelkiln.jobs.instance import Instance, brief
+from pixelkiln.jobs.network import an_address
 from pixelkiln.jobs.spec import Name
 from pixelkiln.jobs.webhooks import Addresses, Hosts, Words
-
-
-class Instance(BaseModel):
-    """What `kiln up` leaves in `.kiln/instance.json`: how to reach the servers that run on this machine."""
-
-    model_config = ConfigDict(frozen=True)
-
-    redis_url: SecretStr
-    s3_endpoint: str
-    bucket: str
-    access_key: str
-    secret_key: SecretStr
-    admin_key: SecretStr
-    pid: int
-    started: float  # seconds since the epoch
-
-    @classmethod
-    def read(cls, home: Path) -> Self | None:
-        """The instance that was last started in `home`, or None where none was.
-
-        Raises NotReadyError where another user may have put it there.
-        """
-        path = home / "instance.json"
-        try:
-            check_home(home)
-            if why := distrust(path):
-                raise NotReadyError(f"{path} {why}: it is not used; stop and start `kiln up`")
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            raise NotReadyError(
-                f"{path} cannot be read ({_brief(error)}); stop and start `kiln up`"
-            ) from None
-
-    @classmethod
-    def running(cls, home: Path, server: Literal["valkey", "s3"]) -> Self:
-        """The instance of `home` while that server of it lives. Raises NotReadyError where it does not.
-
-        To be asked before anything is sent: a port that a dead server left may be anybody's.
-        """
-        instance = cls.read(home)
-        if instance is None or not serves(home / server, instance.pid):
-            raise NotReadyError(f"no servers run in {home}; start them with `kiln up`")
-        return instance
-
-    def write(self, home: Path) -> None:
-        """Put it where `read` finds it, whole and readable by its owner alone."""
-        record = self.model_dump() | {
-            "redis_url": self.redis_url.get_secret_value(),
-            "secret_key": self.secret_key.get_secret_value(),
-            "admin_key": self.admin_key.get_secret_value(),
-        }
-        part = home / "instance.json.part"
-        part.touch(mode=0o600)
-        part.chmod(0o600)
-        part.write_text(json.dumps(record, indent=1))
-        part.replace(home / "instance.json")
 
 
 def _expanded(path: Path) -> Path:
@@ -159,6 +100,10 @@ class Settings(BaseSettings):
     cache_dir: Folder = Path("~/.kiln/cache")  # what was measured of this machine
     arithmetic: Literal["bfloat16", "float16", "float32"] | None = None  # absent: what suits the device
     check_digest: bool = False  # before a model is loaded, read its weights and compare their digest
+    metrics: Annotated[str, AfterValidator(an_address)] | None = (
+        None  # HOST:PORT at which a worker can be watched (docs/watching.md); absent: nowhere
+    )
+    log: Literal["text", "json"] = "text"  # json: one object a line
     previews: bool = True  # while a picture renders, a small one of it so far
     memory: Size | None = None  # bytes a worker may use; absent: 70% of the machine's, or Metal's limit
     worker_name: WorkerName | None = None  # that orders call workers here by; absent: the machine's
@@ -230,7 +175,7 @@ class Settings(BaseSettings):
         except OSError as error:
             raise UsageError(f"kiln.toml: {error.strerror}") from None
         except ValueError as error:  # kiln.toml is not TOML
-            raise UsageError(f"kiln.toml: {_brief(error)}") from None
+            raise UsageError(f"kiln.toml: {brief(error)}") from None
 
 
 class _File(TomlConfigSettingsSource):
@@ -293,7 +238,3 @@ def _said(first: ErrorDetails) -> str:
     if words := _IN_WORDS.get(first["type"]):
         return words.format("a-z, 0-9" if first["loc"] == ("client",) else "letters, digits")
     return first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-
-
-def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"mlx", "mlx_vlm", "numpy", "psutil", "safetensors", "tokenizers", "transformers", "torch"}
-SERVING = {"fastapi", "starlette", "uvicorn", "jinja2", "httpx", "httpx2"}  # for `kiln serve` alone
+SERVING = {"fastapi", "starlette", "uvicorn", "jinja2", "httpx", "httpx2", "prometheus_client"}  # no client's
 
 # Each room, and the rooms whose modules it may import beside its own. Imports run one way.
 JOBS = "jobs"
@@ -38,7 +38,7 @@ MAY = {
     SERVICE: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, TELLING},
     COMMANDS: {JOBS, HOST, ENGINES, QUEUE, RENDER, DELIVER, TELLING, LOCAL, SERVICE},
 }
-SERVICES = {f"{SERVICE}", "worker.intake"}  # the service loop is more than one file
+SERVICES = {f"{SERVICE}", "worker.intake", "worker.metrics"}  # the service loop is more than one file
 
 
 def room_of(module: str) -> str | None:

@@ -161,6 +161,7 @@ class Intake:
             self._obey()
             return None
         except redis.ResponseError as error:
+            self._claims.tally.add("kiln_redis_errors_total")
             if not self._refused:
                 log.warning("takes no jobs: Redis refuses: %s", error)
             self._refused = True
@@ -168,6 +169,7 @@ class Intake:
             time.sleep(RETRY)
             return None
         except redis.RedisError as error:
+            self._claims.tally.add("kiln_redis_errors_total")
             log.debug("take: %s", error)
             time.sleep(RETRY)
             return None

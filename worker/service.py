@@ -17,6 +17,7 @@ import redis
 
 from pixelkiln.jobs.control.orders import admin_key
 from pixelkiln.jobs.errors import SpecError, StorageAwayError, StorageRefusedError
+from pixelkiln.jobs.logs import name_worker
 from pixelkiln.jobs.queue.connection import check, connect, explain, explained
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.settings import Settings
@@ -28,8 +29,10 @@ from pixelkiln.worker.engines.engine import CheckpointError, DeviceError, Engine
 from pixelkiln.worker.host.keep_awake import KeepAwake
 from pixelkiln.worker.host.machine import Machine
 from pixelkiln.worker.host.machine import name as machine_name
+from pixelkiln.worker.host.tally import Tally
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.intake import Intake, chosen
+from pixelkiln.worker.metrics import Parts, watching
 from pixelkiln.worker.queue.claim import Claim, Progress
 from pixelkiln.worker.queue.claims import Claims
 from pixelkiln.worker.queue.control import Control, worker_name
@@ -59,8 +62,9 @@ class Service:
     """
 
     def __init__(self, settings: Settings, only: Iterable[str] = ()) -> None:
-        self._settings = settings
+        self._settings, self._tally = settings, Tally()
         self.name = worker_name(machine_name(settings.worker_name), secrets.token_hex(3))
+        name_worker(self.name)
         self._served = chosen(settings, set(only))
         jobs = connect(settings, most=SHARED)  # takes, deliveries, previews
         beats = connect(settings, timeout=BEAT_TIMEOUT, most=SHARED)  # the heartbeat; orders, which listen
@@ -74,13 +78,13 @@ class Service:
         about = {"queues": ",".join(sorted(self._served)), "version": machine.version}
         said = partial(explain, settings)
         self._heartbeat = Heartbeat(self._own_claims(beats), about, watchdog, explain=said)
-        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, self._heartbeat.tell)
-        self._heartbeat.tell(**self._renderer.budget.about())
+        tell = self._heartbeat.tell
+        self._renderer = Renderer(self._served, settings, References(bucket), watchdog, tell, self._tally)
+        tell(**self._renderer.budget.about())
         with explained(settings):
             self._control = Control(self._own_claims(beats), self.name, admin_key(settings), self._heartbeat)
-        self._delivery = Delivery(
-            self._spool, self._own_claims(jobs), bucket, self._heartbeat, machine, settings.renders_dir
-        )
+        own = self._own_claims(jobs)
+        self._delivery = Delivery(self._spool, own, bucket, self._heartbeat, machine, settings.renders_dir)
         self._intake = Intake(
             settings,
             self._served,
@@ -92,7 +96,9 @@ class Service:
             self._delivery,
         )
         self._previews = Previews(jobs) if settings.previews else None
-        self._beside = [one for one in (self._previews, Teller.of(settings, self.name)) if one is not None]
+        parts = Parts(self._heartbeat, self._control, self._renderer, self._spool, self._delivery)
+        watch = watching(settings, self.name, self._served, parts, self._tally)
+        self._beside = [one for one in (self._previews, Teller.of(settings, self.name), watch) if one]
         self._keep_awake = KeepAwake(settings.keep_awake)
         self._asked_to_leave = 0  # how often; written by signal handlers only
 
@@ -268,12 +274,6 @@ class Service:
         """What the predecessor on this spool left: pictures go on to the bucket, jobs back to their lanes."""
         with explained(self._settings):
             self._delivery.recover()
-            spooled = {entry.claim.execution for entry in self._spool.entries()}
-            for claim in reversed(self._spool.marked()):  # so that the first is first in its lane again
-                if claim.execution not in spooled and self._claims.release(claim, crashed=not claim.handed):
-                    what = "was on its way to the spool" if claim.handed else "was rendering"
-                    log.warning("job %s: %s when this worker died; queued again", claim.job_id, what)
-            self._spool.clear_marks()
 
     def _close(self) -> None:
         """Deliver or spool what was rendered, give the rest back, end the threads."""
@@ -297,4 +297,4 @@ class Service:
 
     def _own_claims(self, connection: redis.Redis) -> Claims:
         """Claims for one thread: a look under way is its own, connections are shared."""
-        return Claims(connection, self.name, days=self._settings.result_days)
+        return Claims(connection, self.name, days=self._settings.result_days, tally=self._tally)

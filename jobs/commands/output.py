@@ -22,6 +22,7 @@ from pixelkiln.jobs.queue.queue import When
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 
+LogJson = Annotated[bool, typer.Option("--log-json", help="Log a JSON object a line; also KILN_LOG=json.")]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -11,8 +11,9 @@ import typer
 from rich.table import Table
 
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, err, out, print_json, print_table
+from pixelkiln.jobs.commands.output import JSON, LogJson, err, out, print_json, print_table
 from pixelkiln.jobs.errors import NotReadyError, UsageError
+from pixelkiln.jobs.logs import JsonLines
 from pixelkiln.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ app.add_typer(token, name="token")
 
 def needs_serve() -> None:
     """Raise NotReadyError, with the command that installs them, where the server's packages are not there."""
-    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+    needed = ("fastapi", "uvicorn", "prometheus_client")
+    if any(importlib.util.find_spec(name) is None for name in needed):
         raise NotReadyError("this needs the server's packages; run: pip install 'pixelkiln[serve]'")
 
 
@@ -40,6 +42,7 @@ def serve(
     cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: HTTPS.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, where it is not in the same file.")] = None,
     tokens: File = None,
+    log_json: LogJson = False,
 ) -> None:
     """Serve the HTTP API and the page, until Ctrl-C. It holds no state: any number may run."""
     needs_serve()
@@ -52,6 +55,9 @@ def serve(
         raise UsageError("--key: needs --cert")
     there, tls = bool(tokens_of(settings).all()), settings.serve_cert is not None
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if log_json or settings.log == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     with bind(settings.serve_host, settings.serve_port) as bound:
         if not is_loopback(bound):
             _beyond(settings.serve_host, there, tls)

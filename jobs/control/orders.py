@@ -24,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.jobs.errors import OrderError, UsageError
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.instance import Instance
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.spec import NAME_PATTERN
 
 MAX_ORDER = 1024  # bytes

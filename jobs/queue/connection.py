@@ -14,10 +14,11 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.address import Address, AddressError, Sentinels
 from pixelkiln.jobs.queue.local import LocalConnection
 from pixelkiln.jobs.queue.refusals import CLUSTER, LEFT, OLDEST, TOO_OLD, NotServingError, words
-from pixelkiln.jobs.settings import Instance, Settings, without_password
+from pixelkiln.jobs.settings import Settings, without_password
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 

@@ -10,7 +10,7 @@ import redis
 from redis.connection import parse_url
 
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.settings import Instance
+from pixelkiln.jobs.instance import Instance
 
 
 class LocalConnection(redis.Connection):

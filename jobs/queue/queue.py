@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from pixelkiln.jobs.batches.windows import Windows
 from pixelkiln.jobs.control.orders import Order, Target
 from pixelkiln.jobs.queue.farm import Farm
+from pixelkiln.jobs.queue.pulse import Pulse
 from pixelkiln.jobs.queue.status import JobStatus, State
 from pixelkiln.jobs.spec import Priority, RenderSpec
 
@@ -180,6 +181,10 @@ class Queue(Protocol):
 
     def farm(self) -> Farm:
         """What waits in each lane and what each worker does."""
+        ...
+
+    def pulse(self, lanes: Sequence[str]) -> Pulse:
+        """How long jobs have waited in these lanes; deadlines and webhooks, as workers noted them."""
         ...
 
     def served(self) -> set[str]:

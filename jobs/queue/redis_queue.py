@@ -18,6 +18,7 @@ from pixelkiln.jobs.queue.connection import explained
 from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.farm import Farm, read_farm, read_open, read_workers
 from pixelkiln.jobs.queue.places import Places
+from pixelkiln.jobs.queue.pulse import Pulse, read_pulse
 from pixelkiln.jobs.queue.queue import CancelOutcome, When, moment
 from pixelkiln.jobs.queue.record import JOB_ID, RenderJob
 from pixelkiln.jobs.queue.scripts import HERE, Script
@@ -112,6 +113,12 @@ class RedisQueue(Places, Shelf):
         self._check()
         with explained(self._settings):
             return read_farm(self.connection)
+
+    def pulse(self, lanes: Sequence[str]) -> Pulse:
+        """How long jobs have waited in these lanes; deadlines and webhooks, as workers noted them."""
+        self._check()
+        with explained(self._settings):
+            return read_pulse(self.connection, lanes)
 
     def served(self) -> set[str]:
         """Each `model:quantization` that a living worker serves; lanes are not looked at."""

@@ -16,8 +16,9 @@ from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, NotReadyError, StorageRefusedError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.network import without_proxy
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.storage.address import check_endpoint
 from pixelkiln.jobs.storage.clients import Clients, Place
 from pixelkiln.jobs.storage.refusals import code, explain, unconditional

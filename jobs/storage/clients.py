@@ -11,7 +11,8 @@ from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
 
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.settings import Instance, without_password
+from pixelkiln.jobs.instance import Instance
+from pixelkiln.jobs.settings import without_password
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,6 +16,7 @@ from pixelkiln.jobs.control.orders import Order, Target, fingerprint
 from pixelkiln.jobs.errors import CorruptObjectError, SpecError
 from pixelkiln.jobs.known import same_job
 from pixelkiln.jobs.queue.farm import Farm, LaneStatus, WorkerStatus
+from pixelkiln.jobs.queue.pulse import Pulse
 from pixelkiln.jobs.queue.queue import CancelOutcome, When, due_at
 from pixelkiln.jobs.queue.status import JobStatus, Result, State
 from pixelkiln.jobs.spec import Priority, Quantization, RenderSpec
@@ -108,6 +109,17 @@ class MemoryQueue(MemoryPlaces):
         self._answer()
         running = [] if self._running is None else [self._running.status.id]
         return {worker: running if worker == WORKER else [] for worker in workers}
+
+    def pulse(self, lanes: Sequence[str]) -> Pulse:
+        """How long jobs have waited in these lanes; there are neither deadlines nor webhooks."""
+        self._answer()
+        found: dict[str, tuple[int, float]] = {}
+        for one in (job.status for job in self._jobs.values()):
+            if one.lane in lanes and one.state == "queued" and not one.held and not one.not_before:
+                length, age = found.get(one.lane, (0, 0.0))
+                since = (self._moment - datetime.fromisoformat(one.submitted_at)).total_seconds()
+                found[one.lane] = length + 1, max(age, since)
+        return Pulse(found)
 
     def served(self) -> set[str]:
         """Each `model:quantization` that the worker serves, while it is there."""

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
-from pixelkiln.jobs.web import openapi, problems
+from pixelkiln.jobs.web import health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.page import views
 from pixelkiln.jobs.web.receiving import AT_ONCE
@@ -63,11 +63,13 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     app.state.kiln = kiln
     app.state.few = CapacityLimiter(AT_ONCE)
     app.state.streams = Streams(kiln)
+    app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(kiln)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/v1", dependencies=[BEARER, EXACT], responses=openapi.REFUSALS)
     views.install(app)
+    app.include_router(health.router)
     openapi.install(app)
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, seal=seal, hosts=hosts)
     app.add_middleware(Headers)

@@ -24,7 +24,9 @@ from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.tokens import Tokens
 
 COOKIE = "kiln"  # of the page: the token, in place of the header
-PUBLIC = frozenset({"/v1/openapi.json", "/sign-in", "/favicon.ico"})  # beside all below /static/
+PUBLIC = frozenset(
+    {"/v1/openapi.json", "/healthz", "/readyz", "/sign-in", "/favicon.ico"}
+)  # beside all below /static/
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")  # of the page: no JSON in them
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

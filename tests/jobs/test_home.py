@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs import NotReadyError, Settings
 from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.connection import redis_url
-from pixelkiln.jobs.settings import Instance
 
 OTHER = 54321
 

@@ -13,9 +13,10 @@ from pydantic import SecretStr
 from redis import SSLConnection
 
 from pixelkiln.jobs import NotReadyError, Settings, UsageError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.address import Address
 from pixelkiln.jobs.queue.connection import DEFAULT_URL, connect, redis_url
-from pixelkiln.jobs.settings import Instance, without_password
+from pixelkiln.jobs.settings import without_password
 
 SECRET = "hunter2-and-more"
 

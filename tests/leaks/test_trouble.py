@@ -15,8 +15,9 @@ import pytest
 from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln, Settings
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.connection import connect
-from pixelkiln.jobs.settings import Instance, without_password
+from pixelkiln.jobs.settings import without_password
 from pixelkiln.worker.commands.app import main
 from tests.leaks.scan import Scanner
 from tests.waiting import until

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pixelkiln.jobs.commands.app import app
-from pixelkiln.jobs.commands.output import JSON, out
+from pixelkiln.jobs.commands.output import JSON, LogJson, out
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
 
@@ -18,6 +18,7 @@ from pixelkiln.worker.commands.packages import needs_worker
 def worker_command(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Serve only these.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+    log_json: LogJson = False,
 ) -> None:
     """Take jobs and render them, one at a time, until told to leave."""
     needs_worker()
@@ -26,8 +27,10 @@ def worker_command(
     from pixelkiln.worker.host.log import log_to_stderr
     from pixelkiln.worker.service import Service
 
-    log_to_stderr(logging.DEBUG if verbose else logging.INFO)
-    Service(Settings.load(), model or ()).run()
+    settings = Settings.load()
+    level = logging.DEBUG if verbose else logging.INFO
+    log_to_stderr(level, as_json=log_json or settings.log == "json")
+    Service(settings, model or ()).run()
 
 
 @app.command()

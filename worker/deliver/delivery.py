@@ -43,6 +43,7 @@ class Delivery:
         renders: Path | None,
     ) -> None:
         self._spool = spool
+        self._claims = claims
         self._heartbeat = heartbeat
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -71,8 +72,15 @@ class Delivery:
         return self._encoder.broken or self._uploader.broken
 
     def recover(self) -> None:
-        """Go on with what the predecessor spooled, where it is still this worker's to store."""
+        """Go on with what the predecessor spooled, where that is this worker's still; give the rest back."""
         self._uploader.adopt()
+        spooled = {entry.claim.execution for entry in self._spool.entries()}
+        for claim in reversed(self._spool.marked()):  # so that the first is first in its lane again
+            if claim.execution not in spooled and self._claims.release(claim, crashed=not claim.handed):
+                self._claims.tally.add("kiln_jobs_recovered_total")
+                what = "was on its way to the spool" if claim.handed else "was rendering"
+                log.warning("job %s: %s when this worker died; queued again", claim.job_id, what)
+        self._spool.clear_marks()
 
     def start(self) -> None:
         """Begin; the spool first."""

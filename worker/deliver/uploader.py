@@ -99,6 +99,7 @@ class Uploader(threading.Thread):
                     self._upload(entry)
                     delay, self.trouble, self.refused = 0.0, None, False
             except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
+                self._count(error, bool(entries))
                 delay = min(PATIENCE, max(0.5, delay * 2))
                 if self.trouble is None:
                     log.warning("nothing can be stored now: %s; %d wait", error, self._spool.waiting())
@@ -111,6 +112,16 @@ class Uploader(threading.Thread):
             self._sweep()
             if self._woken.wait(1.0):
                 self._woken.clear()
+
+    def _count(self, error: Exception, delivering: bool) -> None:
+        tally = self._claims.tally
+        if isinstance(error, redis.RedisError):
+            tally.add("kiln_redis_errors_total")
+        else:
+            refused = isinstance(error, StorageRefusedError)
+            tally.add("kiln_storage_errors_total", "refused" if refused else "away")
+        if delivering:
+            tally.add("kiln_upload_retries_total")
 
     def _give_back(self, lost: list[Entry]) -> None:
         """Let pictures that are gone from the spool be rendered again."""
@@ -131,6 +142,7 @@ class Uploader(threading.Thread):
                 sweep(self._bucket, self._claims.strays, stray)
                 self._swept.append(stray)
         except (StorageAwayError, StorageRefusedError, redis.RedisError) as error:
+            self._count(error, False)
             log.debug("not swept now: %s", error)  # it is looked at again
 
     def _upload(self, entry: Entry) -> None:

@@ -55,6 +55,13 @@ def device_facts() -> DeviceFacts:
     )
 
 
+def held() -> tuple[int, int]:
+    """Bytes that MLX holds, and that it has freed and keeps; any thread may ask."""
+    import mlx.core as mx
+
+    return mx.get_active_memory(), mx.get_cache_memory()
+
+
 def limits(budget: int) -> AbstractContextManager[None]:
     """Within, MLX keeps to `budget` bytes, for all engines together. See mlx.limits."""
     use_openblas()

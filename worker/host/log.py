@@ -6,17 +6,19 @@ import logging
 import os
 from typing import Any
 
+from pixelkiln.jobs.logs import JsonLines
 from pixelkiln.jobs.plain import plain
 
 LINE = 900  # characters at most
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Write every logger's lines there, with the time."""
+def log_to_stderr(level: int = logging.INFO, *, as_json: bool = False) -> None:
+    """Write every logger's lines there, with the time; as JSON objects for programs."""
     stamped = "" if os.environ.get("INVOCATION_ID") else "%(asctime)s "  # systemd stamps lines itself
     logging.basicConfig(level=level, force=True)
     (handler,) = logging.getLogger().handlers
-    handler.setFormatter(Lines(f"{stamped}%(levelname).1s %(name)s: %(message)s"))
+    lines = Lines(f"{stamped}%(levelname).1s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if as_json else lines)
     handler.addFilter(_brief)
     logging.getLogger("botocore").setLevel(logging.WARNING)
 

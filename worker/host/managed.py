@@ -19,7 +19,7 @@ TELL = 10.0  # seconds between words about it
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One kind of service. Another is a row more in ROLES and in the command's RUNS."""
+    """One kind of service: a row in ROLES, behind those that it needs, and one in the command's RUNS."""
 
     name: str
     description: str
@@ -29,10 +29,10 @@ class Role:
 ROLES = {
     role.name: role
     for role in (
-        # One picture of the largest size, and its delivery.
-        Role("worker", "pixelkiln worker", 600),
         Role("up", "pixelkiln servers", 60),
         Role("serve", "pixelkiln HTTP server", 60),
+        # One picture of the largest size, and its delivery.
+        Role("worker", "pixelkiln worker", 600),
     )
 }
 

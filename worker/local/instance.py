@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.home import check_home
-from pixelkiln.jobs.settings import Instance
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.worker.local.seaweed import BUCKET, Seaweed
 from pixelkiln.worker.local.valkey import Valkey
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
+from importlib import resources
 from typing import Any, Literal
 
 import redis
@@ -21,6 +21,7 @@ from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import read_spec
 from pixelkiln.jobs.queue.scripts import Script
 from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.worker.host.tally import Tally
 from pixelkiln.worker.queue.claim import Claim, Progress, new_execution, stamp
 from pixelkiln.worker.queue.dependents import Dependents
 from pixelkiln.worker.queue.halves import Halves
@@ -42,7 +43,7 @@ OPERATIONS = {  # the scripts, each by the files in lua/ that it is made of
     name: ("guards.lua", *{"take": INDEX, "look": (*INDEX, "later.lua")}.get(name, ()), f"{name}.lua")
     for name in ("take", "look", "renew", "release", "leave", "adopt", "reap", "strays", "orders", "halves")
 }
-LUA = files("pixelkiln.worker.queue") / "lua"
+LUA = resources.files("pixelkiln.worker.queue") / "lua"
 
 Adoption = Literal["owned", "gone", "queued", "started", "finished", "failed", "canceled", "stopped"]
 
@@ -57,17 +58,16 @@ class Claims:
     All methods raise redis.RedisError where the server is away; what was asked may then have happened.
     """
 
-    def __init__(self, connection: redis.Redis, worker: str, *, days: int = 7) -> None:
-        self.connection = connection
-        self.worker = worker
-        self._scripts = {
-            name: Script(connection, name, *(LUA / one for one in parts))
-            for name, parts in OPERATIONS.items()
-        }
+    def __init__(
+        self, connection: redis.Redis, worker: str, *, days: int = 7, tally: Tally | None = None
+    ) -> None:
+        self.connection, self.worker, self.tally = connection, worker, tally or Tally()
+        files = {name: [LUA / part for part in parts] for name, parts in OPERATIONS.items()}
+        self._scripts = {name: Script(connection, name, *parts) for name, parts in files.items()}
         self.strays = Strays(connection, self._scripts["strays"])
         self._dependents = Dependents(connection)
         self._halves = Halves(connection, self._scripts["halves"])
-        self._settlement = Settlement(connection, worker, days, self._dependents)
+        self._settlement = Settlement(connection, worker, days, self._dependents, self.tally)
         self._cursor, self._whole = "0", False  # of a look under way
         self._looked = float("-inf")  # monotonic
 

@@ -103,6 +103,11 @@ class Heartbeat(threading.Thread):
             held = list(self._held.values())
         return [(claim, told) for claim, told in held if told is not None and told.phase == "delivering"]
 
+    @property
+    def state(self) -> str:
+        """What this worker said last that it is doing."""
+        return self._state
+
     def say(self, state: str) -> None:
         """What this worker is doing, for those who ask."""
         self._state = state
@@ -155,6 +160,7 @@ class Heartbeat(threading.Thread):
         try:
             act()
         except redis.RedisError as error:
+            self._claims.tally.add("kiln_redis_errors_total")
             if self.away_since is None:
                 self.away_since = time.monotonic()
                 log.warning("Redis is away (%s); what is rendered stays spooled", self._explain(error))
@@ -180,7 +186,11 @@ class Heartbeat(threading.Thread):
             raise
         if lost:
             with self._lock:
-                self._lost |= lost & self._held.keys()
+                found = (lost & self._held.keys()) - self._lost
+                self._lost |= found
+                lanes = [self._held[one][0].lane for one in found]
+            for lane in lanes:
+                self._claims.tally.ended("lost", *lane.counted_as)
         if full:
             slept = self._standstill.seconds() > GRACE  # or was frozen, and so may the others have been
             if self._clock.step() or slept:
@@ -192,6 +202,7 @@ class Heartbeat(threading.Thread):
 
     def _reap(self) -> None:
         for job_id in self._claims.reap(self._clock):
+            self._claims.tally.add("kiln_jobs_recovered_total")
             log.warning("job %s: its worker is gone; it is queued again", job_id)
         if self._beats % 20 == 0 and self._claims.recover(due=False):
             self._deadlines.look(self._clock.now())

@@ -18,6 +18,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.plain import MAX_TEXT, plain
 from pixelkiln.jobs.queue.record import DAY, FAILURE_DAYS, RenderJob
 from pixelkiln.jobs.sidecar import BETWEEN
+from pixelkiln.worker.host.tally import Tally
 from pixelkiln.worker.queue.dependents import Dependents
 
 if TYPE_CHECKING:
@@ -27,32 +28,42 @@ log = logging.getLogger("kiln.claims")
 
 ENDS = 10_000  # that wait to be told; the oldest go
 CONFLICTS = 40  # tries at a settlement while others write the same keys
+QUARANTINED = "quarantined:"
 
 
 class Settlement:
     """Ends the executions of one worker. Every call may be made again after a lost reply."""
 
-    def __init__(self, connection: redis.Redis, worker: str, days: int, dependents: Dependents) -> None:
+    def __init__(
+        self, connection: redis.Redis, worker: str, days: int, dependents: Dependents, tally: Tally
+    ) -> None:
         self.connection = connection
         self.worker = worker
         self._days = days
         self._dependents = dependents
+        self._tally = tally
 
     def finish(self, claim: Claim, result: dict[str, str], seconds: float, *suspicious: str) -> bool:
         """End the job as finished; `seconds` of GPU time are its client's. False where it is not ours.
 
         suspicious: what the checks found in its picture.
         """
-        return self._end(
-            claim, RQStatus.FINISHED, result=result, suspicious=BETWEEN.join(suspicious), seconds=seconds
-        )
+        marks = BETWEEN.join(suspicious)
+        done = self._end(claim, RQStatus.FINISHED, result=result, suspicious=marks, seconds=seconds)
+        if done:
+            self._tally.ended("finished", *claim.lane.counted_as)
+        return done
 
     def fail(self, claim: Claim, reason: str, seconds: float | None) -> bool:
         """End the job as failed with one line that says why. False where it is not ours.
 
         Its client pays, too: else jobs that fail would always go before others'. None: what was charged.
         """
-        return self._end(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
+        done = self._end(claim, RQStatus.FAILED, reason=reason, seconds=seconds)
+        if done:
+            end = "quarantined" if reason.startswith(QUARANTINED) else "failed"
+            self._tally.ended(end, *claim.lane.counted_as)
+        return done
 
     def _end(
         self,
@@ -216,7 +227,7 @@ def not_ours(error: redis.ResponseError) -> bool:
 def crash_story(job_id: str, worker: str, crashes: int) -> str:
     """Why a job that took workers down is quarantined, that is: a dead letter."""
     return (
-        f"quarantined: {crashes} workers died while they rendered it, the last one {worker or 'unknown'}; "
+        f"{QUARANTINED} {crashes} workers died while they rendered it, the last one {worker or 'unknown'}; "
         f"see that worker's log, then: kiln retry {plain(job_id)}"
     )
 
@@ -224,6 +235,6 @@ def crash_story(job_id: str, worker: str, crashes: int) -> str:
 def lapse_story(job_id: str, worker: str, lapses: int) -> str:
     """Why a job whose workers fell silent is quarantined."""
     return (
-        f"quarantined: {lapses} times its worker died or was cut off while it rendered it, the last one "
+        f"{QUARANTINED} {lapses} times its worker died or was cut off while it rendered it, the last one "
         f"{worker or 'unknown'}; see that worker's log, then: kiln retry {plain(job_id)}"
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.worker.engines.checkpoints.installed import Installed
 from pixelkiln.worker.engines.engine import EngineError, Step, device_fault
 from pixelkiln.worker.host import machine
+from pixelkiln.worker.host.tally import Tally
 from pixelkiln.worker.host.watchdog import Watchdog
 from pixelkiln.worker.queue.claim import Claim
 from pixelkiln.worker.render.budget import Budget
@@ -47,8 +48,10 @@ class Renderer:
         references: References,
         watchdog: Watchdog,
         told: Callable[..., None] = lambda **facts: None,
+        tally: Tally | None = None,
     ) -> None:
         self._served = served
+        self._tally = tally or Tally()
         self.budget = Budget(served, settings)
         self.residents = Residents(self.budget, settings, references, told)
         self._watchdog = watchdog
@@ -56,6 +59,7 @@ class Renderer:
         self.meter = Meter()  # started by whoever takes a job
         self._health = Health()
         self.unwell: str | None = None  # why it should be given no more jobs
+        self.peak = 0  # bytes that MLX held for a job at most
 
     def render(
         self, claim: Claim, spec: RenderSpec, taken: float, report: Callable[[Step], bool]
@@ -113,6 +117,7 @@ class Renderer:
             log.warning("job %s: %s", claim.job_id, event)
         if last.pixels is None or last.facts is None:
             raise EngineError("the engine's last step brought no picture")
+        self._count(spec, load, steps, memory)
         return Rendered(
             claim=claim,
             spec=spec,
@@ -127,6 +132,15 @@ class Renderer:
             facts=replace(last.facts, digest=model.digest),
             events=events,
         )
+
+    def _count(self, spec: RenderSpec, load: float, steps: Sequence[float], memory: Memory) -> None:
+        kind = spec.model, spec.quantization
+        self._tally.took("kiln_step_seconds", *kind, seconds=steps)
+        self._tally.took("kiln_image_seconds", *kind, seconds=[self.meter.seconds])
+        if load:
+            self._tally.took("kiln_model_load_seconds", *kind, seconds=[load])
+        self._tally.add("kiln_swap_in_bytes_total", by=memory.swap_ins)
+        self.peak = max(self.peak, memory.peak_mlx)
 
     def failed(self) -> None:
         """Note a job that failed through no fault of its spec."""
@@ -193,4 +207,7 @@ class Renderer:
         except BaseException:
             self._watchdog.end()
             raise
+        finally:
+            if size:
+                self._tally.add("kiln_gpu_busy_seconds_total", by=time.perf_counter() - started)
         self._watchdog.end(size, time.perf_counter() - started if size else None)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pixelkiln.jobs import Kiln, Settings
-from pixelkiln.jobs.settings import Instance
+from pixelkiln.jobs.instance import Instance
 from tests.tiny import TINY_MODELS
 from tests.waiting import until
 from tests.worker.local.others import another_listens

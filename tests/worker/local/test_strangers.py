@@ -14,8 +14,8 @@ import redis
 from pixelkiln.jobs import Settings
 from pixelkiln.jobs.errors import NotReadyError, StorageAwayError
 from pixelkiln.jobs.home import serves
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.connection import connect
-from pixelkiln.jobs.settings import Instance
 from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.worker.local import server as servers
 from pixelkiln.worker.local.instance import up

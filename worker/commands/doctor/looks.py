@@ -15,6 +15,7 @@ from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.commands.doctor.queue import look_at_queue
 from pixelkiln.worker.commands.doctor.storage import look_at_bucket
+from pixelkiln.worker.commands.doctor.watched import look_at_metrics, look_at_server
 from pixelkiln.worker.engines.checkpoints.installed import Installed, installed, left_out
 from pixelkiln.worker.engines.engine import CheckpointError
 from pixelkiln.worker.host import machine, programs
@@ -36,6 +37,8 @@ def examine(settings: Settings) -> list[Finding]:
         _models,
         _hours,
         _webhooks,
+        look_at_server,
+        look_at_metrics,
         _sleep,
         _mac,
     ]

@@ -179,7 +179,7 @@ def installed(here: Here, names: Sequence[str]) -> list[tuple[str, Manager]]:
     """The services that are there, by file or in the system's memory; of those named, if any are."""
     account = Account.current() if here.euid else _behind(here)
     found: list[tuple[str, Manager]] = []
-    for name in names or sorted(ROLES):
+    for name in names or ROLES:
         for manager in here.managers(account):
             if isinstance(manager, Launchd) and not manager.agent:
                 owner = manager.owner(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -12,7 +13,9 @@ from typing import Annotated
 import typer
 
 from pixelkiln.jobs.errors import NotReadyError, UsageError
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.instance import Instance
+from pixelkiln.jobs.logs import JsonLines
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.packages import needs_worker
 from pixelkiln.worker.commands.service.command import service
 from pixelkiln.worker.commands.service.installation import record_path
@@ -56,8 +59,8 @@ def _worker(models: Sequence[str]) -> None:
     from pixelkiln.worker.host.log import log_to_stderr
     from pixelkiln.worker.service import Service
 
-    log_to_stderr()
     settings = Settings.load()
+    log_to_stderr(as_json=settings.log == "json")
     await_servers(settings)
     Service(settings, models).run()
 
@@ -91,5 +94,9 @@ RUNS: dict[str, Callable[[Sequence[str]], None]] = {"worker": _worker, "up": _up
 
 
 def _say(text: str) -> None:
+    if os.environ.get("KILN_LOG") == "json":
+        record = logging.makeLogRecord({"name": "kiln.service", "levelname": "INFO", "msg": text})
+        print(JsonLines().format(record), file=sys.stderr, flush=True)
+        return
     stamp = "" if os.environ.get("INVOCATION_ID") else time.strftime("%Y-%m-%d %H:%M:%S ")  # systemd stamps
     print(f"{stamp}kiln: {text}", file=sys.stderr, flush=True)

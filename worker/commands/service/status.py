@@ -57,7 +57,7 @@ def logs(
     here = Here.found()
     names = named(up, serve, worker)
     if len(names) > 1:
-        raise UsageError("one log at a time: --up or --worker")
+        raise UsageError("one log at a time: --up, --serve or --worker")
     found = installed(here, names)
     if not found:
         raise UsageError("nothing is installed; see kiln service install --help")

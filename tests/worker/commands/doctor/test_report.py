@@ -16,7 +16,8 @@ import pytest
 from pydantic import SecretStr
 
 from pixelkiln.jobs.errors import UsageError
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.instance import Instance
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor import report
 from pixelkiln.worker.commands.doctor.report import families, sections, write_report

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from pixelkiln.jobs import Kiln
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.instance import Instance
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.commands.service import run
 from pixelkiln.worker.commands.service.installation import Here, plan, record_path
 from pixelkiln.worker.host.account import Account

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from pixelkiln.jobs.errors import KilnError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.connection import redis_url
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker import engines
 from pixelkiln.worker.commands.doctor.finding import Finding
 from pixelkiln.worker.host.mac.chip import Chip, read_chip, system_version

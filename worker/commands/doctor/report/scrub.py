@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pixelkiln.jobs import network
 from pixelkiln.jobs.errors import KilnError
+from pixelkiln.jobs.instance import Instance
 from pixelkiln.jobs.queue.connection import redis_url
-from pixelkiln.jobs.settings import Instance, Settings
+from pixelkiln.jobs.settings import Settings
 from pixelkiln.worker.host.mac.names import as_sold, computer_name, local_host_name
 from pixelkiln.worker.host.mac.proxies import read_proxies
 from pixelkiln.worker.host.programs import Ask, ask, mac
