@@ -102,7 +102,8 @@ def file_names(template: Template, jobs: Iterable[tuple[int, str, RenderSpec]]) 
 def index_csv(rows: Sequence[tuple[int, str, str, str, RenderSpec, str]]) -> bytes:
     """`index.csv`: for each job its number, file ('' where there is none), state, id, spec and error.
 
-    With a byte order mark, by which spreadsheets know UTF-8, and a column for each label.
+    With a byte order mark, by which spreadsheets know UTF-8, and a column for each label. Text that a
+    spreadsheet would compute has an apostrophe before it: others than its reader may have written it.
     """
     labels = sorted({name for row in rows for name in row[4].labels})
     text = io.StringIO(newline="")
@@ -111,10 +112,13 @@ def index_csv(rows: Sequence[tuple[int, str, str, str, RenderSpec, str]]) -> byt
     for number, file, state, job_id, spec, error in rows:
         known: Mapping[str, Any] = {"n": number, "file": file, "state": state, "id": job_id, "error": error}
         values = [known[name] if name in known else getattr(spec, name) for name in (*_COLUMNS, *_MORE)]
-        writer.writerow(
-            ["" if one is None else one for one in values] + [spec.labels.get(name, "") for name in labels]
-        )
+        writer.writerow([_cell(one) for one in (*values, *map(spec.labels.get, labels))])
     return text.getvalue().encode("utf-8-sig", "replace")
+
+
+def _cell(value: object) -> object:
+    formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return "" if value is None else f"'{value}" if formula else value
 
 
 def _slug(text: str, width: int) -> str:

@@ -21,6 +21,7 @@ from pixelkiln.jobs.commands import leaving
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, err, parse_when
 from pixelkiln.jobs.commands.plan import show_plan
+from pixelkiln.jobs.commands.shares import Draft, Fast, shortened
 from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_rest
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.queue.queue import When
@@ -48,6 +49,8 @@ def batch(
     seeds: Annotated[
         str | None, typer.Option(help="Likewise: each row once for each, for instance 1-8.")
     ] = None,
+    fast: Fast = False,
+    draft: Draft = False,
     format: Annotated[
         str | None,
         typer.Option(
@@ -73,6 +76,7 @@ def batch(
     """
     usual = {"model": model, "quantization": quantization, "size": size, "seeds": seeds}
     rows = _rows(file, format, {name: value for name, value in usual.items() if value is not None})  # type: ignore[arg-type]
+    rows = shortened(rows, fast, draft)
     kiln = Kiln()
     when = parse_when(kiln, not_before, window)
     with _bar("checking", len(rows)) as advance:

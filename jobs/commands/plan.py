@@ -23,7 +23,8 @@ def show_plan(kiln: Kiln, name: str, checked: Checked, folder: Path | None, as_j
         print_json(plan(checked, found))
         return
     again = len(repeated(checked.rows))
-    out.print(f"{plain(name)}: {len(specs):,} jobs, of which nothing was sent")
+    jobs = "1 job" if len(specs) == 1 else f"{len(specs):,} jobs"
+    out.print(f"{plain(name)}: {jobs}, of which nothing was sent")
     for row, spec in list(zip(checked.rows, specs, strict=True))[:FIRST]:
         seed = "seed drawn" if spec.seed is None else f"seed {spec.seed}"
         kind = f"{spec.model}:{spec.quantization}, {spec.width} x {spec.height}, {seed}"

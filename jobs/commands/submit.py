@@ -10,10 +10,11 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from pixelkiln.jobs.catalogue import CATALOGUE, DEFAULT_MODEL, LARGE, SMALL, Model, Shares
+from pixelkiln.jobs.catalogue import CATALOGUE, Model
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, parse_size, parse_when, print_json
+from pixelkiln.jobs.commands.shares import Draft, Fast, fewer
 from pixelkiln.jobs.commands.told import tell, tell_of_first
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.fields import SpecFields
@@ -53,22 +54,8 @@ def submit(
         int | None,
         typer.Option(help=f"So many of the first at half the side. {_takers(lambda one: one.coarse)}"),
     ] = None,
-    fast: Annotated[
-        bool,
-        typer.Option(
-            "--fast",
-            help=f"{SMALL.fast} of 28 steps coarse; {LARGE.fast} from about twice the usual side on.",
-        ),
-    ] = False,
-    draft: Annotated[
-        bool,
-        typer.Option(
-            "--draft",
-            help="To be recognised: {} steps, {} of them coarse; {} and {} as there.".format(
-                *SMALL.draft, *LARGE.draft
-            ),
-        ),
-    ] = False,
+    fast: Fast = False,
+    draft: Draft = False,
     guidance: Annotated[
         float | None, typer.Option(help=_takers(lambda one: one.guidance.range is not None))
     ] = None,
@@ -116,7 +103,7 @@ def submit(
         "model": model,
         "quantization": quantization,
         "seed": seed,
-        **_steps(steps, coarse_steps, fast, draft, _shares(model, size)),
+        **fewer(steps, coarse_steps, fast, draft, model, None if size is None else parse_size(size)),
         "guidance": guidance,
         "negative_prompt": negative_prompt,
         "strength": strength,
@@ -162,26 +149,6 @@ def _at_a_terminal() -> bool:
 
 def _size(text: str | None) -> dict[str, int]:
     return {} if text is None else dict(zip(("width", "height"), parse_size(text), strict=True))
-
-
-def _shares(model: str | None, size: str | None) -> Shares:
-    """Those of a picture's size and model; of none named, of the one with the largest usual size."""
-    one = CATALOGUE.get(model or "", CATALOGUE[DEFAULT_MODEL])
-    return one.shares(*(one.size if size is None else parse_size(size)))
-
-
-def _steps(
-    steps: int | None, coarse_steps: int | None, fast: bool, draft: bool, shares: Shares
-) -> dict[str, int | None]:
-    """Raises UsageError for two ways of saying how many."""
-    if (coarse_steps is not None) + fast + draft > 1 or (draft and steps is not None):
-        raise UsageError("--draft says --steps and --coarse-steps, --fast the second; give one of them")
-    if draft:
-        return dict(zip(("steps", "coarse_steps"), shares.draft, strict=True))
-    if fast:
-        usual = CATALOGUE[DEFAULT_MODEL].steps.default
-        coarse_steps = round(shares.fast * (steps or usual) / usual)
-    return {"steps": steps, "coarse_steps": coarse_steps}
 
 
 def _box(text: str) -> dict[str, float]:

@@ -91,7 +91,8 @@ def _records(text: str, delimiter: str, before: int) -> Iterator[tuple[int, list
 
 def _row(header: Sequence[str], cells: Sequence[str], line: int, folder: Path) -> Row:
     if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
-        told = f"has {len(cells)} cells, the header {len(header)}; commas and new lines in a cell need quotes"
+        found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        told = f"has {found}, the header {len(header)}; commas and new lines in a cell need quotes"
         return Row({}, Place(line), (Fault(Place(line), told),))
     pairs = [(name, cell) for name, cell in zip(header, cells, strict=False) if cell.strip()]
     if not all(name.strip() for name, _ in pairs):

@@ -72,3 +72,15 @@ def test_the_index_comes_back_as_it_was_written() -> None:
         (second.prompt, "0", "", ""),
     ]
     assert written.startswith(b"\xef\xbb\xbf")
+
+
+def test_no_cell_of_the_index_is_computed() -> None:
+    spec = RenderSpec(prompt="=1+1", model="demo", labels={"a": "@SUM(A1)", "b": "a=b"})
+    written = index_csv([(1, "1.png", "failed", "a", spec, "-x")]).decode("utf-8-sig")
+    (row,) = csv.DictReader(io.StringIO(written, newline=""))
+    assert (row["prompt"], row["label.a"], row["label.b"], row["error"]) == (
+        "'=1+1",
+        "'@SUM(A1)",
+        "a=b",
+        "'-x",
+    )

@@ -48,6 +48,21 @@ def test_a_table_is_sent_as_it_reads(run: Run, save: Save) -> None:
     )
 
 
+def test_fewer_steps_go_by_each_rows_size_and_leave_what_names_its_own(run: Run, save: Save) -> None:
+    file = save("night.csv", "prompt,size,steps\na fox,256x320,\na fox,384x512,\na fox,384x512,20\n")
+    draft, fast = (
+        sent(run("batch", file, "-m", "demo", option, "--json").out) for option in ("--draft", "--fast")
+    )
+    assert [(one.steps, one.coarse_steps) for one in draft] == [(8, 2), (14, 10), (20, 0)]
+    assert [(one.steps, one.coarse_steps) for one in fast] == [(None, 14), (None, 21), (20, 0)]
+
+
+def test_fewer_steps_of_a_model_that_takes_none_are_refused(run: Run, save: Save) -> None:
+    ran = run("batch", save("night.csv", "prompt,model\na fox,demo\na hare,z-image-turbo\n"), "--draft")
+    assert (ran.code, ran.out) == (2, "")
+    assert "line 3: coarse_steps: " in ran.err
+
+
 def test_standard_input_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'["a fox", "a hare"]')))
     assert [one.prompt for one in sent(run("batch", "-", "-m", "demo", "--json").out)] == ["a fox", "a hare"]
@@ -213,7 +228,7 @@ def test_a_dry_run_tells_what_is_refused(run: Run, kiln: Kiln, save: Save) -> No
         2,
         "kiln: 1 row is refused:\nline 3: seed: must be a whole number, not 'x'\n",
     )
-    assert ran.out.startswith("a.csv: 1 jobs")
+    assert ran.out.startswith("a.csv: 1 job,")
     assert run("batch", file, "-m", "demo", "-n", "--skip-bad").code == 4
     assert run("batch", file, "-m", "demo", "-n", "--json").json["refused"] == [
         {"line": 3, "field": "seed", "message": "must be a whole number, not 'x'"}
