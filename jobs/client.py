@@ -17,12 +17,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.asked import Asked, Completion, Fault
 from pixelkiln.jobs.batches.door import Batches
 from pixelkiln.jobs.control.controls import Controls
-from pixelkiln.jobs.errors import (
-    CorruptObjectError,
-    JobFailedError,
-    NoSuchJobError,
-    UsageError,
-)
+from pixelkiln.jobs.errors import CorruptObjectError, JobFailedError, NoSuchJobError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.following import changes
 from pixelkiln.jobs.known import GivenIds
@@ -245,6 +240,12 @@ class Kiln(Controls, Batches):
             raise JobFailedError(f"job {status.id} is {status.state}: there is no picture of it")
         act = thumbnails.make if make else thumbnails.kept
         return act(self.bucket, self._client_of(status), status.id, status.result)
+
+    def reference(self, name: str) -> bytes | None:
+        """A reference picture of this client, small, as WebP; None where there is none of that name."""
+        from pixelkiln.jobs.storage import thumbnails
+
+        return thumbnails.of_reference(self.bucket, self.settings.client, name)
 
     def preview(self, job_id: str) -> bytes | None:
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -113,6 +114,19 @@ def after(where: str) -> Response:
     return RedirectResponse(where, 303)
 
 
+def inside(where: str) -> str:
+    """An address of this site; no other."""
+    parts = urlsplit(where)
+    fine = where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
+    return where if fine and not parts.netloc and not parts.scheme else "/"
+
+
+def field_of(form: FormData, name: str, most: int = 300) -> str:
+    """A text that a form sent; '' for none, or one too long."""
+    given = form.get(name, "")
+    return given if isinstance(given, str) and len(given) <= most else ""
+
+
 @cache
 def templates() -> Environment:
     """The templates, and what they may call."""
@@ -124,9 +138,15 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining)
+    made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining, key=_key)
     made.filters.update(
-        span=span, ago=_ago, size=size, when=_when, part=lambda text: quote(text, safe=""), lane=Lane.parse
+        span=span,
+        ago=_ago,
+        size=size,
+        when=_when,
+        moment=_moment,
+        part=lambda text: quote(text, safe=""),
+        lane=Lane.parse,
     )
     return made
 
@@ -150,6 +170,11 @@ def _about(path: str, **fields: Any) -> str:
     return f"{path}?{told}" if told else path
 
 
+def _key() -> str:
+    """For a form whose button may be pressed twice, and shall be meant once."""
+    return secrets.token_hex(16)
+
+
 def _ago(seconds: float) -> str:
     return f"{span(seconds)} ago" if seconds >= 1 else "now"
 
@@ -163,6 +188,11 @@ def _when(text: str) -> Markup | str:
     return Markup('<time datetime="{}">{}</time>').format(
         f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"{moment:%d %b %Y, %H:%M} UTC"
     )
+
+
+def _moment(seconds: float) -> Markup | str:
+    """The same of seconds since 1970."""
+    return _when(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def size(count: float) -> str:
