@@ -2,7 +2,7 @@
 -- before, id: none but those that come behind that moment and id, where they are given;
 -- lanes: ARGV[2] and on, since names may be anything.
 -- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; of each registry at most `limit`,
--- and those beside that have the moment of the last one: their ids tell their order, which the registry does not know.
+-- and those beside that ended in the second of the last one, or the one before: their order is not the registry's.
 
 local HELD = { -- by state: the registries in which jobs of it stand, each newest last, and the moment that counts
   queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at' } },
@@ -13,6 +13,7 @@ local HELD = { -- by state: the registries in which jobs of it stand, each newes
 }
 local PAGE = 50
 local MOST = 5000 -- more than `limit` that are looked at: many may have one moment
+local SECOND = 19 -- characters of a moment: RQ's registries are in the order of whole seconds, within one in that of ids
 
 local found = {}
 
@@ -34,35 +35,48 @@ local function moment(member, field)
   return #job <= 64 and guard.field(job, field, 40) or '', job
 end
 
--- Where to begin in a registry, which is in the order of moments but for what was put back into it: by halves.
+-- The second of the first member of a page of which it is known; ''.
+local function second(name, at, field)
+  for _, member in ipairs(page(name, at)) do
+    local when = moment(member, field)
+    if when ~= '' then return string.sub(when, 1, SECOND) end
+  end
+  return ''
+end
+
+-- Where to begin in a registry, which is in the order of seconds but for what was put back into it: by halves, then
+-- back past one second more, since a job stands under that of its settlement.
 local function begin(name, field)
   if not a.before then return 0 end
   local kind = redis.call('TYPE', name).ok
   local low, high = 0, kind == 'list' and redis.call('LLEN', name) or kind == 'zset' and redis.call('ZCARD', name) or 0
   while high - low > PAGE do
     local middle = math.floor((low + high) / 2)
-    local when = ''
-    for _, member in ipairs(page(name, middle)) do
-      when = moment(member, field)
-      if when ~= '' then break end
-    end
-    if when > a.before then low = middle else high = middle end
+    if second(name, middle, field) > string.sub(a.before, 1, SECOND) then low = middle else high = middle end
+  end
+  local edge = second(name, low, field)
+  for _ = 1, MOST / PAGE do
+    if low == 0 or second(name, low, field) > edge then break end
+    low = math.max(0, low - PAGE)
   end
   return low
 end
 
 local function look(registry, lane, field)
-  local some, last, first = 0, '', begin(registry(lane), field)
+  local some, edge, crossed, first = 0, '', 0, begin(registry(lane), field)
   for at = first, first + MOST + a.limit - 1, PAGE do
     local ids = page(registry(lane), at)
     for _, member in ipairs(ids) do
       local when, job = moment(member, field)
       local behind = not a.before or when < a.before or when == a.before and job < a.id
       if when ~= '' and behind then
-        if when < a.after or some >= a.limit and when ~= last then return end
+        local now = string.sub(when, 1, SECOND)
+        if some >= a.limit and now < edge then crossed = crossed + 1 end
+        if when < a.after or crossed == 2 then return end
+        if edge == '' or now < edge then edge = now end
         found[#found + 1] = when
         found[#found + 1] = job
-        some, last = some + 1, when
+        some = some + 1
       end
     end
     if #ids < PAGE then return end

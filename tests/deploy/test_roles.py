@@ -202,6 +202,12 @@ def test_everyone_does_their_part(farm: Farm, worker: subprocess.Popen[bytes], t
     with pytest.raises(StorageRefusedError):
         bob.bucket.get(keys.MANIFEST("alice", "night"))
 
+    last = alice.status(again)
+    small_one = alice.thumbnail(last)
+    assert alice.thumbnail(last, make=False) == small_one  # it was kept
+    with pytest.raises(StorageRefusedError):
+        bob.as_client("alice").thumbnail(last, make=False)
+
     admin.pause(Target("farm"))
     late = alice.batch([small(prompt="late")], name="late")
     assert (late.pause(), late.prioritize("high"), late.resume()) == (1, 1, 1)  # without a key

@@ -35,8 +35,8 @@ def command(spec: RenderSpec) -> str:
 
 def _quoted(word: str) -> str:
     """A word as a shell reads it; what a terminal would act on is written as an escape."""
-    lines = word.split("\n")
-    if any(plain(line) != line for line in lines):
-        escaped = word.encode("unicode_escape").decode("ascii").replace("'", "\\'")
-        return f"$'{escaped}'"
-    return shlex.quote(word)
+    told = [one if one == "\n" or plain(one) == one else f"\\U{ord(one):08x}" for one in word]
+    if all(len(one) == 1 for one in told):
+        return shlex.quote(word)
+    escaped = "".join(f"\\{one}" if one in ("\\", "'") else one for one in told)
+    return f"$'{escaped}'"

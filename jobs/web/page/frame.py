@@ -154,7 +154,7 @@ def templates() -> Environment:
 def _fit(value: Any) -> Any:
     """What is put into a page, without what turns lines round or is not seen; lines stay lines."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return "\n".join(plain(line) for line in value.replace("\r\n", "\n").split("\n"))
+        return "\n".join(plain(line) for line in value.replace("\r\n", "\n").expandtabs(4).split("\n"))
     return value
 
 

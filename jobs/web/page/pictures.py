@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pixelkiln.jobs.batches.door import Mark
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import CorruptObjectError
-from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
@@ -145,14 +144,14 @@ class Pictures:
 
     def cards(self, marks: Sequence[Mark], *, told: bool = True) -> list[Card]:
         """Those of these that the filter lets through, with what checks found of them, if `told`."""
-        known = self.kiln.statuses([job_id for _, job_id in marks])
-        here = [one for one in known.values() if one and one.state == "finished" and self._may_be(one)]
+        ids = [job_id for _, job_id in marks]
         if self._batch is None:
-            specs = self.kiln.specs(here)
+            specs = self.kiln.queue.specs(ids)
         else:
-            ids = {one.id for one in here}
-            specs = {one.id: one.spec for one in self._batch.entries if one.id in ids}
-        fit = [one for one in here if self.wanted.lets(specs.get(one.id))]
+            wanted = set(ids)
+            specs = {one.id: one.spec for one in self._batch.entries if one.id in wanted}
+        known = self.kiln.statuses([one for one in ids if self.wanted.lets(specs.get(one))])
+        fit = [one for one in known.values() if one and one.state == "finished"]
         patience = None if self.wanted.suspicious else PATIENCE
         found = self._warnings.of(self.kiln, fit, patience) if told or self.wanted.suspicious else {}
         cards = [Card(one, specs.get(one.id), found.get(one.id)) for one in fit]
@@ -208,7 +207,3 @@ class Pictures:
             if found := next((job_id for _, job_id in marks[start:] if job_id in cards), ""):
                 return found
         return ""
-
-    def _may_be(self, status: JobStatus) -> bool:
-        lane = Lane.parse(status.lane)
-        return not self.wanted.model or lane is None or self.wanted.model in (lane.model, lane.kind)

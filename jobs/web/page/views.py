@@ -17,6 +17,8 @@ def install(app: FastAPI) -> None:
     """Let `app` answer with them, and with the files that they name."""
     app.state.standings, app.state.warnings = Standings(), Warnings()
     app.state.making = CapacityLimiter(MAKING)
+    for name in frame.templates().list_templates():  # compiled now, not for whoever comes first
+        frame.templates().get_template(name)
     for view in VIEWS:
         app.include_router(view.router, include_in_schema=False)
     app.mount("/static", frame.Static(directory=frame.HERE / "static"))

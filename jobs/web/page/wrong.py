@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.commands.about import span
@@ -12,6 +12,9 @@ from pixelkiln.jobs.web.who import Caller
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.web.page.now import Waiting
+
+
+OTHERS = "It is for those who run this farm to mend."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,9 @@ class Wrong:
 def wrongs(
     farm: Farm, workers: Sequence[WorkerStatus], waiting: Iterable[Waiting], caller: Caller
 ) -> list[Wrong]:
-    """All of it, the worst first."""
-    return [*_no_workers(farm), *_unserved(farm, waiting), *_workers(workers), *_paused(farm, caller)]
+    """All of it, the worst first; to who does not run the farm without the commands that mend it."""
+    found = [*_no_workers(farm), *_unserved(farm, waiting), *_workers(workers), *_paused(farm, caller)]
+    return found if caller.admin else [replace(one, mend=OTHERS, command="") for one in found]
 
 
 def _no_workers(farm: Farm) -> list[Wrong]:
@@ -51,8 +55,9 @@ def _workers(workers: Iterable[WorkerStatus]) -> list[Wrong]:
     found = []
     for one in workers:
         if one.gone:
-            was = one.state.removeprefix("gone; was ")
-            what = f"{one.name} is gone: last seen {span(one.age or 0)} ago; it was {was}."
+            _, _, was = one.state.partition("; was ")
+            what = f"{one.name} is gone: last seen {span(one.age or 0)} ago"
+            what += f"; it was {was}." if was else "."
             mend = f"Others take over what it held. Look at {one.host or 'its machine'}; there:"
             found.append(Wrong(what, mend, "kiln doctor"))
         elif one.state.startswith("takes no jobs"):
@@ -61,8 +66,11 @@ def _workers(workers: Iterable[WorkerStatus]) -> list[Wrong]:
 
 
 def _paused(farm: Farm, caller: Caller) -> list[Wrong]:
-    mine = {one for one in farm.paused if caller.admin or one != f"client:{one.partition(':')[2]}"}
-    mine |= farm.paused & {f"client:{caller.client}"}
+    mine = [
+        one
+        for one in farm.paused
+        if caller.admin or not one.startswith("client:") or one == f"client:{caller.client}"
+    ]
     return [
         Wrong(f"{one} is paused.", "It waits for:", f"kiln resume {one}", grave=False) for one in sorted(mine)
     ]

@@ -113,6 +113,16 @@ def test_pictures_of_a_job_that_waits_stay(shelf: Shelf) -> None:
     assert permit in {one.key for one in found.needed}
 
 
+def test_thumbnails_go_and_pictures_stay(shelf: Shelf) -> None:
+    shelf.picture("old")
+    small = shelf.put(keys.THUMBNAIL(shelf.client, "old", "0" * 16), "x")
+    shelf.put(f"thumbnails/{shelf.client}/another's", "x")
+    assert shelf.doomed(shelf.plan(after=timedelta(days=29))) == []
+    assert shelf.doomed(shelf.plan()) == [small]
+    shelf.manifest("night", "another")
+    assert small not in shelf.doomed(shelf.plan(batch="night"))
+
+
 def test_of_one_batch_only_what_is_its_own_goes(shelf: Shelf) -> None:
     mine, shared, other = (shelf.reference(shade) for shade in (1, 2, 3))
     manifest = shelf.manifest("night", "job-1", mine, shared)

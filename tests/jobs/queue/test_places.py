@@ -178,3 +178,22 @@ def test_jobs_by_pages_are_each_there_once(kiln: Kiln, together: bool) -> None:
     assert sorted(one for page in pages for one in page) == sorted(ids)
     if not together:
         assert [one for page in pages for one in page] == ids[::-1]
+
+
+def test_pages_have_each_of_those_that_ended_in_one_second(kiln: Kiln) -> None:
+    """RQ's registries are in the order of whole seconds: within one, ids come in any order of moments."""
+    ids = [f"{n * 7919 % 1000:03}" for n in range(400)]
+    with kiln.redis.pipeline() as pipe:
+        pipe.sadd(keys.QUEUES, keys.QUEUE(LANE))
+        for n, job_id in enumerate(ids):
+            at = f"2026-11-26T00:00:{n // 150:02}.{n % 150 * 6666:06}Z"
+            pipe.hset(keys.JOB(job_id), mapping={"status": "finished", "origin": LANE, "ended_at": at})
+            settled = n // 150 + (n % 150 > 140)  # in the next second, some of them
+            pipe.zadd(keys.FINISHED(LANE), {job_id: 1e9 + settled})
+        pipe.execute()
+    found, last = kiln.page(limit=60)
+    pages = [status.id for status in found]
+    while last is not None:
+        found, last = kiln.page(limit=60, before=last)
+        pages += [status.id for status in found]
+    assert pages == ids[::-1]
