@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.control.controls import NO_KEY
-from pixelkiln.jobs.control.orders import Target
+from pixelkiln.jobs.control.orders import Target, Verb
 from pixelkiln.jobs.control.reach import told
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.web.api.farm import Asked, post_order
 from pixelkiln.jobs.web.page.acts import asked
-from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
+from pixelkiln.jobs.web.page.frame import Posted, address, after, field_of, show
 from pixelkiln.jobs.web.page.standing import Standings
 from pixelkiln.jobs.web.who import Admin, Farm
 
 router = APIRouter()
 
-_DONE = {"pause": "paused", "resume": "not paused any more", "drain": "leaves"}
+_DONE: dict[Verb, str] = {"pause": "paused", "resume": "not paused any more", "drain": "leaves"}
 BATCHES, CLIENTS = 6, 12  # the newest of each client, of so many
 
 
@@ -37,19 +38,28 @@ class Group:
 
 
 @router.get("/farm")
-def get_farm(request: Request, kiln: Farm, caller: Admin) -> Response:
-    """Everything that orders can be about."""
-    return _shown(request, kiln)
+def get_farm(
+    request: Request,
+    kiln: Farm,
+    caller: Admin,
+    done: Verb | None = None,
+    target: Annotated[str, Query(max_length=100)] = "",
+    reached: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """Everything that orders can be about; and what was ordered just now."""
+    said = f"{Target.parse(target)} {_DONE[done]}{told(reached)}" if done else ""
+    return _shown(request, kiln, said=said)
 
 
 @router.post("/farm/orders")
 def post_farm(request: Request, kiln: Farm, caller: Admin, form: Posted) -> Response:
     """Give an order; a drain is asked first."""
-    verb, target = field_of(form, "verb"), field_of(form, "target").strip()
+    target = field_of(form, "target").strip()
     try:
         about = Target.parse(target)
-        if verb not in _DONE:
-            raise UsageError(f"verb: must be {', '.join(_DONE)}, not {verb[:20]!r}")
+        verb = next((one for one in _DONE if one == field_of(form, "verb")), None)
+        if verb is None:
+            raise UsageError(f"verb: must be {', '.join(_DONE)}")
         if verb == "drain" and not field_of(form, "sure"):
             whom = "all workers" if about.kind == "farm" else about.name
             return asked(
@@ -61,18 +71,15 @@ def post_farm(request: Request, kiln: Farm, caller: Admin, form: Posted) -> Resp
                 button=f"Drain {whom}",
                 back="/farm",
             )
-        order = Asked(verb=verb, target=str(about), now=bool(field_of(form, "now")))  # type: ignore[arg-type]
+        order = Asked(verb=verb, target=str(about), now=bool(field_of(form, "now")))
         given = post_order(kiln, caller, order)
     except UsageError as error:
-        return _shown(request, kiln, 422, fault=str(error), typed=target)
+        return _shown(request, kiln, 422, fault=str(error))
     except NotReadyError as error:
         if kiln.may_order:
             raise
         return _shown(request, kiln, 503, fault=str(error))
-    said = f"{given.order.target} {_DONE[verb]}{told(given.reached)}"
-    if "hx-request" in request.headers or given.ignoring:
-        return _shown(request, kiln, said=said, ignoring=given.ignoring)
-    return after("/farm")
+    return after(address("/farm", done=verb, target=given.order.target, reached=given.reached))
 
 
 def _shown(
@@ -82,8 +89,6 @@ def _shown(
     *,
     fault: str = "",
     said: str = "",
-    ignoring: list[str] | None = None,
-    typed: str = "",
 ) -> Response:
     farm = kiln.farm()
     lanes = [(lane, one) for one in farm.lanes if (lane := Lane.parse(one.lane))]
@@ -115,6 +120,5 @@ def _shown(
         no_key=NO_KEY,
         fault=fault,
         said=said,
-        ignoring=ignoring or [],
-        typed=typed,
+        ignoring=kiln.workers_ignoring_orders() if kiln.may_order else [],
     )

@@ -20,6 +20,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.plan import space_of, time_of
 from pixelkiln.jobs.errors import KilnError, UsageError
 from pixelkiln.jobs.queue.record import JOB_ID
+from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.batches import Plan, Sending, Taken, submit_file
 from pixelkiln.jobs.web.limits import FILE
 from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
@@ -100,6 +101,7 @@ def _planned(
         "file.html",
         422 if errors or (plan.refused and not plan.jobs) else 200,
         plan=plan,
+        first=[RenderSpec.parse(one) for one in plan.first],
         refused=plan.refused[:SHOWN],
         more=len(plan.refused) - SHOWN,
         rows=refused_in_words(len({one.line for one in plan.refused})),

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Depends, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -138,7 +138,7 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining, key=_key)
+    made.globals.update(static=_static, about=address, counts_of=counts, remaining=remaining, key=_key)
     made.filters.update(
         span=span,
         ago=_ago,
@@ -147,6 +147,7 @@ def templates() -> Environment:
         moment=_moment,
         part=lambda text: quote(text, safe=""),
         lane=Lane.parse,
+        typed=escape,  # what goes back into a field, as it was
     )
     return made
 
@@ -164,7 +165,7 @@ def _static(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256((HERE / 'static' / name).read_bytes()).hexdigest()[:12]}"
 
 
-def _about(path: str, **fields: Any) -> str:
+def address(path: str, **fields: Any) -> str:
     """An address with a query; fields that are empty are left out."""
     told = urlencode({name: value for name, value in fields.items() if value not in (None, "", False)})
     return f"{path}?{told}" if told else path

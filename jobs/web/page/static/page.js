@@ -27,11 +27,11 @@ const renew = (id) => {
   next.decode().then(() => shown.replaceChildren(next), () => {});
 };
 
-// Morphing leaves what the reader opened, and previews, which are newer than the page's own.
+// Morphing leaves what the reader opened or chose, and previews, which are newer than the page's own.
 if (window.Idiomorph) {
   const callbacks = Idiomorph.defaults.callbacks;
   callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
-  callbacks.beforeNodeMorphed = (old, next) => !(old.dataset?.preview && old.dataset.preview === next.dataset?.preview && find("img", old));
+  callbacks.beforeNodeMorphed = (old, next) => old.dataset?.keep === undefined && !(old.dataset?.preview && old.dataset.preview === next.dataset?.preview && find("img", old));
 }
 
 // Times in the reader's zone.
@@ -143,4 +143,10 @@ document.addEventListener("change", (event) => {
   if (event.target.checked) chosen.push(event.target);
   if (chosen.length > 2) chosen.shift().checked = false;
   find("#told").textContent = `${chosen.length} of two chosen`;
+});
+
+// What a button did is said aloud.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const done = event.target.dataset?.done;
+  if (done && event.detail.successful) find("#told").textContent = done;
 });
