@@ -66,7 +66,9 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     if settings.image_links and settings.s3_endpoint:  # browsers are sent to the bucket for pictures
         parts = urlsplit(str(settings.s3_endpoint))
         elsewhere = f" {parts.scheme}://{parts.netloc}"
-    return HTMLResponse(body, status, {"Content-Security-Policy": POLICY.format(elsewhere)})
+    # With no-referrer a browser's forms come from the origin "null", which nobody's page is let do.
+    told = {"Content-Security-Policy": POLICY.format(elsewhere), "Referrer-Policy": "same-origin"}
+    return HTMLResponse(body, status, told)
 
 
 def problem(scope: Scope, status: int, title: str, detail: str, headers: dict[str, str] | None) -> Response:
