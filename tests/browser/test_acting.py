@@ -57,7 +57,6 @@ def ask(page: Any, prompt: str, seed: str) -> str:
     """Fill in the form and send it; the job's id."""
     page.get_by_role("link", name="New", exact=True).click()
     page.get_by_label("Model").select_option("demo")
-    api.expect(page.get_by_label("Pictures to start from")).to_have_count(0)
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Size").select_option("own")
     page.get_by_label("Width").fill("64")
@@ -105,10 +104,12 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
         seen(page, "picture")
 
     page.get_by_role("link", name="Compare with the older").click()  # A/B
+    page.wait_for_url("**/compare?*")
     api.expect(page.locator(".side img")).to_have_count(2)
     seen(page, "compare")
 
     page.get_by_role("link", name="New", exact=True).click()  # drop a batch file
+    page.wait_for_url("**/new")
     seen(page, "new")
     drop(page, "main", "cards.csv", "text/csv", (FILE + "an elk,nomodel,64,64\n").encode())
     api.expect(page.get_by_text("1 row is refused")).to_be_visible(timeout=LONG)
@@ -124,7 +125,7 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
     seen(page, "failure")
     page.get_by_role("button", name="Try again: a fox").click()
     api.expect(page.get_by_text("out of memory")).to_have_count(0)
-    api.expect(page.locator("#told")).to_have_text("It is tried again")
+    api.expect(page.locator("#told")).to_contain_text("It is tried again")
 
     page.get_by_role("button", name="Pause").click()  # pause and resume
     api.expect(page.get_by_role("button", name="Resume")).to_be_visible()
@@ -136,6 +137,7 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
     api.expect(page.locator(".card img")).to_have_count(2, timeout=LONG)
 
     page.get_by_role("link", name="Farm").click()
+    page.wait_for_url("**/farm")
     seen(page, "farm")
     page.get_by_role("button", name="Pause farm").click()
     api.expect(page.get_by_text("farm paused")).to_be_visible()
@@ -185,7 +187,7 @@ def test_boxes_are_drawn_with_mouse_and_keys(view: Open, kiln: Kiln) -> None:
     assert edges(1) == [0.25, 0.75, 0.25, 0.75]
     page.keyboard.press("Delete")
     assert edges(1) == [-1, -1, -1, -1]
-    page.get_by_label("Picture 1: left").fill("0.05")
+    page.get_by_role("spinbutton", name="Picture 1: left").fill("0.05")
     assert "left 5," in page.locator(".paper g").first.get_attribute("aria-label")
     page.get_by_role("button", name="Picture 2 one earlier").click()
     api.expect(page.locator("[data-box='1'] input").first).to_have_value("0.05")

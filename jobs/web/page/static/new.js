@@ -37,12 +37,30 @@ document.addEventListener("change", (event) => {
   if (event.target.id === "pictures" && event.target.files.length) find("#add").click();
 });
 
-// What was typed stays, whatever the server answers.
+// What was typed stays, whatever the server answers, and though it was typed while it was asked.
+const fields = () => all("input, select, textarea", find("#ask")).filter((one) => one.name && !["hidden", "file"].includes(one.type));
+const ticks = (one) => ["radio", "checkbox"].includes(one.type);
+const named = (one) => one.id || `${one.name} ${one.value}`;
+const typed = () => new Map(fields().map((one) => [named(one), ticks(one) ? one.checked : one.value]));
+let sent = new Map(), since = [];
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.target.id === "ask") sent = typed();
+});
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id !== "ask" || event.detail.xhr.responseText.includes('id="ask"')) return;
+  if (event.detail.target.id !== "ask") return;
+  since = [...typed()].filter(([name, value]) => sent.has(name) && sent.get(name) !== value);
+  if (event.detail.xhr.responseText.includes('id="ask"')) return;
   event.detail.shouldSwap = false;
   unheard();
 });
+const retype = () => {
+  for (const one of fields()) {
+    const found = since.find(([name]) => name === named(one));
+    if (found && ticks(one)) one.checked = found[1];
+    else if (found) one.value = found[1];
+  }
+  since = [];
+};
 document.addEventListener("htmx:sendError", () => unheard());
 const unheard = () => {
   const words = "This could not be done now; what you typed is kept. Try again in a moment.";
@@ -193,6 +211,7 @@ const ready = () => {
 };
 document.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.target.id !== "ask" && event.detail.elt.id !== "ask") return;
+  retype();
   ready();
   const many = all(".ref").length;
   if (many) say(`${many} picture${many === 1 ? "" : "s"}`);

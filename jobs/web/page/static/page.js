@@ -44,12 +44,16 @@ const localise = () => {
 };
 
 // Said aloud when it is another than before.
-let told = find("[data-told]")?.dataset.told;
+let told = find("[data-told]")?.dataset.told, done = "";
 const tell = () => {
   const now = find("[data-told]")?.dataset.told;
-  if (now && now !== told) find("#told").textContent = now;
-  told = now;
+  const words = [done, now && now !== told ? now : ""].filter(Boolean);
+  if (words.length) find("#told").textContent = words.join(". ");
+  [told, done] = [now, ""];
 };
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status < 400) done = event.detail.requestConfig.elt.dataset.done ?? done;
+});
 
 document.addEventListener("htmx:afterSettle", () => {
   localise();
@@ -143,10 +147,4 @@ document.addEventListener("change", (event) => {
   if (event.target.checked) chosen.push(event.target);
   if (chosen.length > 2) chosen.shift().checked = false;
   find("#told").textContent = `${chosen.length} of two chosen`;
-});
-
-// What a button did is said aloud.
-document.addEventListener("htmx:afterRequest", (event) => {
-  const done = event.target.dataset?.done;
-  if (done && event.detail.successful) find("#told").textContent = done;
 });
