@@ -6,7 +6,7 @@ import copy
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, Unpack, cast, overload
@@ -251,7 +251,7 @@ class Kiln(Controls, Batches):
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
         return self.queue.preview(check_job_id(job_id))
 
-    def told(self, wait: float = 1.0) -> Iterator[tuple[str, str] | None]:
+    def told(self, wait: float = 1.0) -> Generator[tuple[str, str] | None]:
         """What workers tell as it happens, as ('preview', job id); None after `wait` seconds of silence.
 
         It never ends by itself; what it tells is a hint to look.

@@ -18,6 +18,7 @@ class Proxy:
         self._away = False
         self._losing: bytes | None = None
         self.lost = 0  # replies that were swallowed
+        self.before: tuple[bytes, Callable[[], None]] | None = None  # what is done before a request
         self.alter: Callable[[bytes, bytes], bytes] | None = None  # (request, reply) -> reply
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -67,6 +68,8 @@ class Proxy:
                 if self._losing is not None and self._losing in chunk:
                     self._losing = None
                     last["lose"] = b"yes"
+                if self.before is not None and self.before[0] in chunk:
+                    self.before[1]()
                 server.sendall(chunk)
         _hang_up(client, server)
         back.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -138,7 +138,7 @@ class Queue(Protocol):
         """What a job looks like so far, as a small WebP, if a worker has just told."""
         ...
 
-    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
         """What workers tell as it happens: kind of event and job; None after `wait` seconds of silence.
 
         Strangers may tell, too: it is a hint to look. It never ends by itself.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,7 +127,7 @@ class RedisQueue(Places, Shelf):
         is_webp = found[:4] == b"RIFF" and found[8:12] == b"WEBP"
         return found if is_webp and len(found) <= MAX_PREVIEW else None
 
-    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
         """What workers tell as it happens."""
         self._check()
         with explained(self._settings), self.connection.pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]

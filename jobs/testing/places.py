@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -140,7 +140,7 @@ class MemoryPlaces:
         self._answer()
         return None
 
-    def told(self, wait: float) -> Iterator[tuple[str, str] | None]:
+    def told(self, wait: float) -> Generator[tuple[str, str] | None]:
         """Silence: its events can be asked for."""
         while True:
             time.sleep(wait)

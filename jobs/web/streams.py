@@ -7,8 +7,8 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +67,7 @@ class Streams:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: threading.Thread | None = None
         self._known: OrderedDict[str, JobStatus] = OrderedDict()  # the thread's alone
+        self._told: Generator[tuple[str, str] | None] | None = None  # the thread's alone, too
         self._away = ""
         self._ended = False
         self._lock = threading.Lock()
@@ -123,7 +124,7 @@ class Streams:
             with self._lock:
                 if not self._streams or self._ended:
                     self._looking = None
-                    return
+                    break
             try:
                 self._hear()
             except NotReadyError as error:
@@ -134,22 +135,27 @@ class Streams:
             except Exception:  # the next look may be better, and nobody else looks
                 log.exception("events cannot be told")
                 time.sleep(self._every)
+        if self._told is not None:
+            self._told.close()
+            self._told = None
 
     def _hear(self) -> None:
-        """While Redis answers: what workers tell, and what a look finds."""
-        looked = 0.0
-        with closing(self._kiln.told(self._every)) as told:  # type: ignore[type-var]
-            for hint in told:
-                if not self._streams or self._ended:
-                    return
-                if time.monotonic() - looked >= self._every:
-                    looked = time.monotonic()
-                    self._find()
-                    if self._away:
-                        self._away = ""
-                        self._tell(None, event_of("back", {}))
-                if hint is not None and hint[0] == "preview":
-                    self._preview(hint[1])
+        """Look, then hear what workers tell until it is time for the next look."""
+        self._find()
+        if self._away:
+            self._away = ""
+            self._tell(None, event_of("back", {}))
+        deadline = time.monotonic() + self._every
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                self._told = self._told or self._kiln.told(self._every)
+                hint = next(self._told)
+            except NotReadyError:  # this user may not listen, or Redis is away, as the next look finds
+                self._told = None
+                time.sleep(left)
+                return
+            if hint is not None and hint[0] == "preview":
+                self._preview(hint[1])
 
     def _find(self) -> None:
         """Tell of each job whose status is another than the last one known."""

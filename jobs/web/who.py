@@ -93,8 +93,7 @@ class Admission:
     async def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
         if not self._tokens.all():
-            host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-            if host not in self._hosts:
+            if _host(headers.get("host", "")) not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
             caller = Caller("", self._client, admin=True)
         elif (client := linked(self._seal, scope)) is not None:
@@ -166,13 +165,18 @@ def _check_origin(method: str, headers: Headers) -> None:
     if method in SAFE:
         return
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    other = origin is not None and origin.partition("://")[2] != headers.get("host")
     silent = origin is None and site != "same-origin" and cookie(headers) and not bearer(headers)
-    if (
-        site == "cross-site"
-        or silent
-        or (origin is not None and urlsplit(origin).netloc != headers.get("host"))
-    ):
+    if other or silent or site == "cross-site":
         raise ProblemError(403, "this comes from another site's page")
+
+
+def _host(text: str) -> str:
+    """The name or number of a Host header, without its port; '' for what is none."""
+    try:
+        return urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def address_of(scope: Scope) -> str:

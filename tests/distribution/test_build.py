@@ -55,6 +55,9 @@ def test_the_wheel_is_the_package_and_nothing_beside_it(wheel: Path) -> None:
     assert package == shipped()
     assert "pixelkiln/py.typed" in package
     assert "pixelkiln/jobs/queue/submit.lua" in package
+    assert {"templates/base.html", "static/htmx.min.js"} <= {
+        name.removeprefix("pixelkiln/jobs/web/page/") for name in package
+    }
     assert "pixelkiln/worker/checkpoints/demo/model.safetensors.index.json" in package
 
 

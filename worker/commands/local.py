@@ -59,6 +59,7 @@ def demo(as_json: JSON = False) -> None:
             if shown_inline:
                 sys.stdout.write(shown_inline)
             out.print(f"all in one: {path}", soft_wrap=True)
+        err.print("to render your own:   kiln up --worker   and open the address that it tells", markup=False)
     raise typer.Exit(worst(list(ended.values())))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, WithJsonSchema
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -140,7 +141,7 @@ async def _answer(
     form: str,
     key: str | None,
 ) -> Response:
-    jobs = await heavily(request, lambda: submit(kiln, caller, specs, key))
+    jobs = await run_in_threadpool(submit, kiln, caller, specs, key)
     return await rendered(request, kiln, caller, jobs, form)
 
 

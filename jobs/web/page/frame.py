@@ -118,9 +118,8 @@ def after(where: str) -> Response:
 
 def inside(where: str) -> str:
     """An address of this site; no other."""
-    parts = urlsplit(where)
     fine = where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
-    return where if fine and not parts.netloc and not parts.scheme else "/"
+    return where if fine else "/"
 
 
 def field_of(form: FormData, name: str, most: int = 300) -> str:

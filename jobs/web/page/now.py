@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,13 +18,14 @@ from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.farm import discreet
 from pixelkiln.jobs.web.page.frame import show
-from pixelkiln.jobs.web.page.standing import Standings
+from pixelkiln.jobs.web.page.standing import Lately, Standings
 from pixelkiln.jobs.web.page.wrong import wrongs
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
 router = APIRouter()
 
 SHOWN = 24  # jobs being rendered, and failures, that are shown
+FRESH = 0.9  # seconds for which a look is good, however many look
 LOOKED = 1000  # ends of the last hour that are counted
 SAMPLE = 200  # finished jobs whose time tells the pace
 BATCHES, CLIENTS = 6, 12  # the newest of each client, of so many, that are looked at for what is under way
@@ -44,28 +46,32 @@ class Waiting:
 @router.get("/")
 def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     """Everything at one moment; page.js asks again whenever something happens."""
+    known: Standings = request.app.state.standings
+    seen: Lately[dict[str, Any]] = request.app.state.lately
+    context = seen.get((caller.admin, caller.client), FRESH, lambda: _seen(kiln, caller, known))
+    return show(request, "now.html", many=SHOWN, **context)
+
+
+def _seen(kiln: Kiln, caller: Caller, known: Standings) -> dict[str, Any]:
+    """What the page tells; the same for all who see as much."""
     whose = None if caller.admin else caller.client
     farm = kiln.farm()
     workers = [one if caller.admin else discreet(one, caller) for one in farm.workers]
     running, _ = kiln.page(state="started", client=whose, limit=SHOWN)
     failed = kiln.jobs(state="failed", client=whose, since=HOUR, limit=SHOWN)
     waiting = _waiting(kiln, farm, caller)
-    known: Standings = request.app.state.standings
     clients = [kiln.as_client(one) for one in _clients(waiting, caller)]
     at_work = _with_specs(kiln, running)
-    return show(
-        request,
-        "now.html",
-        running=at_work,
-        prompts={job.id: spec.prompt if spec else "" for job, spec in at_work},
-        failed=_with_specs(kiln, failed),
-        waiting=waiting,
-        workers=workers,
-        batches=[one for client in clients for one in known.of(client, BATCHES) if one.open],
-        wrong=wrongs(farm, workers, waiting, caller),
-        counts=_counts(kiln, waiting, whose),
-        many=SHOWN,
-    )
+    return {
+        "running": at_work,
+        "prompts": {job.id: spec.prompt if spec else "" for job, spec in at_work},
+        "failed": _with_specs(kiln, failed),
+        "waiting": waiting,
+        "workers": workers,
+        "batches": [one for client in clients for one in known.of(client, BATCHES) if one.open],
+        "wrong": wrongs(farm, workers, waiting, caller),
+        "counts": _counts(kiln, waiting, whose),
+    }
 
 
 def _with_specs(kiln: Kiln, statuses: list[JobStatus]) -> list[tuple[JobStatus, RenderSpec | None]]:

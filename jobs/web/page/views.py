@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from pixelkiln.jobs.web.page import acts, batches, farm, files, frame, gallery, new, now, picture, sign_in
 from pixelkiln.jobs.web.page.pictures import Warnings
-from pixelkiln.jobs.web.page.standing import Standings
+from pixelkiln.jobs.web.page.standing import Lately, Standings
 
 VIEWS = (sign_in, now, gallery, picture, batches, new, files, acts, farm)
 MAKING = 2  # thumbnails that are made at once
@@ -16,6 +16,7 @@ MAKING = 2  # thumbnails that are made at once
 def install(app: FastAPI) -> None:
     """Let `app` answer with them, and with the files that they name."""
     app.state.standings, app.state.warnings = Standings(), Warnings()
+    app.state.lately = Lately()
     app.state.making = CapacityLimiter(MAKING)
     for name in frame.templates().list_templates():  # compiled now, not for whoever comes first
         frame.templates().get_template(name)

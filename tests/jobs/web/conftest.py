@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +17,7 @@ from pixelkiln.testing import FakeKiln
 from tests.jobs.web.serving import People, serving
 
 Door = Callable[[str], httpx.Client]
+Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +58,26 @@ def real(settings: Settings, opened: ExitStack, people: People) -> Door:
     """Over Valkey and SeaweedFS, as one of those who have tokens."""
     where = opened.enter_context(serving(settings, people.path))
     return lambda who: opened.enter_context(httpx.Client(base_url=where, headers=people.headers(who)))
+
+
+@pytest.fixture
+def start(environment: dict[str, str]) -> Iterator[Start]:
+    """Run a command until it tells where it serves: its process, and where."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def act(*words: str, **more: str) -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-P", "-m", "pixelkiln", *words]
+        process = subprocess.Popen(command, env=environment | more, stderr=subprocess.PIPE, text=True)
+        begun.append(process)
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if found := re.search(r"https?://[^\s]+", line):
+                return process, found[0]
+        raise AssertionError(said)
+
+    yield act
+    for process in begun:
+        process.kill()
+        process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,9 @@ def heard(client: httpx.Client, path: str, **headers: str) -> Iterator[Iterator[
 
         def events() -> Iterator[tuple[str, str, Any]]:
             fields: dict[str, str] = {}
+            deadline = time.monotonic() + 60  # lines come for as long as it is open
             for line in answer.iter_lines():
+                assert time.monotonic() < deadline
                 if line:
                     name, _, value = line.partition(": ")
                     fields[name] = value

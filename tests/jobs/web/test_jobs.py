@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from pixelkiln import Kiln
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
+from tests.jobs.web.serving import serving
 
 FOX = {"prompt": "a fox", "model": "demo", "width": 64, "height": 64}
 
@@ -133,3 +136,16 @@ def test_a_cursor_is_good_for_what_it_was_given_for(local: httpx.Client) -> None
 def test_what_is_asked_for_wrongly_is_refused_by_its_name(local: httpx.Client, asked: str) -> None:
     answer = local.get(f"/v1/jobs?{asked}")
     assert (answer.status_code, answer.json()["field"]) == (422, asked.partition("=")[0])
+
+
+def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
+    fake: FakeKiln, opened: ExitStack, tmp_path: Path
+) -> None:
+    fake.settings = fake.settings.model_copy(update={"image_links": True})
+    where = opened.enter_context(serving(fake.settings, tmp_path / "none.json", fake))
+    client = opened.enter_context(httpx.Client(base_url=where))
+    job = sent(client)
+    fake.work()
+    answer = client.get(f"/v1/jobs/{job['id']}/image")
+    assert answer.status_code == 307
+    assert answer.headers["location"].startswith(f"memory://jobs/default/{job['id']}/image.png?expires=300")

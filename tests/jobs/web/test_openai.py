@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from pixelkiln.jobs.web import waiting
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import People
@@ -134,3 +136,32 @@ def test_a_wrong_token_is_told(door: Door) -> None:
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert "demo" in [one.id for one in client.models.list()]
+
+
+def test_a_long_wait_is_kept_alive(
+    local: httpx.Client, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENT", 0.1)
+    asked = {"prompt": "a fox", "model": "demo", "size": "64x64"}
+    for fails in (False, True):
+        if fails:
+            fake.next_fails("out of memory")
+        with local.stream("POST", "/v1/images/generations", json=asked) as answer:
+            assert answer.status_code == 200
+            parts = answer.iter_bytes()
+            assert next(parts).strip() == b""
+            with at_work(fake):
+                found = json.loads(b"".join(parts))
+        assert len(found["data"]) == (not fails)
+        assert fails is ("out of memory" in str(found.get("error")))
+
+
+def test_sent_again_under_its_key_it_waits_for_the_same_picture(
+    client: openai.OpenAI, local: httpx.Client
+) -> None:
+    found = [
+        client.images.generate(prompt="a fox", model="demo", extra_headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    ]
+    assert found[0].data == found[1].data
+    assert len(local.get("/v1/jobs").json()["jobs"]) == 1

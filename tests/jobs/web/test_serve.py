@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,32 +17,8 @@ import pytest
 from pixelkiln.jobs.web.server import bind
 from tests.jobs.commands.conftest import run  # noqa: F401 - a fixture
 from tests.jobs.commands.running import Run
+from tests.jobs.web.conftest import Start
 from tests.jobs.web.test_jobs import FOX
-
-Start = Callable[..., tuple[subprocess.Popen[str], str]]
-
-
-@pytest.fixture
-def start(environment: dict[str, str]) -> Iterator[Start]:
-    """Run a command until it tells where it serves: its process, and where."""
-    begun: list[subprocess.Popen[str]] = []
-
-    def act(*words: str, **more: str) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-P", "-m", "pixelkiln", *words]
-        process = subprocess.Popen(command, env=environment | more, stderr=subprocess.PIPE, text=True)
-        begun.append(process)
-        assert process.stderr is not None
-        said = ""
-        for line in process.stderr:
-            said += line
-            if found := re.search(r"https?://[^\s]+", line):
-                return process, found[0]
-        raise AssertionError(said)
-
-    yield act
-    for process in begun:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

@@ -77,5 +77,6 @@ def test_anothers_page_may_not_act(local: httpx.Client, headers: dict[str, str])
 
 
 def test_without_tokens_it_goes_by_no_other_name(local: httpx.Client) -> None:
-    assert local.get("/v1/jobs/x", headers={"Host": "rebound.example"}).status_code == 421
+    for name in ("rebound.example", "[::1", "127.0.0.1.example:80", "localhost@x", ""):
+        assert local.get("/v1/jobs/x", headers={"Host": name}).status_code == 421
     assert local.get("/v1/jobs/x", headers={"Host": "localhost:1"}).status_code == 404

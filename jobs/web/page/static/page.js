@@ -4,15 +4,22 @@
 const find = (what, within = document) => within.querySelector(what);
 const all = (what, within = document) => [...within.querySelectorAll(what)];
 
-// Live pages: one stream; whatever happens, htmx asks for the page again (its trigger has a throttle).
-let stream = null;
+// Live pages: one stream; a second after something happened htmx asks for the page again, however much it was. Not at
+// once: the server's look is good for almost a second.
+let stream = null, due = null;
+const changed = () => {
+  due ??= setTimeout(() => {
+    due = null;
+    htmx.trigger(document.body, "kiln:changed");
+  }, 1000);
+};
 const follow = () => {
   if (!find("[data-live]") || document.hidden) {
     stream?.close();
     stream = null;
   } else if (!stream) {
     stream = new EventSource("/v1/events");
-    for (const kind of ["job", "away", "back"]) stream.addEventListener(kind, () => htmx.trigger(document.body, "kiln:changed"));
+    for (const kind of ["job", "away", "back"]) stream.addEventListener(kind, changed);
     stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
   }
 };
