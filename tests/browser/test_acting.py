@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
-from pixelkiln import Kiln
+from pixelkiln import Kiln, Settings
 from pixelkiln.jobs import keys
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import Claims
@@ -33,6 +34,12 @@ DROP = """([where, name, type, text]) => {
         document.querySelector(where).dispatchEvent(
             new DragEvent(kind, { dataTransfer: held, bubbles: true, cancelable: true }));
 }"""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With what signs orders."""
+    return settings.model_copy(update={"admin_key": SecretStr("the key of this farm")})
 
 
 def drop(page: Any, where: str, name: str, kind: str, body: bytes) -> None:
