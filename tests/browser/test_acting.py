@@ -147,7 +147,7 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
     page.wait_for_url("**/farm")
     seen(page, "farm")
     page.get_by_role("button", name="Pause farm").click()
-    api.expect(page.get_by_text("farm paused")).to_be_visible()
+    api.expect(page.locator(".done")).to_contain_text("farm paused")
     page.get_by_role("button", name="Drain worker:mac-1").click()
     api.expect(page.get_by_role("heading", name="Drain mac-1?")).to_be_visible()
     seen(page, "sure")
