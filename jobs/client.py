@@ -17,12 +17,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.asked import Asked, Completion, Fault
 from pixelkiln.jobs.batches.door import Batches
 from pixelkiln.jobs.control.controls import Controls
-from pixelkiln.jobs.errors import (
-    CorruptObjectError,
-    JobFailedError,
-    NoSuchJobError,
-    UsageError,
-)
+from pixelkiln.jobs.errors import CorruptObjectError, JobFailedError, NoSuchJobError, UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.following import changes, changes_async
 from pixelkiln.jobs.known import GivenIds

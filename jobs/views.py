@@ -39,6 +39,12 @@ class Views:
         act = thumbnails.make if make else thumbnails.kept
         return act(self._kiln.bucket, self._kiln.client_of(status), status.id, status.result)
 
+    def reference(self, name: str) -> bytes | None:
+        """A reference picture of this client, small, as WebP; None where there is none of that name."""
+        from pixelkiln.jobs.storage import thumbnails
+
+        return thumbnails.of_reference(self._kiln.bucket, self._kiln.settings.client, name)
+
     def preview(self, job_id: str) -> bytes | None:
         """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
         return self._kiln.queue.previews([check_job_id(job_id)]).get(job_id)

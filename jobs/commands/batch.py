@@ -23,10 +23,11 @@ from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.desk import tell_desk
 from pixelkiln.jobs.commands.output import JSON, Due, Home, NotBefore, Window, err, parse_due, parse_when
 from pixelkiln.jobs.commands.plan import show_plan
-from pixelkiln.jobs.commands.shares import Draft, Fast, shortened
+from pixelkiln.jobs.commands.shares import Draft, Fast
 from pixelkiln.jobs.commands.told import tell, tell_of_batch, tell_of_deadline, tell_of_rest
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.queue.queue import When
+from pixelkiln.jobs.shares import shortened
 
 SOME = 4  # exit code: some were refused or did not finish
 

@@ -54,13 +54,14 @@ def show_plan(
     if found is None:
         out.print(f"time and space: not known; {away}", soft_wrap=True)
     elif specs:
-        out.print(f"time: {_time(found)}", soft_wrap=True)
+        out.print(f"time: {time_of(found)}", soft_wrap=True)
         if outlook:
             out.print(f"deadline: {deadline(outlook)}", soft_wrap=True)
-        out.print(f"space: {_space(found, folder)}", soft_wrap=True)
+        out.print(f"space: {space_of(found, folder)}", soft_wrap=True)
 
 
-def _time(found: Estimate) -> str:
+def time_of(found: Estimate) -> str:
+    """How long it will take, in words."""
     if found.unserved:
         return f"not known; no living worker serves {', '.join(found.unserved)}"
     if found.hours is None:
@@ -72,7 +73,8 @@ def _time(found: Estimate) -> str:
     return f"about {about} on {who}{beside}"
 
 
-def _space(found: Estimate, folder: Path | None) -> str:
+def space_of(found: Estimate, folder: Path | None) -> str:
+    """How much the pictures will take, in the bucket and in a folder."""
     size = f"{'about' if found.measured else 'at most'} {_bytes(found.space)}"
     if folder is None:
         return f"{size} in the bucket"

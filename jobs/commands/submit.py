@@ -14,12 +14,13 @@ from pixelkiln.jobs.catalogue import CATALOGUE, Model
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.app import app
 from pixelkiln.jobs.commands.output import JSON, Home, NotBefore, Window, parse_size, parse_when, print_json
-from pixelkiln.jobs.commands.shares import Draft, Fast, fewer
+from pixelkiln.jobs.commands.shares import Draft, Fast
 from pixelkiln.jobs.commands.told import tell, tell_of_first
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.schema import schema_of
+from pixelkiln.jobs.shares import fewer
 from pixelkiln.jobs.visible import is_one_word
 
 

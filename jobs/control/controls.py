@@ -10,6 +10,11 @@ from pixelkiln.jobs.queue.queue import CancelOutcome, Queue
 from pixelkiln.jobs.queue.record import check_job_id
 from pixelkiln.jobs.settings import Settings
 
+NO_KEY = (
+    "KILN_ADMIN_KEY is not set, which signs orders: set it to the workers' own, or run this in "
+    "the folder where `kiln up` runs"
+)
+
 
 class Controls:
     """The part of Kiln that ends jobs and gives orders."""
@@ -63,6 +68,11 @@ class Controls:
         """
         return self._order("drain", target, now=now)
 
+    @property
+    def may_order(self) -> bool:
+        """Whether a key is there to sign orders with."""
+        return admin_key(self.settings) is not None
+
     def workers_ignoring_orders(self) -> list[str]:
         """Workers at work that will not obey orders signed with this key: they have another, or none."""
         key = admin_key(self.settings)
@@ -72,8 +82,5 @@ class Controls:
     def _order(self, verb: Verb, target: str | Target, now: bool = False) -> Order:
         key = admin_key(self.settings)
         if key is None:
-            raise NotReadyError(
-                "KILN_ADMIN_KEY is not set, which signs orders: set it to the workers' own, or run this in "
-                "the folder where `kiln up` runs"
-            )
+            raise NotReadyError(NO_KEY)
         return self.queue.give(Order(verb=verb, target=str(target), at=0.0, now=now).check(), key)

@@ -12,7 +12,7 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import CorruptObjectError, StorageRefusedError
 from pixelkiln.jobs.queue.status import Result
 from pixelkiln.jobs.storage.objects import Objects
-from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED
+from pixelkiln.jobs.storage.pictures import MAX_BYTES, MAX_DECODED, read_picture
 
 log = logging.getLogger("kiln.storage")
 
@@ -50,9 +50,19 @@ def smaller(body: bytes) -> bytes:
         with Image.open(io.BytesIO(body), formats=["PNG"]) as image:
             if image.width * image.height > MAX_DECODED:
                 raise CorruptObjectError(f"a picture of {image.width} x {image.height} is not looked at")
-            image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-            out = io.BytesIO()
-            image.convert("RGB").save(out, "WEBP", quality=QUALITY, method=4)
+            return _webp(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise CorruptObjectError(f"is no picture ({type(error).__name__})") from None
+
+
+def of_reference(objects: Objects, client: str, name: str) -> bytes | None:
+    """A reference picture's smaller one, as a model sees it; None where there is none. Raises SpecError."""
+    body = objects.get(keys.REFERENCE(client, name))
+    return None if body is None else _webp(read_picture(body))
+
+
+def _webp(image: Image.Image) -> bytes:
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "WEBP", quality=QUALITY, method=4)
     return out.getvalue()

@@ -31,7 +31,14 @@ BEGIN = 15.0  # seconds that the next part of a body may take
 SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
 
 # Where more than JSON is taken: these are read by who needs them, not before.
-BODIES = {"/v1/references": PICTURE + BESIDE, "/v1/batches": FILE + BESIDE, "/v1/images/edits": FORM + BESIDE}
+BODIES = {
+    "/v1/references": PICTURE + BESIDE,
+    "/v1/batches": FILE + BESIDE,
+    "/v1/images/edits": FORM + BESIDE,
+    "/new": FORM + BESIDE,  # the page's forms
+    "/new/file": FILE + BESIDE,
+    "/new/batch": FILE + BESIDE,
+}
 
 _MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 Open = Callable[..., "Page"]
 WHOLE = "the whole suite is: python -m tests.browser"
-EXPECTED = ("status of 503", "status of 404")  # that the console may tell of: the test wants them
+EXPECTED = (
+    "status of 503",
+    "status of 404",
+    "status of 422",
+)  # that the console may tell of: the test wants them
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

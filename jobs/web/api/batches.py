@@ -151,13 +151,14 @@ async def post_batch(
 ) -> Taken | Plan:
     """All rows are looked at before one is sent. The same file under the same name is the same jobs."""
     async with received(request) as path:
-        found = await heavily(request, lambda: _submit(kiln, path.read_bytes(), how, key))
+        found = await heavily(request, lambda: submit_file(kiln, path.read_bytes(), how, key))
     if isinstance(found, Plan):
         response.status_code = 200
     return found
 
 
-def _submit(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken | Plan:
+def submit_file(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken | Plan:
+    """Submit a file, or say what would be. Raises UsageError, of which FaultyRowsError has all faults."""
     folder = Path("/")  # of no meaning: no file of this machine is read
     source = how.source or "the file"
     rows = expand(read_rows(source, data, folder, format=how.format, defaults=how.usual))

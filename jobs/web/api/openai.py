@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -20,7 +18,7 @@ from pixelkiln.jobs.catalogue import MAX_REFERENCES
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.jobs import Key, submit
-from pixelkiln.jobs.web.api.references import stored
+from pixelkiln.jobs.web.api.references import of_form
 from pixelkiln.jobs.web.openapi import spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily
@@ -130,7 +128,7 @@ async def post_edits(kiln: Farm, caller: Known, request: Request, key: Key = Non
         specs, wanted = _asked(fields)
         if not images:
             raise ProblemError(400, "image: is missing", "image")
-        names = [await heavily(request, partial(_stored, kiln, one)) for one in images]
+        names = [await heavily(request, partial(of_form, kiln, one, "image")) for one in images]
     specs = [{**spec, "references": names} for spec in specs]
     return await _answer(request, kiln, caller, specs, wanted, key)
 
@@ -183,11 +181,3 @@ def _value(name: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _stored(kiln: Kiln, image: UploadFile) -> str:
-    with tempfile.NamedTemporaryFile(prefix="kiln-serve-") as file:
-        while part := image.file.read(2**20):
-            file.write(part)
-        file.flush()
-        return stored(kiln, Path(file.name), "image")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
+from starlette.datastructures import UploadFile
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import SpecError
@@ -46,3 +48,12 @@ def stored(kiln: Kiln, path: Path, field: str) -> str:
         return kiln.upload(path)
     except SpecError as error:  # which names the file, as it is called here alone
         raise SpecError(field, str(error).removeprefix(f"{error.field}: ")) from None
+
+
+def of_form(kiln: Kiln, image: UploadFile, field: str) -> str:
+    """The same of a picture in a form."""
+    with tempfile.NamedTemporaryFile(prefix="kiln-serve-") as file:
+        while part := image.file.read(2**20):
+            file.write(part)
+        file.flush()
+        return stored(kiln, Path(file.name), field)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Depends, Request
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -65,7 +66,9 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     if settings.image_links and settings.s3_endpoint:  # browsers are sent to the bucket for pictures
         parts = urlsplit(str(settings.s3_endpoint))
         elsewhere = f" {parts.scheme}://{parts.netloc}"
-    return HTMLResponse(body, status, {"Content-Security-Policy": POLICY.format(elsewhere)})
+    # With no-referrer a browser's forms come from the origin "null", which nobody's page is let do.
+    told = {"Content-Security-Policy": POLICY.format(elsewhere), "Referrer-Policy": "same-origin"}
+    return HTMLResponse(body, status, told)
 
 
 def problem(scope: Scope, status: int, title: str, detail: str, headers: dict[str, str] | None) -> Response:
@@ -113,6 +116,18 @@ def after(where: str) -> Response:
     return RedirectResponse(where, 303)
 
 
+def inside(where: str) -> str:
+    """An address of this site; no other."""
+    fine = where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
+    return where if fine else "/"
+
+
+def field_of(form: FormData, name: str, most: int = 300) -> str:
+    """A text that a form sent; '' for none, or one too long."""
+    given = form.get(name, "")
+    return given if isinstance(given, str) and len(given) <= most else ""
+
+
 @cache
 def templates() -> Environment:
     """The templates, and what they may call."""
@@ -124,9 +139,16 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=_static, about=_about, counts_of=counts, remaining=remaining)
+    made.globals.update(static=_static, about=address, counts_of=counts, remaining=remaining, key=_key)
     made.filters.update(
-        span=span, ago=_ago, size=size, when=_when, part=lambda text: quote(text, safe=""), lane=Lane.parse
+        span=span,
+        ago=_ago,
+        size=size,
+        when=_when,
+        moment=_moment,
+        part=lambda text: quote(text, safe=""),
+        lane=Lane.parse,
+        typed=escape,  # what goes back into a field, as it was
     )
     return made
 
@@ -144,10 +166,15 @@ def _static(name: str) -> str:
     return f"/static/{name}?v={hashlib.sha256((HERE / 'static' / name).read_bytes()).hexdigest()[:12]}"
 
 
-def _about(path: str, **fields: Any) -> str:
+def address(path: str, **fields: Any) -> str:
     """An address with a query; fields that are empty are left out."""
     told = urlencode({name: value for name, value in fields.items() if value not in (None, "", False)})
     return f"{path}?{told}" if told else path
+
+
+def _key() -> str:
+    """For a form whose button may be pressed twice, and shall be meant once."""
+    return secrets.token_hex(16)
 
 
 def _ago(seconds: float) -> str:
@@ -163,6 +190,11 @@ def _when(text: str) -> Markup | str:
     return Markup('<time datetime="{}">{}</time>').format(
         f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"{moment:%d %b %Y, %H:%M} UTC"
     )
+
+
+def _moment(seconds: float) -> Markup | str:
+    """The same of seconds since 1970."""
+    return _when(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def size(count: float) -> str:

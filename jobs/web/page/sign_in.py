@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from pixelkiln.jobs.web.page.frame import Posted, after, show
+from pixelkiln.jobs.web.page.frame import Posted, after, inside, show
 from pixelkiln.jobs.web.who import COOKIE, address_of
 
 router = APIRouter()
@@ -17,14 +17,14 @@ KEPT = 30 * 86_400  # seconds; a token that is revoked ends it at once
 @router.get("/sign-in")
 def get_sign_in(request: Request, next: str = "/") -> Response:
     """The form."""
-    return show(request, "sign-in.html", next=_inside(next), fault="")
+    return show(request, "sign-in.html", next=inside(next), fault="")
 
 
 @router.post("/sign-in")
 async def post_sign_in(request: Request) -> Response:
     """Take a token; anybody may ask, and who guesses is held up as elsewhere."""
     form = await request.form(max_files=0, max_fields=10)
-    token, where = str(form.get("token", "")).strip(), _inside(str(form.get("next", "/")))
+    token, where = str(form.get("token", "")).strip(), inside(str(form.get("next", "/")))
     try:
         await request.scope["known"](address_of(request.scope), token)
     except HTTPException as error:
@@ -50,9 +50,3 @@ def sign_out(request: Request, form: Posted) -> Response:
 def favicon() -> Response:
     """For browsers that ask without being told."""
     return RedirectResponse("/static/icon.svg", 301)
-
-
-def _inside(where: str) -> str:
-    """An address of this site; no other."""
-    fine = where.startswith("/") and not where.startswith(("//", "/\\")) and where.isprintable()
-    return where if fine else "/"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
-from pixelkiln.jobs.web.page import batches, frame, gallery, now, picture, sign_in
+from pixelkiln.jobs.web.page import acts, batches, farm, files, frame, gallery, new, now, picture, sign_in
 from pixelkiln.jobs.web.page.pictures import Warnings
 from pixelkiln.jobs.web.page.standing import Lately, Standings
 
-VIEWS = (sign_in, now, gallery, picture, batches)
+VIEWS = (sign_in, now, gallery, picture, batches, new, files, acts, farm)
 MAKING = 2  # thumbnails that are made at once
 
 

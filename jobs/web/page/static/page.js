@@ -34,11 +34,11 @@ const renew = (id) => {
   next.decode().then(() => shown.replaceChildren(next), () => {});
 };
 
-// Morphing leaves what the reader opened, and previews, which are newer than the page's own.
+// Morphing leaves what the reader opened or chose, and previews, which are newer than the page's own.
 if (window.Idiomorph) {
   const callbacks = Idiomorph.defaults.callbacks;
   callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
-  callbacks.beforeNodeMorphed = (old, next) => !(old.dataset?.preview && old.dataset.preview === next.dataset?.preview && find("img", old));
+  callbacks.beforeNodeMorphed = (old, next) => old.dataset?.keep === undefined && !(old.dataset?.preview && old.dataset.preview === next.dataset?.preview && find("img", old));
 }
 
 // Times in the reader's zone.
@@ -51,12 +51,16 @@ const localise = () => {
 };
 
 // Said aloud when it is another than before.
-let told = find("[data-told]")?.dataset.told;
+let told = find("[data-told]")?.dataset.told, done = "";
 const tell = () => {
   const now = find("[data-told]")?.dataset.told;
-  if (now && now !== told) find("#told").textContent = now;
-  told = now;
+  const words = [done, now && now !== told ? now : ""].filter(Boolean);
+  if (words.length) find("#told").textContent = words.join(". ");
+  [told, done] = [now, ""];
 };
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status < 400) done = event.detail.requestConfig.elt.dataset.done ?? done;
+});
 
 document.addEventListener("htmx:afterSettle", () => {
   localise();

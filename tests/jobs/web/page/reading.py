@@ -81,13 +81,18 @@ class Page(HTMLParser):
         labels = {one.get("for") for one in self.all("label")}
         for tag in ("input", "select", "textarea"):
             for one in self.all(tag):
-                free = one.get("type") in ("hidden", "checkbox")  # the latter stand in their labels
+                free = one.get("type") in (
+                    "hidden",
+                    "checkbox",
+                    "radio",
+                )  # the last two stand in their labels
                 if not free and one.get("id") not in labels and not one.get("aria-label"):
                     self.faults.append(f"<{tag} name={one.get('name')!r}> has no label")
         for tag, found in self.tags:
             for name in ("aria-labelledby", "aria-describedby", "for", "list"):
-                if (one := found.get(name)) and one not in self.ids:
-                    self.faults.append(f"<{tag} {name}={one!r}> names nothing")
+                for one in (found.get(name) or "").split():
+                    if one not in self.ids:
+                        self.faults.append(f"<{tag} {name}={one!r}> names nothing")
         if any("alt" not in one for one in self.all("img")):
             self.faults.append("a picture without alt")
 

@@ -1,0 +1,150 @@
+"""A file of jobs on the page: what it would send, then a button that sends it.
+
+Between the two the file travels in the page itself, compressed: no server holds it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from pixelkiln.jobs.batches.estimate import Estimate
+from pixelkiln.jobs.batches.rows import SHOWN, FaultyRowsError
+from pixelkiln.jobs.batches.rows import refused as refused_in_words
+from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.plan import space_of, time_of
+from pixelkiln.jobs.errors import KilnError, UsageError
+from pixelkiln.jobs.queue.record import JOB_ID
+from pixelkiln.jobs.spec import RenderSpec
+from pixelkiln.jobs.web.api.batches import Plan, Sending, Taken, submit_file
+from pixelkiln.jobs.web.limits import FILE
+from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
+from pixelkiln.jobs.web.problems import ProblemError, of_error
+from pixelkiln.jobs.web.receiving import heavily
+from pixelkiln.jobs.web.who import Caller, Farm, Known
+
+router = APIRouter()
+
+CARRIED = 8 * 2**20  # bytes of a compressed file in a page
+
+
+@router.post("/new/file")
+async def post_file(request: Request, kiln: Farm, caller: Known, posted: Posted) -> Response:
+    """The dry run of a file."""
+    file = posted.get("file")
+    if not isinstance(file, UploadFile) or not file.filename:
+        return show(request, "file.html", 422, fault="Choose a file first.", plan=None, source="")
+    data, source = await file.read(FILE + 1), file.filename.rpartition("/")[2].rpartition("\\")[2][:200]
+    await posted.close()
+    carried = await heavily(request, lambda: _carried(data))
+    name = field_of(posted, "name", 64) or _named(source)
+    if len(data) > FILE or len(carried) > CARRIED:
+        fault = f"{source} is too large for the page; send it with: kiln batch {source}"
+        return show(request, "file.html", 413, fault=fault, plan=None, source=source)
+    return await heavily(request, lambda: _planned(request, kiln, caller, data, carried, source, name))
+
+
+@router.post("/new/batch")
+async def post_batch(request: Request, kiln: Farm, caller: Known, posted: Posted) -> Response:
+    """Send a file that was looked at. The same file under the same name is the same jobs."""
+    carried = field_of(posted, "file", CARRIED)
+    source, name = field_of(posted, "source", 200), field_of(posted, "name", 65).strip()
+    skip = bool(field_of(posted, "skip"))
+    data = await heavily(request, lambda: _opened(carried))
+    errors = {}
+    if not JOB_ID.fullmatch(name):
+        errors["name"] = "must be letters, digits, - and _, beginning with a letter or digit, at most 64"
+
+    def send() -> Response:
+        if not errors:
+            try:
+                sent = submit_file(kiln, data, _how(name=name, source=source, skip_bad=skip), None)
+                assert isinstance(sent, Taken)
+                return after(f"/batches/{sent.name}")
+            except FaultyRowsError:
+                errors["skip"] = "some rows are refused; mend the file, or send the others"
+            except UsageError as error:
+                errors["name"] = str(error)
+            except KilnError as error:
+                errors[""] = of_error(error, caller.admin)[1]
+        return _planned(request, kiln, caller, data, carried, source, name, errors)
+
+    return await heavily(request, send)
+
+
+def _planned(
+    request: Request,
+    kiln: Kiln,
+    caller: Caller,
+    data: bytes,
+    carried: str,
+    source: str,
+    name: str,
+    errors: dict[str, str] | None = None,
+) -> Response:
+    errors = errors or {}
+    try:
+        plan = submit_file(kiln, data, _how(source=source, dry_run=True), None)
+    except KilnError as error:
+        status, words, _ = of_error(error, caller.admin)
+        return show(request, "file.html", status, fault=words, plan=None, source=source)
+    assert isinstance(plan, Plan)
+    there = _there(kiln, name) if JOB_ID.fullmatch(name) else 0
+    found = Estimate(**plan.estimate.model_dump()) if plan.estimate else None
+    return show(
+        request,
+        "file.html",
+        422 if errors or (plan.refused and not plan.jobs) else 200,
+        plan=plan,
+        first=[RenderSpec.parse(one) for one in plan.first],
+        refused=plan.refused[:SHOWN],
+        more=len(plan.refused) - SHOWN,
+        rows=refused_in_words(len({one.line for one in plan.refused})),
+        time=time_of(found) if found and plan.jobs else "",
+        space=space_of(found, None) if found and plan.jobs else "",
+        carried=carried,
+        source=source,
+        batch=name,
+        there=there,
+        errors=errors,
+        fault="",
+    )
+
+
+def _how(**told: str | bool) -> Sending:
+    return Sending.model_validate(told)
+
+
+def _there(kiln: Kiln, name: str) -> int:
+    """How many pictures a batch of that name has already."""
+    try:
+        return len(kiln.open_batch(name).entries)
+    except KilnError:
+        return 0
+
+
+def _named(source: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", source.rpartition(".")[0] or source).strip("-")[:60]
+    return stem or "batch"
+
+
+def _carried(data: bytes) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(data, 6)).decode()
+
+
+def _opened(text: str) -> bytes:
+    """The file again, of no more than a file may have. Raises ProblemError."""
+    try:
+        packed = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+        opening = zlib.decompressobj()
+        data = opening.decompress(packed, FILE)
+    except (ValueError, zlib.error):
+        raise ProblemError(422, "file: is not as this page made it; choose it again", "file") from None
+    if not opening.eof or not data:
+        raise ProblemError(422, "file: is not as this page made it; choose it again", "file")
+    return data
