@@ -143,6 +143,7 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
     assert len(render(kiln)) == 2
     api.expect(page.locator(".card img")).to_have_count(2, timeout=LONG)
 
+    worker(kiln, "mac-1", "idle", kiln_memory="16000000000", kiln_orders="")  # its heart beats still
     page.get_by_role("link", name="Farm").click()
     page.wait_for_url("**/farm")
     seen(page, "farm")
