@@ -45,6 +45,7 @@ def live(
         while True:
             if reader.broken is not None:
                 raise reader.broken
+            console.size = os.get_terminal_size(console.file.fileno())  # not as LINES said when it began
             seen, size = reader.seen, console.size
             if seen is not drawn or size != drawn_at:
                 shown = frame(

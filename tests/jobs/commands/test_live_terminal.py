@@ -120,7 +120,7 @@ def test_however_it_ends_the_terminal_is_as_before(
 def test_it_fits_the_terminal_and_follows_its_size(screen: Callable[..., Screen], kiln: Kiln) -> None:
     for n in range(60):
         kiln.submit(prompt="x", model="demo", client=f"c{n:02}")
-    one = screen()
+    one = screen(LINES="24", COLUMNS="80")  # as some shells export them, of how it was then
     one.shows("more lanes, ")
     assert [len(line) for line in one.lines()] == [80] * 24
     assert "\n" not in one.raw[one.raw.index(OPENED[0]) :]  # nothing scrolls

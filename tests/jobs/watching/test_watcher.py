@@ -256,5 +256,7 @@ def test_a_look_at_a_thousand_lanes_and_a_hundred_batches_costs_a_bounded_number
     with counted(monkeypatch) as sent:
         watcher.look()
     # Lanes 1 + 11, workers 3, batches 102, their jobs 2, and of 30 workers what they hold, 1 + 3 each.
-    assert len(sent) == 12 + 3 + 102 + 2 + 30 * 4
+    scans = sent.count("SSCAN")  # the names of lanes may come in one answer or in two
+    assert scans - 30 in (2, 3)
+    assert len(sent) - scans == 11 + 2 + 102 + 2 + 30 * 3
     assert sent.count("EVALSHA") == 11 + 1 + 2  # at most 100 lanes or workers, or 500 jobs, in a call

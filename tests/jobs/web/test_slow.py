@@ -86,7 +86,7 @@ def test_many_streams_of_one_are_refused_in_words(
 
 
 def test_too_many_requests_are_refused_for_a_while(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits.Rates, "take", lambda self, who: 2.0)
+    monkeypatch.setattr(limits.Rates, "take", lambda self, who, cost=1.0: 2.0)
     answer = door("one").get("/v1/jobs")
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
 

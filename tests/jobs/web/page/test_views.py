@@ -34,6 +34,9 @@ ANOTHERS: dict[str, tuple[str, ...]] = {
     "/compare": ("/compare?a={a}&b={b}",),
     "/batches": ("/batches?client=one",),
     "/batches/{name}": ("/batches/night", "/batches/night?client=one"),
+    "/new": ("/new?from={a}",),
+    "/references/{name}": (),  # by its name, below one's own client's: test_new.py
+    "/farm": (),  # an admin's: test_acts.py
     "/sign-in": (),
     "/favicon.ico": (),
 }
