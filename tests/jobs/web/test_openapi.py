@@ -49,8 +49,8 @@ def test_events_are_told_by_their_fields(local: httpx.Client, fake: FakeKiln) ->
 
 
 def test_words_that_cannot_be_sent_are_not_sent_back(local: httpx.Client) -> None:
-    for path in ("jobs", "orders", "images/generations"):
-        sent = b'{"prompt": "a fox", "verb": "pause", "target": "farm", "\\ud800": 1}'
+    for path in ("jobs", "images/generations"):
+        sent = b'{"prompt": "a fox", "\\ud800": 1}'
         answer = local.post(f"/v1/{path}", content=sent, headers={"Content-Type": "application/json"})
         assert answer.status_code in (400, 422), path
 
