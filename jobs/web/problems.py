@@ -72,7 +72,8 @@ def answer(
     errors: list[Fault] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """The answer that tells of a problem."""
+    """The answer that tells of a problem; in words that can be sent, whatever is quoted in them."""
+    detail, field = plain(detail), plain(field) if field is not None else None
     if scope["path"].startswith(OPENAI):
         return JSONResponse(openai_error(status, detail, field), status, headers)
     from pixelkiln.jobs.web.page import frame  # which knows who asks, which knows what goes wrong

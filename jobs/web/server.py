@@ -10,9 +10,11 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,6 +22,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.web.app import build
+from pixelkiln.jobs.web.problems import MEDIA, Problem
 from pixelkiln.jobs.web.tokens import FILE, Tokens
 from pixelkiln.jobs.web.who import LOOPBACK
 
@@ -68,6 +71,21 @@ class Impatient(H11Protocol):
         """It does again."""
         self._read()
         super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so in the form of all other refusals."""
+        problem = Problem(title=HTTPStatus(400).phrase, status=400, detail=msg)
+        body = problem.model_dump_json(exclude_none=True).encode()
+        headers = [
+            ("Content-Type", MEDIA),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Connection", "close"),
+        ]
+        begin = h11.Response(status_code=400, headers=headers, reason=HTTPStatus(400).phrase)
+        events = (begin, h11.Data(data=body), h11.EndOfMessage())
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self.transport.close()
 
     def _read(self) -> None:
         if self._stalled is not None:

@@ -14,7 +14,6 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.errors import KilnError
 from pixelkiln.jobs.queue.queue import Submitted
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web import problems
@@ -42,7 +41,8 @@ class _Wait:
             left = deadline - time.monotonic()
             heard = await self._stream.next(left) if left > 0 else (None, b"")
             if heard is None:
-                raise KilnError("the server ends; ask again with the same Idempotency-Key")
+                told = "the server ends; ask again with the same Idempotency-Key"
+                raise problems.ProblemError(503, told, headers={"Retry-After": str(problems.AGAIN)})
             if heard[0] is not None:
                 self.found[heard[0].id] = heard[0]
             elif left <= 0:

@@ -19,7 +19,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.jobs import Key, submit
 from pixelkiln.jobs.web.api.references import of_form
-from pixelkiln.jobs.web.openapi import spec_schema
+from pixelkiln.jobs.web.openapi import REFUSALS, spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily
 from pixelkiln.jobs.web.waiting import rendered
@@ -61,6 +61,12 @@ class Error(BaseModel):
     code: str | None
 
 
+class Refusal(BaseModel):
+    """Why a request was not done."""
+
+    error: Error
+
+
 class Images(BaseModel):
     """The pictures."""
 
@@ -97,7 +103,10 @@ _FORM: dict[str, Any] = {
         "content": {"multipart/form-data": {"schema": _schema(images=True)}},
     }
 }
-_ANSWER: dict[int | str, dict[str, Any]] = {200: {"model": Images, "description": "The pictures."}}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"model": Images, "description": "The pictures."},
+    **{status: {**told, "model": Refusal} for status, told in REFUSALS.items()},
+}
 
 
 @router.post("/images/generations", summary="Render and wait", response_class=Response, responses=_ANSWER)

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from pixelkiln.jobs.web import waiting
+from pixelkiln.jobs.web import streams, waiting
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import People
@@ -165,3 +165,15 @@ def test_sent_again_under_its_key_it_waits_for_the_same_picture(
     ]
     assert found[0].data == found[1].data
     assert len(local.get("/v1/jobs").json()["jobs"]) == 1
+
+
+def test_a_server_that_ends_says_that_it_may_be_asked_again(
+    local: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def over(stream: streams.Stream, wait: float) -> None:
+        """As Stream's, once the server ends."""
+
+    monkeypatch.setattr(streams.Stream, "next", over)
+    answer = local.post("/v1/images/generations", json={"prompt": "a fox", "model": "demo"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Idempotency-Key" in answer.json()["error"]["message"]
