@@ -98,9 +98,10 @@ class Farm:
         return told
 
 
-def pinned(cores: set[int] | None) -> Any:
-    """For Popen: on these cores."""
-    return None if cores is None else lambda: os.sched_setaffinity(0, cores)
+def stay(cores: set[int]) -> None:
+    """Let this process, and those that it starts, run on these cores alone, where that can be said."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, cores)
 
 
 @contextmanager
@@ -121,10 +122,8 @@ def running(arguments: list[str], **named: Any) -> Iterator[subprocess.Popen[str
 @contextmanager
 def farm(home: Path, *, apart: bool, side: int, steps: int) -> Iterator[Farm]:
     """All of it, on folders under `home`; each worker has rendered something."""
-    cores = os.sched_getaffinity(0) if apart else set()
-    few, many = (set(sorted(cores)[:1]), cores - set(sorted(cores)[:1])) if apart else (None, None)
-    if many is not None:
-        os.sched_setaffinity(0, many)  # the servers inherit it
+    if apart:
+        stay(set(range(1, os.cpu_count() or 2)))
     environment = os.environ | {"KILN_HOME": str(home / ".kiln"), "OPENBLAS_NUM_THREADS": "1"}
     tokens = Tokens(home / "tokens.json")
     made = [tokens.make(name, "default", admin=True) for name in ("streams", "requests")]
@@ -134,7 +133,12 @@ def farm(home: Path, *, apart: bool, side: int, steps: int) -> Iterator[Farm]:
             log = stack.enter_context((home / f"worker-{number}.log").open("w"))
             arguments = ["pixelkiln", "worker", "-m", "demo"]
             stack.enter_context(
-                running(arguments, env=environment | named, stderr=log, preexec_fn=pinned(few))
+                running(
+                    arguments,
+                    env=environment | named,
+                    stderr=log,
+                    preexec_fn=(lambda: stay({0})) if apart else None,
+                )
             )
         asked = ["pixelkiln", "serve", "--port", "0", "--tokens", str(home / "tokens.json")]
         serve = stack.enter_context(running(asked, env=environment, stderr=subprocess.PIPE))
