@@ -146,8 +146,9 @@ class Tokens:
             raise NotReadyError(f"{self.path}: {error.strerror}") from None
         if seen != self._seen:
             with self._lock:
-                found = {one.id: one for one in self._load().tokens}
-                self._tokens, self._known, self._seen = found, {}, seen
+                if seen != self._seen:  # else who read it anew would make strangers of those found meanwhile
+                    found = {one.id: one for one in self._load().tokens}
+                    self._tokens, self._known, self._seen = found, {}, seen
         return self._tokens
 
     def _load(self) -> _File:
