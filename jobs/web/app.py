@@ -18,6 +18,7 @@ from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
+from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page import views
 from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
@@ -62,7 +63,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     )
     app.state.kiln = kiln
     app.state.few = CapacityLimiter(AT_ONCE)
-    app.state.streams = Streams(kiln)
+    app.state.streams, app.state.standing = Streams(kiln), Lately(events.SHARED)
     app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(kiln)
     problems.install(app)

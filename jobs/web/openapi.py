@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from importlib.metadata import version
 from typing import Any
 
@@ -46,18 +47,22 @@ def spec_schema() -> dict[str, Any]:
 
 def install(app: FastAPI) -> None:
     """Let `app` describe itself so."""
+    once = threading.Lock()  # it takes most of a second, and every route asks for it
 
     def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-            for path in found["paths"].values():
-                for operation in path.values():
-                    _as_problems(operation["responses"])
-            schemas = found["components"]["schemas"]
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
-            app.openapi_schema = found
-        return app.openapi_schema
+        with once:
+            return app.openapi_schema or make()
+
+    def make() -> dict[str, Any]:
+        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        for path in found["paths"].values():
+            for operation in path.values():
+                _as_problems(operation["responses"])
+        schemas = found["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        app.openapi_schema = found
+        return found
 
     app.openapi = describe  # type: ignore[method-assign]
 

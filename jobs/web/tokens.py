@@ -83,6 +83,8 @@ class Tokens:
         """The token of that text, if it is one. Takes the time of scrypt where its id is known."""
         name = self.named(text)
         with self._slow:
+            if (good := self.known(text)) is not None:  # another's of the same token came before
+                return good
             token = self._tokens.get(name)
             if token is None or not token.holds(text.rpartition(f"{name}_")[2]):
                 return None
@@ -144,8 +146,9 @@ class Tokens:
             raise NotReadyError(f"{self.path}: {error.strerror}") from None
         if seen != self._seen:
             with self._lock:
-                found = {one.id: one for one in self._load().tokens}
-                self._tokens, self._known, self._seen = found, {}, seen
+                if seen != self._seen:  # else who read it anew would make strangers of those found meanwhile
+                    found = {one.id: one for one in self._load().tokens}
+                    self._tokens, self._known, self._seen = found, {}, seen
         return self._tokens
 
     def _load(self) -> _File:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import Name
 from pixelkiln.jobs.web.api.jobs import Id
+from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.streams import OVERLAP, Streams, event_of, events, told_of
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own, whose
@@ -23,6 +25,8 @@ router = APIRouter(tags=["events"])
 FIRST = 200  # jobs of each open state that are told first
 MISSED = 1000  # that are told to who comes back
 LONGEST = timedelta(days=1)  # that anybody was away
+STEP = timedelta(seconds=10)  # to which that is rounded up, so that those who come back together ask the same
+SHARED = 10  # looks at how things stand that are kept
 
 _EVENT: dict[str, Any] = {  # of the stream: OpenAPI 3.1 has no word of its own for an item
     "type": "object",
@@ -82,8 +86,14 @@ async def get_events(
         return named is None or status.client == named
 
     async def first() -> tuple[list[bytes], bool]:
-        found = await run_in_threadpool(_standing, theirs, named, _away(since))
-        return [event_of("job", told_of(one)) for one in found], False
+        away, asked = _away(since), time.monotonic()
+        standing: Lately[list[bytes]] = request.app.state.standing
+
+        def look() -> list[bytes]:
+            # All come back at once when a server starts anew. A look must have begun since they listen.
+            return standing.get((named, away), 0, lambda: _standing(theirs, named, away), asked)
+
+        return await run_in_threadpool(look), False
 
     return await _answer(request, caller, hears, first)
 
@@ -119,13 +129,14 @@ async def _answer(
     return StreamingResponse(body(), media_type="text/event-stream")
 
 
-def _standing(kiln: Kiln, client: str | None, away: timedelta | None) -> list[JobStatus]:
+def _standing(kiln: Kiln, client: str | None, away: timedelta | None) -> list[bytes]:
     """What is open, and what happened while the listener was away; the oldest first."""
     open_states: tuple[Literal["queued", "started"], ...] = ("queued", "started")
     found = [one for state in open_states for one in kiln.page(state=state, client=client, limit=FIRST)[0]]
     if away is not None:
         found += kiln.page(client=client, since=away, limit=MISSED)[0]
-    return list({one.id: one for one in reversed(found)}.values())
+    known = {one.id: one for one in reversed(found)}
+    return [event_of("job", told_of(one)) for one in known.values()]
 
 
 def _away(since: str | None) -> timedelta | None:
@@ -134,4 +145,4 @@ def _away(since: str | None) -> timedelta | None:
         gone = datetime.now(UTC) - datetime.fromisoformat(since or "")
     except (ValueError, TypeError):  # no time, or one without a zone
         return None
-    return min(max(gone, timedelta()) + OVERLAP, LONGEST)
+    return min(max(gone, timedelta()) // STEP * STEP + STEP + OVERLAP, LONGEST)

@@ -17,8 +17,9 @@ from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.farm import discreet
+from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page.frame import show
-from pixelkiln.jobs.web.page.standing import Lately, Standings
+from pixelkiln.jobs.web.page.standing import Standings
 from pixelkiln.jobs.web.page.wrong import wrongs
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, TypeVar
 
 from pixelkiln.jobs.batches.standing import BatchStatus
 from pixelkiln.jobs.client import Kiln
@@ -14,29 +12,6 @@ from pixelkiln.jobs.errors import NoSuchJobError
 
 FRESH, FRESH_ENDED = 5.0, 60.0  # seconds for which a count is good: of a batch under way, of another
 REMEMBERED = 500  # batches
-
-
-T = TypeVar("T")
-
-
-class Lately(Generic[T]):
-    """What was seen a moment ago, so that many who look at once cost one look. Safe to share."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[object, tuple[threading.Lock, list[tuple[float, T]]]] = OrderedDict()
-
-    def get(self, key: object, fresh: float, look: Callable[[], T]) -> T:
-        """What is known under `key` for less than `fresh` seconds, else what `look` finds."""
-        with self._lock:
-            turn, seen = self._known.setdefault(key, (threading.Lock(), []))
-            self._known.move_to_end(key)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
-        with turn:
-            if not seen or time.monotonic() - seen[0][0] >= fresh:
-                seen[:] = [(time.monotonic(), look())]
-            return seen[0][1]
 
 
 class Standings:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from anyio import CapacityLimiter
 from fastapi import FastAPI
 
+from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page import acts, batches, farm, files, frame, gallery, new, now, picture, sign_in
 from pixelkiln.jobs.web.page.pictures import Warnings
-from pixelkiln.jobs.web.page.standing import Lately, Standings
+from pixelkiln.jobs.web.page.standing import Standings
 
 VIEWS = (sign_in, now, gallery, picture, batches, new, files, acts, farm)
 MAKING = 2  # thumbnails that are made at once

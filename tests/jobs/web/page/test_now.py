@@ -9,7 +9,7 @@ import pytest
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.web.page.standing import Lately, Standings
+from pixelkiln.jobs.web.page.standing import Standings
 from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import Claims
@@ -115,20 +115,6 @@ def test_a_batch_tells_its_failures_and_leads_to_its_report(real: Door, kiln: Ki
     assert "number 1" in report.text
     assert len(page.all("img")) == 2
     assert read(client, "/batches").all("a", href="/batches/night")
-
-
-def test_many_who_look_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("pixelkiln.jobs.web.page.standing.time.monotonic", lambda: now[0])
-    seen, looks = Lately[int](), list[str]()
-
-    def look(who: str) -> int:
-        looks.append(who)
-        return len(looks)
-
-    assert [seen.get(who, 1.0, lambda who=who: look(who)) for who in "aabba"] == [1, 1, 2, 2, 1]
-    now[0] += 1
-    assert seen.get("a", 1.0, lambda: look("a")) == 3
 
 
 def test_batches_are_counted_now_and_then(fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> None:
