@@ -75,3 +75,36 @@ def memory_door() -> Door:
 def new_client(name: str) -> str:
     """A client's name that no other test has."""
     return f"{name}-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="module")
+def farm(servers: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with real_farm(servers, tmp_path_factory.mktemp("farm")) as settings:
+        yield settings
+
+
+@pytest.fixture(params=["real", "in memory"])
+def door(request: pytest.FixtureRequest) -> Iterator[Door]:
+    if request.param == "real":
+        yield from real_door(request.getfixturevalue("farm"))
+    else:
+        yield memory_door()
+
+
+@pytest.fixture
+def kiln(door: Door) -> Kiln:
+    return door(new_client("mine"))
+
+
+@pytest.fixture
+def other(door: Door) -> Kiln:
+    return door(new_client("other"))
+
+
+@pytest.fixture
+def resting(kiln: Kiln) -> Iterator[Callable[[], object]]:
+    """The client's jobs stay queued; called, they do no longer."""
+    target = f"client:{kiln.settings.client}"
+    kiln.pause(target)
+    yield lambda: kiln.resume(target)
+    kiln.resume(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +26,9 @@ from pixelkiln import (
 )
 from pixelkiln.jobs import known
 from pixelkiln.testing import FakeKiln
-from pixelkiln.worker.local.instance import Local
-from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
+from tests.jobs.farms import door, farm, kiln, new_client, other, resting
 
-
-@pytest.fixture(scope="module")
-def farm(servers: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with real_farm(servers, tmp_path_factory.mktemp("farm")) as settings:
-        yield settings
-
-
-@pytest.fixture(params=["real", "in memory"])
-def door(request: pytest.FixtureRequest) -> Iterator[Door]:
-    if request.param == "real":
-        yield from real_door(request.getfixturevalue("farm"))
-    else:
-        yield memory_door()
-
-
-@pytest.fixture
-def kiln(door: Door) -> Kiln:
-    return door(new_client("mine"))
-
-
-@pytest.fixture
-def other(door: Door) -> Kiln:
-    return door(new_client("other"))
-
-
-@pytest.fixture
-def paused(kiln: Kiln) -> Iterator[Callable[[], object]]:
-    """The client's jobs stay queued; called, they do no longer."""
-    target = f"client:{kiln.settings.client}"
-    kiln.pause(target)
-    yield lambda: kiln.resume(target)
-    kiln.resume(target)
+__all__ = ["door", "farm", "kiln", "other", "resting"]
 
 
 def small(**fields: Any) -> Any:
@@ -116,13 +84,13 @@ def test_one_spec_is_one_picture_and_another_seed_another(kiln: Kiln) -> None:
     assert first == same != another
 
 
-def test_watching_tells_every_change_in_order(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_watching_tells_every_change_in_order(kiln: Kiln, resting: Callable[[], object]) -> None:
     job = kiln.submit(small())
     seen = []
     for status in kiln.watch([job.id, job.id], interval=0.01):
         seen.append(status)
         if status.state == "queued":
-            paused()
+            resting()
     states = [one.state for one in seen]
     assert states == sorted(states, key=["queued", "started", "finished"].index)
     assert states[0] == "queued"
@@ -132,7 +100,7 @@ def test_watching_tells_every_change_in_order(kiln: Kiln, paused: Callable[[], o
     assert all(one.step <= one.steps for one in seen)
 
 
-def test_a_known_id_is_that_job(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_a_known_id_is_that_job(kiln: Kiln, resting: Callable[[], object]) -> None:
     name = new_client("job")
     first = kiln.submit(small(prompt="first", seed=0), id=name)
     assert first.created
@@ -140,7 +108,7 @@ def test_a_known_id_is_that_job(kiln: Kiln, paused: Callable[[], object]) -> Non
         again = kiln.submit_many([same, small()], ids=[name, new_client("job")])
         assert [job.created for job in again] == [False, True]
         assert again[0].spec == first.spec
-    paused()
+    resting()
     kiln.wait([name])
     assert not kiln.submit(small(prompt="first"), id=name).created
     assert kiln.sidecar(name).spec == first.spec
@@ -148,12 +116,12 @@ def test_a_known_id_is_that_job(kiln: Kiln, paused: Callable[[], object]) -> Non
 
 @pytest.mark.parametrize("stands", ["queued", "finished", "by its sidecar alone"])
 def test_an_id_is_one_pictures_for_good(
-    kiln: Kiln, other: Kiln, paused: Callable[[], object], stands: str
+    kiln: Kiln, other: Kiln, resting: Callable[[], object], stands: str
 ) -> None:
     name, free = new_client("job"), new_client("job")
     first = kiln.submit(small(), id=name)
     if stands != "queued":
-        paused()
+        resting()
         kiln.wait([name])
     if stands == "by its sidecar alone":
         forget(kiln, name)
@@ -171,7 +139,7 @@ def test_an_id_is_one_pictures_for_good(
     assert kiln.status(name).state == ("queued" if stands == "queued" else "finished")
 
 
-def test_an_id_means_one_thing_in_one_call(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_an_id_means_one_thing_in_one_call(kiln: Kiln, resting: Callable[[], object]) -> None:
     name, free = new_client("job"), new_client("job")
     with pytest.raises(SpecError, match="for another picture"):
         kiln.submit_many([small(), small(), small(prompt="an owl")], ids=[name, free, name])
@@ -213,7 +181,7 @@ def forget(kiln: Kiln, job_id: str) -> None:
         kiln.redis.delete(f"rq:job:{job_id}", f"rq:results:{job_id}")
 
 
-def test_drawn_ids_differ(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_drawn_ids_differ(kiln: Kiln, resting: Callable[[], object]) -> None:
     jobs = kiln.submit_many([small()] * 3, batch=new_client("batch"))
     assert len({job.id for job in jobs}) == 3
     assert lane(kiln)["queued"] == 3
@@ -267,7 +235,7 @@ def test_a_job_that_failed_says_why(kiln: Kiln, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cancelling_tells_what_each_was(kiln: Kiln, other: Kiln, paused: Callable[[], object]) -> None:
+def test_cancelling_tells_what_each_was(kiln: Kiln, other: Kiln, resting: Callable[[], object]) -> None:
     first, second = (job.id for job in kiln.submit_many([small(), small()]))
     assert other.cancel([first]) == {first: "foreign"}
     assert other.cancel([first], any_client=True) == {first: "queued"}
@@ -279,7 +247,7 @@ def test_cancelling_tells_what_each_was(kiln: Kiln, other: Kiln, paused: Callabl
     assert [one.state for one in kiln.wait([first, second])] == ["cancelled", "cancelled"]
     with pytest.raises(JobFailedError, match="is cancelled, not finished"):
         kiln.sidecar(first)
-    paused()
+    resting()
     done, lost = kiln.submit(small()).id, submit_failing(kiln)
     kiln.wait([done, lost])
     assert kiln.cancel([done, lost]) == {done: "finished", lost: "failed"}
@@ -287,7 +255,7 @@ def test_cancelling_tells_what_each_was(kiln: Kiln, other: Kiln, paused: Callabl
         kiln.cancel(["a/b"])
 
 
-def test_cancelling_all_of_a_client(kiln: Kiln, other: Kiln, paused: Callable[[], object]) -> None:
+def test_cancelling_all_of_a_client(kiln: Kiln, other: Kiln, resting: Callable[[], object]) -> None:
     mine = [job.id for job in kiln.submit_many([small(), small(priority="high")])]
     target = f"client:{kiln.settings.client}"
     with pytest.raises(UsageError, match="--any-client"):
@@ -297,24 +265,24 @@ def test_cancelling_all_of_a_client(kiln: Kiln, other: Kiln, paused: Callable[[]
     assert kiln.cancel_all("model:demo") == {}
 
 
-def test_higher_priority_goes_first(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_higher_priority_goes_first(kiln: Kiln, resting: Callable[[], object]) -> None:
     jobs = kiln.submit_many(
         [small(priority="low"), small(priority="normal"), small(priority="high"), small(priority="high")]
     )
-    paused()
+    resting()
     low, normal, high, later = kiln.wait([job.id for job in jobs])
     assert high.started_at < later.started_at < normal.started_at < low.started_at
 
 
 def test_a_pause_is_told_and_holds_until_the_resume(
-    kiln: Kiln, other: Kiln, paused: Callable[[], object]
+    kiln: Kiln, other: Kiln, resting: Callable[[], object]
 ) -> None:
     held, free = kiln.submit(small()).id, other.submit(small()).id
     other.wait([free])
     assert kiln.status(held).state == "queued"
     assert f"client:{kiln.settings.client}" in kiln.farm().paused
     assert kiln.workers_ignoring_orders() == []
-    paused()
+    resting()
     assert [one.state for one in kiln.wait([held])] == ["finished"]
 
 
@@ -383,7 +351,7 @@ def test_a_reference_is_stored_once_by_its_content(kiln: Kiln, other: Kiln, tmp_
 
 
 def test_references_given_as_paths_are_uploaded_for_the_jobs_client(
-    kiln: Kiln, other: Kiln, paused: Callable[[], object], tmp_path: Path
+    kiln: Kiln, other: Kiln, resting: Callable[[], object], tmp_path: Path
 ) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (64, 64), "red").save(path)
@@ -409,7 +377,9 @@ def test_what_is_left_out_is_filled_in_told_and_recorded(kiln: Kiln) -> None:
     assert kiln.submit(spec).spec.lane == spec.lane  # a spec says all, as on the wire
 
 
-def test_an_id_stands_for_one_picture_whatever_is_filled_in(kiln: Kiln, paused: Callable[[], object]) -> None:
+def test_an_id_stands_for_one_picture_whatever_is_filled_in(
+    kiln: Kiln, resting: Callable[[], object]
+) -> None:
     name = new_client("job")
     first = kiln.submit(prompt="a fox", id=name)
     kiln.settings = kiln.settings.model_copy(update={"model": "z-image-turbo:q4"})
@@ -420,7 +390,7 @@ def test_an_id_stands_for_one_picture_whatever_is_filled_in(kiln: Kiln, paused: 
 
 
 def test_an_edits_size_follows_from_its_picture(
-    kiln: Kiln, paused: Callable[[], object], tmp_path: Path
+    kiln: Kiln, resting: Callable[[], object], tmp_path: Path
 ) -> None:
     path = tmp_path / "wide.png"
     Image.new("RGB", (150, 93), "red").save(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,10 @@ import pytest
 
 from pixelkiln import Kiln, NoSuchJobError, Settings, UsageError
 from pixelkiln.testing import FakeKiln
-from pixelkiln.worker.local.instance import Local
-from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
+from tests.jobs.farms import Door, door, farm, new_client
 from tests.waiting import until
 
-
-@pytest.fixture(scope="module")
-def farm(servers: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with real_farm(servers, tmp_path_factory.mktemp("farm")) as settings:
-        yield settings
-
-
-@pytest.fixture(params=["real", "in memory"])
-def door(request: pytest.FixtureRequest) -> Iterator[Door]:
-    if request.param == "real":
-        yield from real_door(request.getfixturevalue("farm"))
-    else:
-        yield memory_door()
+__all__ = ["door", "farm"]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,44 +12,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from pixelkiln import Kiln, NoSuchJobError, NotReadyError, Settings, SpecError, UsageError
+from pixelkiln import Kiln, NoSuchJobError, NotReadyError, SpecError, UsageError
 from pixelkiln.jobs import keys
 from pixelkiln.testing import FakeKiln
-from pixelkiln.worker.local.instance import Local
-from tests.jobs.farms import Door, memory_door, new_client, real_door, real_farm
+from tests.jobs.farms import door, farm, kiln, new_client, other, resting
 
-
-@pytest.fixture(scope="module")
-def farm(servers: Local, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with real_farm(servers, tmp_path_factory.mktemp("farm")) as settings:
-        yield settings
-
-
-@pytest.fixture(params=["real", "in memory"])
-def door(request: pytest.FixtureRequest) -> Iterator[Door]:
-    if request.param == "real":
-        yield from real_door(request.getfixturevalue("farm"))
-    else:
-        yield memory_door()
-
-
-@pytest.fixture
-def kiln(door: Door) -> Kiln:
-    return door(new_client("mine"))
-
-
-@pytest.fixture
-def other(door: Door) -> Kiln:
-    return door(new_client("other"))
-
-
-@pytest.fixture
-def resting(kiln: Kiln) -> Iterator[Callable[[], object]]:
-    """The client's jobs stay queued; called, they do no longer."""
-    target = f"client:{kiln.settings.client}"
-    kiln.pause(target)
-    yield lambda: kiln.resume(target)
-    kiln.resume(target)
+__all__ = ["door", "farm", "kiln", "other", "resting"]
 
 
 def small(prompt: str = "a fox", **fields: Any) -> Any:
