@@ -16,7 +16,7 @@ import redis
 
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.batches.forecast import Outlook
-from pixelkiln.jobs.batches.manifest import Entry, Manifest
+from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.batches.outlook import deadline_of, outlook, warned
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.farm import Farm, read_workers
@@ -142,10 +142,6 @@ def _old(manifest: Manifest, now: float) -> bool:
         return now - datetime.fromisoformat(manifest.created).timestamp() > FORGOTTEN
     except ValueError:
         return True
-
-
-def _less(entry: Entry) -> Entry:
-    return replace(entry, fields={name: entry.fields.get(name) for name in NEEDED})
 
 
 def _fields(found: Outlook, late: bool, now: float) -> dict[Any, Any]:
