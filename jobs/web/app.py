@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
@@ -19,7 +23,7 @@ from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.lately import Lately
-from pixelkiln.jobs.web.page import views
+from pixelkiln.jobs.web.page import frame, views
 from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
@@ -35,6 +39,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 ROUTERS = tuple(one.router for one in (jobs, listing, images, events, references, batches, farm, openai))
+_DESCRIBING = threading.Lock()
 
 
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
@@ -52,9 +57,10 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
 
     _ = kiln.bucket  # opened here, once for all clients; it connects on first use
     app = FastAPI(
-        title="pixelkiln",
+        title=openapi.TITLE,
         version=openapi.VERSION,
-        summary="Pictures, rendered on your own Macs",
+        summary=openapi.SUMMARY,
+        routes=routes(),
         openapi_url="/v1/openapi.json",
         docs_url=None,  # it would load scripts from elsewhere
         redoc_url=None,
@@ -67,14 +73,34 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(kiln)
     problems.install(app)
-    for router in ROUTERS:
-        app.include_router(router, prefix="/v1", dependencies=[BEARER, EXACT], responses=openapi.REFUSALS)
     views.install(app)
-    app.include_router(health.router)
-    openapi.install(app)
+    app.openapi = description  # type: ignore[method-assign]
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, seal=seal, hosts=hosts)
     app.add_middleware(Headers)
     return app
+
+
+@cache
+def routes() -> list[BaseRoute]:
+    """What answers where: one table for all applications of this process, since FastAPI reads it slowly."""
+    table = APIRouter()
+    for router in ROUTERS:
+        table.include_router(router, prefix="/v1", dependencies=[BEARER, EXACT], responses=openapi.REFUSALS)
+    for router in (*views.ROUTERS, health.router):
+        table.include_router(router, include_in_schema=False)
+    table.mount("/static", frame.Static(directory=frame.HERE / "static"))
+    return table.routes
+
+
+def description() -> dict[str, Any]:
+    """The API as it describes itself; every route asks, and one makes it, which takes most of a second."""
+    with _DESCRIBING:
+        return _description()
+
+
+@cache
+def _description() -> dict[str, Any]:
+    return openapi.describe(routes())
 
 
 def seal_key(kiln: Kiln) -> bytes:

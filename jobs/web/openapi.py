@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from pixelkiln.jobs.schema import schema_of
 from pixelkiln.jobs.web.problems import MEDIA, Problem
 
-VERSION = version("pixelkiln")
+TITLE, VERSION = "pixelkiln", version("pixelkiln")
+SUMMARY = "Pictures, rendered on your own Macs"
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words}
     for status, words in (
@@ -45,26 +45,16 @@ def spec_schema() -> dict[str, Any]:
     return schema
 
 
-def install(app: FastAPI) -> None:
-    """Let `app` describe itself so."""
-    once = threading.Lock()  # it takes most of a second, and every route asks for it
-
-    def describe() -> dict[str, Any]:
-        with once:
-            return app.openapi_schema or make()
-
-    def make() -> dict[str, Any]:
-        found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        for path in found["paths"].values():
-            for operation in path.values():
-                _as_problems(operation["responses"])
-        schemas = found["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        app.openapi_schema = found
-        return found
-
-    app.openapi = describe  # type: ignore[method-assign]
+def describe(routes: list[BaseRoute]) -> dict[str, Any]:
+    """The API whose routes these are."""
+    found = get_openapi(title=TITLE, version=VERSION, summary=SUMMARY, routes=routes)
+    for path in found["paths"].values():
+        for operation in path.values():
+            _as_problems(operation["responses"])
+    schemas = found["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return found
 
 
 def _as_problems(responses: dict[str, Any]) -> None:

@@ -163,12 +163,18 @@ class Streams:
         touched = self._kiln.marks(client=None, since=OVERLAP, limit=AT_ONCE)
         watched = {job_id for stream in list(self._streams) for job_id in stream.watched}
         running = {job_id for job_id, one in self._known.items() if one.state == "started"}
-        ids = {job_id for _, job_id in (*started, *touched)} | running | self._open(watched)
+        moved = {job_id for moment, job_id in (*started, *touched) if not self._ended_at(job_id, moment)}
+        ids = moved | running | self._open(watched)
         for start in range(0, len(some := sorted(ids)), AT_ONCE):
             for job_id, status in self._kiln.queue.statuses(some[start : start + AT_ONCE]).items():
                 if status is not None and self._known.get(job_id) != status:
                     self._remember(status)
                     self._tell(status, event_of("job", told_of(status)))
+
+    def _ended_at(self, job_id: str, moment: str) -> bool:
+        """Whether it is known that a job ended then: until it is tried again there is no more to tell."""
+        known = self._known.get(job_id)
+        return known is not None and known.ended and known.ended_at == moment
 
     def _open(self, job_ids: set[str]) -> set[str]:
         return {one for one in job_ids if one not in self._known or not self._known[one].ended}

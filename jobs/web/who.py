@@ -186,23 +186,26 @@ def address_of(scope: Scope) -> str:
     return scope["client"][0] if scope.get("client") else ""
 
 
-def _caller(request: Request) -> Caller:
+# Asynchronous, though none waits: FastAPI would send each of them, of every request, through a thread.
+
+
+async def _caller(request: Request) -> Caller:
     caller: Caller = request.scope["caller"]
     return caller
 
 
-def _admin(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+async def _admin(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if not caller.admin:
         raise ProblemError(403, "this is for admins; their tokens are made with: kiln token new --admin")
     return caller
 
 
-def _kiln(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Kiln:
+async def _kiln(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> Kiln:
     kiln: Kiln = request.app.state.kiln
     return kiln.as_client(caller.client)
 
 
-def _exact(request: Request) -> None:
+async def _exact(request: Request) -> None:
     """Raise ProblemError for a name behind the ? that the API's own description does not have."""
     path = request.scope["route"].path
     described = request.app.openapi()["paths"]

@@ -58,6 +58,7 @@ class Callers:
         """Begin, and count from where all is open."""
         began = time.perf_counter()
         half = STREAMS // 2
+        self._waiting = []  # those of the last time have ended
         self._tasks = [asyncio.create_task(self._stream(of_job=n < half)) for n in range(STREAMS)]
         self._tasks.append(asyncio.create_task(self._request()))
         while self._open < STREAMS and time.perf_counter() - began < OPENING:

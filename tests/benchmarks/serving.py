@@ -195,7 +195,7 @@ def said(told: dict[str, Any]) -> str:
 
 def read(run: Farm, found: list[Window]) -> None:
     """Give each window what the pictures tell that were rendered in it."""
-    for job_id, status in run.kiln.queue.statuses(run.ids).items():
+    for job_id, status in run.kiln.queue.statuses(list(run.ids)).items():
         if status is None or status.state != "finished":
             continue
         one = run.kiln.sidecar(job_id)
