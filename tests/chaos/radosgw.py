@@ -9,6 +9,7 @@ import secrets
 import subprocess
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from pixelkiln.jobs.errors import NotReadyError
@@ -135,18 +136,22 @@ class Radosgw:
         self._cluster.append(self._start("ceph-osd", "-i", "0"))
         user = ("--uid", "kiln", "--display-name", "kiln")
         keys = ("--access-key", self.access_key, "--secret", self.secret_key)
-        self._run("radosgw-admin", "user", "create", *user, *keys)
+        for patience in (30, 30, 60):  # the first one may wait for its pools for ever
+            with suppress(subprocess.TimeoutExpired):
+                self._run("radosgw-admin", "user", "create", *user, *keys, timeout=patience)
+                return
+        raise NotReadyError("radosgw-admin makes no user")
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, timeout: float = 90) -> None:
         done = subprocess.run(
             [program, "-c", "ceph.conf", *arguments],
             cwd=self._folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=90,
+            timeout=timeout,
             check=False,
         )
-        if done.returncode:
+        if done.returncode and b"exists" not in done.stdout:
             raise NotReadyError(f"{program}: {done.stdout.decode(errors='replace')[-300:]}")
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ from postcards.exam import exam, render
 from postcards.grammar import captioned
 from postcards.reader import read
 
-CAPTIONS = 24
+CAPTIONS = 16
 DRAFTS = 4
 DRAFT = (8, 7)  # steps, coarse ones: most that can be, and cheap
 STEPS = 14  # half of the recipe's: half the time, and hardly a fact less
