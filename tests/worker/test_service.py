@@ -132,7 +132,10 @@ def test_forged_jobs_fail_with_their_line_and_the_worker_goes_on(
 
 def test_a_hundred_jobs_are_one_load_and_no_more_memory(service: Service, work: Work, kiln: Kiln) -> None:
     jobs = kiln.submit_many(
-        [{"prompt": f"picture {i}", "model": "demo", "width": 64, "height": 64} for i in range(100)]
+        [
+            {"prompt": f"picture {i}", "model": "demo", "width": 64, "height": 64, "steps": 4}
+            for i in range(100)
+        ]
     )
     resident: dict[int, int] = {}
 

@@ -26,7 +26,7 @@ DEEP = replace(SMALL, transformer=replace(SMALL.transformer, dim=384, heads=6, l
 
 
 def spec(**fields: Any) -> RenderSpec:
-    return RenderSpec(**{"prompt": "a", "seed": 1, "model": "z-image-turbo", "steps": 2, **fields})
+    return RenderSpec(**{"prompt": "a", "seed": 1, "model": "z-image-turbo", "steps": 1, **fields})
 
 
 def measured(folder: Path, job: RenderSpec, budget: int | None = 0) -> tuple[int, int]:
