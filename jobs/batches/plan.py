@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
 from pixelkiln.jobs.batches.estimate import Estimate, estimate
+from pixelkiln.jobs.batches.forecast import Outlook
+from pixelkiln.jobs.batches.outlook import header, planned
+from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.queue import When
 
 if TYPE_CHECKING:
     from pixelkiln.jobs.client import Kiln
@@ -23,7 +28,23 @@ def estimated(kiln: Kiln, checked: Checked) -> tuple[Estimate | None, str]:
         return None, str(error)
 
 
-def plan(checked: Checked, found: Estimate | None) -> dict[str, Any]:
+def foreseen(
+    kiln: Kiln, checked: Checked, when: When | None, due: datetime | timedelta | None
+) -> Outlook | None:
+    """Whether they will be ready when they are `due`; None where they are not, or nothing is known.
+
+    Raises UsageError for a deadline that is over.
+    """
+    options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
+    if due is None or not checked.asked:
+        return None
+    try:
+        return planned(kiln, [one.spec for one in checked.asked], options)
+    except NotReadyError:
+        return None
+
+
+def plan(checked: Checked, found: Estimate | None, outlook: Outlook | None = None) -> dict[str, Any]:
     """The JSON form."""
     return {
         "jobs": len(checked.asked),
@@ -32,6 +53,7 @@ def plan(checked: Checked, found: Estimate | None) -> dict[str, Any]:
         "repeated": len(repeated(checked.rows)),
         "references": len(set(checked.pictures.values())),
         "estimate": found.as_dict() if found else None,
+        "deadline": outlook.as_dict() if outlook else None,
     }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pixelkiln.jobs.batches.windows import Windows, moment_in, zone_of
+from pixelkiln.jobs.batches import times
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.errors import SpecError, UsageError
 from pixelkiln.jobs.plain import escaped
 from pixelkiln.jobs.queue.queue import When
 
@@ -72,27 +74,23 @@ def print_table(table: Table) -> None:
 
 def parse_when(kiln: Kiln, not_before: str | None, window: str | None = None) -> When | None:
     """When jobs may be taken, by the options, in the zone of the settings. Raises UsageError."""
-    zone, option = zone_of(kiln.settings.zone), "--window" if not_before is None else "--not-before"
-    if not_before is not None and window is not None:
-        raise UsageError("--not-before and --window: give one of them")
-    try:
-        if window is not None:
-            return Windows.parse(window, zone)
-        return None if not_before is None else moment_in(not_before, datetime.now(UTC), zone)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
+    with _as_options():
+        return times.when(kiln.settings.zone, not_before, window)
 
 
 def parse_due(kiln: Kiln, text: str | None) -> datetime | timedelta | None:
     """A --deadline in the zone of the settings, which is still to come. Raises UsageError."""
-    now, zone = datetime.now(UTC), zone_of(kiln.settings.zone)
+    with _as_options():
+        return times.due(kiln.settings.zone, text)
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
     try:
-        due = None if text is None else moment_in(text, now, zone)
-    except ValueError as error:
-        raise UsageError(f"--deadline: {error}") from None
-    if isinstance(due, datetime) and due <= now:
-        raise UsageError(f"--deadline: {text} is over; name one that is to come")
-    return due
+        yield
+    except SpecError as error:
+        name, _, message = str(error).partition(": ")
+        raise UsageError(f"--{name.replace('_', '-')}: {message}") from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pixelkiln.jobs.batches.checking import Checked, repeated
 from pixelkiln.jobs.batches.estimate import Estimate
-from pixelkiln.jobs.batches.outlook import header, planned
-from pixelkiln.jobs.batches.plan import FIRST, estimated, plan
+from pixelkiln.jobs.batches.plan import FIRST, estimated, foreseen, plan
 from pixelkiln.jobs.batches.rows import refused, told
-from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.about import deadline
 from pixelkiln.jobs.commands.output import err, out, print_json
@@ -31,11 +29,10 @@ def show_plan(
 ) -> None:
     """Print what a file would enqueue; `when` its jobs may be taken, and when they are `due`."""
     specs = [one.spec for one in checked.asked]
-    options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
     found, away = estimated(kiln, checked)
-    outlook = planned(kiln, specs, options) if due is not None and specs and found else None
+    outlook = foreseen(kiln, checked, when, due)
     if as_json:
-        print_json({**plan(checked, found), "deadline": outlook.as_dict() if outlook else None})
+        print_json(plan(checked, found, outlook))
         return
     again = len(repeated(checked.rows))
     jobs = "1 job" if len(specs) == 1 else f"{len(specs):,} jobs"

@@ -4,9 +4,10 @@
 -- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; of each registry at most `limit`,
 -- and those beside that ended in the second of the last one, or the one before: their order is not the registry's.
 
-local HELD = { -- by state: the registries in which jobs of it stand, each newest last, and the moment that counts
-  queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at' } },
-  started = { { key.STARTED, 'started_at' } },
+local ANY = true -- in another order than that of moments
+local HELD = { -- by state: the registries in which jobs of it stand, newest last but for those in ANY order
+  queued = { { key.QUEUE, 'enqueued_at' }, { key.DEFERRED, 'enqueued_at', ANY }, { key.SCHEDULED, 'enqueued_at', ANY } },
+  started = { { key.STARTED, 'started_at', ANY } },
   finished = { { key.FINISHED, 'ended_at' } },
   failed = { { key.FAILED, 'ended_at' } },
   cancelled = { { key.CANCELED, 'ended_at' } },
@@ -15,6 +16,7 @@ local PAGE = 50
 local MOST = 5000 -- more than `limit` that are looked at: many may have one moment
 local SECOND = 19 -- characters of a moment: RQ's registries are in the order of whole seconds, within one in that of ids
 
+local left = MOST + a.limit -- members of registries in ANY order that are looked at yet
 local found = {}
 
 -- The ids of a registry from its end; nothing where a stranger's key has another type.
@@ -83,9 +85,29 @@ local function look(registry, lane, field)
   end
 end
 
+-- The same where the order is another: all of them, as far as may be, and the newest of these.
+local function gather(registry, lane, field)
+  local some = {}
+  for at = 0, left - 1, PAGE do
+    local ids = page(registry(lane), at)
+    left = left - #ids
+    for _, member in ipairs(ids) do
+      local when, job = moment(member, field)
+      local behind = not a.before or when < a.before or when == a.before and job < a.id
+      if when ~= '' and behind and when >= a.after then some[#some + 1] = { when, job } end
+    end
+    if #ids < PAGE then break end
+  end
+  table.sort(some, function(one, two) return one[1] > two[1] or one[1] == two[1] and one[2] > two[2] end)
+  for n = 1, math.min(#some, a.limit) do
+    found[#found + 1] = some[n][1]
+    found[#found + 1] = some[n][2]
+  end
+end
+
 for n = 2, #ARGV do
   for _, state in ipairs(a.states) do
-    for _, place in ipairs(HELD[state]) do look(place[1], ARGV[n], place[2]) end
+    for _, place in ipairs(HELD[state]) do (place[3] and gather or look)(place[1], ARGV[n], place[2]) end
   end
 end
 return found

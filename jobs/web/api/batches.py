@@ -12,8 +12,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
+from pixelkiln.jobs.batches import times
 from pixelkiln.jobs.batches.checking import check
-from pixelkiln.jobs.batches.plan import estimated, plan, refused
+from pixelkiln.jobs.batches.forecast import Outlook
+from pixelkiln.jobs.batches.plan import estimated, foreseen, plan, refused
 from pixelkiln.jobs.batches.reading import Format as FileFormat
 from pixelkiln.jobs.batches.reading import read_rows
 from pixelkiln.jobs.batches.rows import Fault as RowFault
@@ -21,9 +23,11 @@ from pixelkiln.jobs.batches.rows import FaultyRowsError, Place, Row
 from pixelkiln.jobs.batches.standing import BatchStatus
 from pixelkiln.jobs.batches.sweeps import expand
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.record import JOB_ID
+from pixelkiln.jobs.shares import shortened
 from pixelkiln.jobs.spec import Name, Priority
-from pixelkiln.jobs.web.api.jobs import Key, Spec, keyed
+from pixelkiln.jobs.web.api.jobs import Key, NotBefore, Spec, keyed
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily, received
@@ -65,6 +69,15 @@ class Sending(BaseModel):
     quantization: str | None = Field(None, max_length=20)
     size: str | None = Field(None, max_length=20)
     seeds: str | None = Field(None, max_length=2000)
+    fast: bool = Field(False, description="fewer steps at full size, for rows that say nothing of steps")
+    draft: bool = Field(False, description="as few steps as show the picture, likewise")
+    not_before: NotBefore = None
+    window: str | None = Field(
+        None, max_length=200, description="and outside of it: Mo-Fr 20:00-07:00, Sa-Su"
+    )
+    deadline: str | None = Field(
+        None, max_length=40, description="all shall be ready by then, written so too"
+    )
 
     @property
     def usual(self) -> dict[str, str]:
@@ -102,6 +115,7 @@ class Plan(BaseModel):
     repeated: int
     references: int
     estimate: Estimate | None
+    deadline: Outlook | None  # whether all will be ready by then, where it has one
 
 
 class Taken(BaseModel):
@@ -158,19 +172,24 @@ async def post_batch(
 
 
 def submit_file(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken | Plan:
-    """Submit a file, or say what would be. Raises UsageError, of which FaultyRowsError has all faults."""
+    """Submit a file, or say what would be. Raises SpecError, UsageError; FaultyRowsError has all faults."""
+    if how.fast and how.draft:
+        raise SpecError("draft", "says fewer steps than fast; give one of them")
+    zone = kiln.settings.zone
+    when, due = times.when(zone, how.not_before, how.window), times.due(zone, how.deadline)
     folder = Path("/")  # of no meaning: no file of this machine is read
     source = how.source or "the file"
     rows = expand(read_rows(source, data, folder, format=how.format, defaults=how.usual))
-    checked = check(kiln, map(_without_files, rows))
+    checked = check(kiln, map(_without_files, shortened(rows, how.fast, how.draft)))
     if how.dry_run:
-        return Plan.model_validate(plan(checked, estimated(kiln, checked)[0]))
+        outlook = foreseen(kiln, checked, when, due)
+        return Plan.model_validate(plan(checked, estimated(kiln, checked)[0], outlook))
     if checked.faults and not (how.skip_bad and checked.asked):
         raise FaultyRowsError(checked.faults, checked.bad)
     name = how.name
     if name is None and key is not None:
         name = f"batch-{keyed(kiln.settings.client, key, 0)}"
-    batch = kiln.batch(checked.asked, name, source=how.source)
+    batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due)
     sent = batch.sent
     return Taken(
         name=batch.name,

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field, WithJsonSchema
 
+from pixelkiln.jobs.batches import times
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NoSuchJobError, SpecError
-from pixelkiln.jobs.queue.queue import Submitted
+from pixelkiln.jobs.queue.queue import Submitted, When
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web.openapi import NOT_THERE, spec_schema
@@ -34,6 +35,11 @@ Key = Annotated[
         max_length=200,
         description="sent again with the same jobs it is the same jobs, and none is made twice",
     ),
+]
+
+NotBefore = Annotated[
+    str | None,
+    Query(max_length=40, description="none is taken before: 22:00, 2026-11-27T22:00 (server's zone) or 3h"),
 ]
 
 
@@ -84,7 +90,9 @@ def keyed(client: str, key: str, place: int) -> str:
     return hashlib.sha256(f"{client}\0{key}\0{place}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def submit(kiln: Kiln, caller: Caller, specs: list[Spec], key: str | None) -> list[Submitted]:
+def submit(
+    kiln: Kiln, caller: Caller, specs: list[Spec], key: str | None, not_before: When | None = None
+) -> list[Submitted]:
     """Enqueue jobs for the caller's client; an admin's may name another. Raises SpecError, ProblemError."""
     for place, spec in enumerate(specs):
         client = spec.get("client", caller.client)
@@ -94,7 +102,7 @@ def submit(kiln: Kiln, caller: Caller, specs: list[Spec], key: str | None) -> li
             raise error
     ids = None if key is None else [keyed(caller.client, key, place) for place in range(len(specs))]
     try:
-        return kiln.submit_many(specs, ids=ids)  # type: ignore[arg-type]
+        return kiln.submit_many(specs, ids=ids, not_before=not_before)  # type: ignore[arg-type]
     except SpecError as error:
         if error.field == "id" and key is not None:
             raise ProblemError(
@@ -115,9 +123,11 @@ def post_jobs(
     response: Response,
     body: Spec | Annotated[list[Spec], Field(min_length=1, max_length=MOST)],
     key: Key = None,
+    not_before: NotBefore = None,
 ) -> Accepted | list[Accepted]:
     """All are looked at before the first is enqueued. One object gives one, a list a list."""
-    jobs = submit(kiln, caller, body if isinstance(body, list) else [body], key)
+    when = times.when(kiln.settings.zone, not_before)
+    jobs = submit(kiln, caller, body if isinstance(body, list) else [body], key, when)
     if not any(job.created for job in jobs):
         response.status_code = 200
     told = [Accepted.of(job) for job in jobs]

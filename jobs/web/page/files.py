@@ -17,8 +17,9 @@ from pixelkiln.jobs.batches.estimate import Estimate
 from pixelkiln.jobs.batches.rows import SHOWN, FaultyRowsError
 from pixelkiln.jobs.batches.rows import refused as refused_in_words
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.commands.about import deadline
 from pixelkiln.jobs.commands.plan import space_of, time_of
-from pixelkiln.jobs.errors import KilnError, UsageError
+from pixelkiln.jobs.errors import KilnError, SpecError, UsageError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.batches import Plan, Sending, Taken, submit_file
@@ -31,6 +32,8 @@ from pixelkiln.jobs.web.who import Caller, Farm, Known
 router = APIRouter()
 
 CARRIED = 8 * 2**20  # bytes of a compressed file in a page
+TIMES = ("deadline", "not_before")
+TYPED = {"name": 65, "pace": 10, "deadline": 4000, "not_before": 4000, "skip": 1}  # and how long at most
 
 
 @router.post("/new/file")
@@ -42,37 +45,39 @@ async def post_file(request: Request, kiln: Farm, caller: Known, posted: Posted)
     data, source = await file.read(FILE + 1), file.filename.rpartition("/")[2].rpartition("\\")[2][:200]
     await posted.close()
     carried = await heavily(request, lambda: _carried(data))
-    name = field_of(posted, "name", 64) or _named(source)
+    text = {**dict.fromkeys(TYPED, ""), "name": field_of(posted, "name", 64) or _named(source)}
     if len(data) > FILE or len(carried) > CARRIED:
         fault = f"{source} is too large for the page; send it with: kiln batch {source}"
         return show(request, "file.html", 413, fault=fault, plan=None, source=source)
-    return await heavily(request, lambda: _planned(request, kiln, caller, data, carried, source, name))
+    return await heavily(request, lambda: _planned(request, kiln, caller, data, carried, source, text, {}))
 
 
 @router.post("/new/batch")
 async def post_batch(request: Request, kiln: Farm, caller: Known, posted: Posted) -> Response:
-    """Send a file that was looked at. The same file under the same name is the same jobs."""
-    carried = field_of(posted, "file", CARRIED)
-    source, name = field_of(posted, "source", 200), field_of(posted, "name", 65).strip()
-    skip = bool(field_of(posted, "skip"))
+    """Send a file that was looked at, or look again. The same file under the same name is the same jobs."""
+    carried, source = field_of(posted, "file", CARRIED), field_of(posted, "source", 200)
+    text = {name: field_of(posted, name, most).strip() for name, most in TYPED.items()}
+    look = field_of(posted, "act") == "look"
     data = await heavily(request, lambda: _opened(carried))
-    errors = {}
-    if not JOB_ID.fullmatch(name):
+    errors: dict[str, str] = {}
+    if not JOB_ID.fullmatch(text["name"]):
         errors["name"] = "must be letters, digits, - and _, beginning with a letter or digit, at most 64"
 
     def send() -> Response:
-        if not errors:
+        if not errors and not look:
             try:
-                sent = submit_file(kiln, data, _how(name=name, source=source, skip_bad=skip), None)
+                sent = submit_file(kiln, data, _how(source, text, name=text["name"]), None)
                 assert isinstance(sent, Taken)
                 return after(f"/batches/{sent.name}")
             except FaultyRowsError:
                 errors["skip"] = "some rows are refused; mend the file, or send the others"
+            except SpecError as error:
+                errors[error.field] = str(error).removeprefix(f"{error.field}: ")
             except UsageError as error:
                 errors["name"] = str(error)
             except KilnError as error:
                 errors[""] = of_error(error, caller.admin)[1]
-        return _planned(request, kiln, caller, data, carried, source, name, errors)
+        return _planned(request, kiln, caller, data, carried, source, text, errors)
 
     return await heavily(request, send)
 
@@ -84,17 +89,15 @@ def _planned(
     data: bytes,
     carried: str,
     source: str,
-    name: str,
-    errors: dict[str, str] | None = None,
+    text: dict[str, str],
+    errors: dict[str, str],
 ) -> Response:
-    errors = errors or {}
     try:
-        plan = submit_file(kiln, data, _how(source=source, dry_run=True), None)
+        plan = _plan(kiln, data, source, text, errors)
     except KilnError as error:
         status, words, _ = of_error(error, caller.admin)
         return show(request, "file.html", status, fault=words, plan=None, source=source)
-    assert isinstance(plan, Plan)
-    there = _there(kiln, name) if JOB_ID.fullmatch(name) else 0
+    there = _there(kiln, text["name"]) if JOB_ID.fullmatch(text["name"]) else 0
     found = Estimate(**plan.estimate.model_dump()) if plan.estimate else None
     return show(
         request,
@@ -109,15 +112,33 @@ def _planned(
         space=space_of(found, None) if found and plan.jobs else "",
         carried=carried,
         source=source,
-        batch=name,
+        text=text,
+        outlook=deadline(plan.deadline) if plan.deadline else "",
         there=there,
         errors=errors,
         fault="",
     )
 
 
-def _how(**told: str | bool) -> Sending:
-    return Sending.model_validate(told)
+def _plan(kiln: Kiln, data: bytes, source: str, text: dict[str, str], errors: dict[str, str]) -> Plan:
+    """What would be sent; a time that is none is told in `errors` and left out."""
+    while True:
+        told = {name: "" if name in errors else typed for name, typed in text.items()}
+        try:
+            plan = submit_file(kiln, data, _how(source, told, dry_run=True), None)
+        except SpecError as error:
+            if error.field not in TIMES:
+                raise
+            errors[error.field] = str(error).removeprefix(f"{error.field}: ")
+        else:
+            assert isinstance(plan, Plan)
+            return plan
+
+
+def _how(source: str, text: dict[str, str], **more: str | bool) -> Sending:
+    told = {name: text[name][:40] for name in TIMES if text[name]}  # whatever is longer is no time
+    paces = {name: text["pace"] == name for name in ("fast", "draft")}
+    return Sending.model_validate({"source": source, "skip_bad": bool(text["skip"]), **told, **paces, **more})
 
 
 def _there(kiln: Kiln, name: str) -> int:

@@ -65,6 +65,19 @@ def test_a_paused_batch_keeps_the_time_that_its_rows_wait_for(kiln: Kiln) -> Non
     assert kiln.redis.zrange(keys.SCHEDULED(LANE), 0, -1) == [batch.ids[1].encode()]
 
 
+def test_what_is_held_or_waits_for_a_time_is_listed_by_when_it_was_sent(kiln: Kiln) -> None:
+    sent: list[str] = []
+    for number, name in enumerate(("d", "a", "e", "b", "f", "c")):  # in neither registry's order
+        later = timedelta(hours=9 - number) if number % 2 else None
+        sent.append(kiln.submit(prompt="a fox", model="demo", id=name, not_before=later).id)
+    kiln.queue.hold(["d", "e", "f"], "default")
+    assert [job.id for job in kiln.jobs()] == sent[::-1]
+    page, mark = kiln.page(limit=4)
+    rest, _ = kiln.page(limit=4, before=mark)
+    assert [job.id for job in (*page, *rest)] == sent[::-1]
+    assert kiln.jobs(state="queued", since=timedelta(seconds=-2)) == []
+
+
 def test_jobs_that_wait_for_another_are_not_held(kiln: Kiln, ids: list[str]) -> None:
     kiln.redis.hset(keys.JOB("a"), "status", "deferred")
     assert kiln.queue.hold(["a"], "default") == {"a": "deferred"}

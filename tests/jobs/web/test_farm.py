@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from PIL import Image
 
 from pixelkiln import Kiln
+from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import answered
@@ -84,6 +86,40 @@ def test_a_file_is_tried_without_sending(real: Door, kiln: Kiln) -> None:
     assert plan.status_code == 200
     assert (plan.json()["jobs"], plan.json()["estimate"]["unserved"]) == (2, ["demo:bf16"])
     assert kiln.jobs(client=None) == []
+
+
+def test_a_file_is_for_a_night(real: Door, kiln: Kiln) -> None:
+    one, how = real("one"), "source=night.csv&draft=true&deadline=9h&not_before=2090-01-01T22:00Z"
+    plan = one.post(f"/v1/batches?dry_run=true&{how}", content=FILE).json()
+    assert (plan["first"][0]["steps"], plan["deadline"]["fits"]) == (
+        CATALOGUE["demo"].shares(64, 64).draft[0],
+        None,
+    )
+    assert one.post(f"/v1/batches?name=night&{how}", content=FILE).status_code == 201
+    due = datetime.fromisoformat(one.get("/v1/batches/night").json()["deadline"]["deadline"])
+    assert timedelta(hours=8) < due - datetime.now(UTC) <= timedelta(hours=9)
+    assert {job.not_before for job in kiln.as_client("one").jobs()} == {"2090-01-01T22:00:00Z"}
+    fast = one.post("/v1/batches?dry_run=true&fast=true&source=a.csv", content=FILE).json()["first"][0]
+    assert fast["coarse_steps"] == CATALOGUE["demo"].shares(64, 64).fast
+
+
+@pytest.mark.parametrize(
+    ("how", "field"),
+    [
+        ("deadline=soon", "deadline"),
+        ("deadline=2020-01-01", "deadline"),
+        ("not_before=99:00", "not_before"),
+        ("window=Mo-Xx", "window"),
+        ("not_before=3h&window=22:00-07:00", "window"),
+        ("fast=true&draft=true", "draft"),
+    ],
+)
+def test_what_is_no_time_for_a_file_is_named(
+    local: httpx.Client, fake: FakeKiln, how: str, field: str
+) -> None:
+    answer = local.post(f"/v1/batches?source=a.csv&{how}", content=FILE)
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert fake.jobs() == []
 
 
 def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:

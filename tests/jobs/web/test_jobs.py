@@ -149,3 +149,12 @@ def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
     answer = client.get(f"/v1/jobs/{job['id']}/image")
     assert answer.status_code == 307
     assert answer.headers["location"].startswith(f"memory://jobs/default/{job['id']}/image.png?expires=300")
+
+
+def test_jobs_wait_until_they_may_be_taken(local: httpx.Client, fake: FakeKiln) -> None:
+    made = local.post("/v1/jobs?not_before=2090-01-01T22:00Z", json=FOX).json()
+    found = local.get(f"/v1/jobs/{made['id']}").json()
+    assert (found["state"], found["not_before"]) == ("queued", "2090-01-01T22:00:00Z")
+    wrong = local.post("/v1/jobs?not_before=soon", json=FOX)
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "not_before")
+    assert len(fake.jobs()) == 1

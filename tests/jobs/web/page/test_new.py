@@ -243,6 +243,28 @@ def test_a_file_is_looked_at_and_then_sent(real: Door, kiln: Kiln) -> None:
     assert "There is a batch of that name, of 2." in more.text
 
 
+def test_a_file_is_sent_for_a_night(real: Door, kiln: Kiln) -> None:
+    local, mine = real("one"), kiln.as_client("one")
+    plan = send(local, {"csrf": blank(local)["csrf"]}, "/new/file", files={"file": ("cards.csv", FILE)})
+    held = {**hidden(Page(plan.text)), "name": "cards", "pace": "draft", "not_before": "2090-01-01T22:00Z"}
+    for late in ("soon", "2020-01-01", "x" * 300):
+        wrong = send(local, {**held, "deadline": late}, "/new/batch")
+        assert (wrong.status_code, mine.jobs()) == (422, [])
+        assert re.search("is no time|is over", fault(wrong, "deadline"))
+        assert '<option value="draft" selected>' in wrong.text
+    look = send(local, {**held, "deadline": "9h", "act": "look"}, "/new/batch")
+    assert (look.status_code, mine.jobs()) == (200, [])
+    assert "<dt>deadline</dt>" in look.text
+    assert Page(look.text).faults == []
+    assert send(local, {**held, "deadline": "9h"}, "/new/batch").status_code == 303
+    assert {job.not_before for job in mine.jobs()} == {"2090-01-01T22:00:00Z"}
+    assert {spec.steps for spec in mine.specs(mine.jobs()).values()} == {
+        CATALOGUE["demo"].shares(64, 64).draft[0]
+    }
+    status = mine.open_batch("cards").status()
+    assert status.deadline is not None
+
+
 def test_what_is_wrong_in_a_file_is_told_by_line_and_column(real: Door, kiln: Kiln) -> None:
     local, mine = real("one"), kiln.as_client("one")
     guard = {"csrf": blank(local)["csrf"]}
