@@ -163,6 +163,7 @@ class Streams:
         touched = self._kiln.marks(client=None, since=OVERLAP, limit=AT_ONCE)
         watched = {job_id for stream in list(self._streams) for job_id in stream.watched}
         running = {job_id for job_id, one in self._known.items() if one.state == "started"}
+        self._forget(watched)
         moved = {job_id for moment, job_id in (*started, *touched) if not self._ended_at(job_id, moment)}
         ids = moved | running | self._open(watched)
         for start in range(0, len(some := sorted(ids)), AT_ONCE):
@@ -170,6 +171,14 @@ class Streams:
                 if status is not None and self._known.get(job_id) != status:
                     self._remember(status)
                     self._tell(status, event_of("job", told_of(status)))
+
+    def _forget(self, watched: set[str]) -> None:
+        """Let go of those that ended so long ago that no look finds them again."""
+        edge = f"{datetime.now(UTC) - 2 * OVERLAP:%Y-%m-%dT%H:%M:%S}"
+        ended = [one.id for one in self._known.values() if one.ended and one.ended_at < edge]
+        for job_id in ended:
+            if job_id not in watched:
+                del self._known[job_id]
 
     def _ended_at(self, job_id: str, moment: str) -> bool:
         """Whether it is known that a job ended then: until it is tried again there is no more to tell."""

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
 from pixelkiln import Kiln
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.test_jobs import sent
@@ -90,3 +93,29 @@ def test_another_clients_stream_is_not_there(door: Door) -> None:
     job = sent(door("one"))
     assert door("two").get(f"/v1/jobs/{job['id']}/events").status_code == 404
     assert door("two").get("/v1/events?client=one").status_code == 404
+
+
+def test_a_look_reads_only_what_may_be_another_and_keeps_only_what_is_new(
+    kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams, read, told = Streams(kiln), list[set[str]](), list[str]()
+    monkeypatch.setattr(streams, "_tell", lambda status, event: told.append(status.id))
+    kind = type(kiln.queue)
+    statuses = kind.statuses
+
+    def reading(queue: Any, ids: list[str]) -> Any:
+        read.append(set(ids))
+        return statuses(queue, ids)
+
+    monkeypatch.setattr(kind, "statuses", reading)
+    ended, waits = (kiln.submit(prompt="a fox", model="demo", width=64, height=64).id for _ in range(2))
+    kiln.cancel([ended])
+    for _ in range(2):
+        streams._find()
+    assert (read, sorted(told)) == ([{ended, waits}, {waits}], sorted([ended, waits]))
+    assert kiln.retry([ended]) == {ended: "again"}
+    streams._find()
+    assert read[-1] == {ended, waits}
+    streams._remember(JobStatus("old", "finished", ended_at="2020-01-01T00:00:00Z"))
+    streams._find()
+    assert set(streams._known) == {ended, waits}
