@@ -155,6 +155,7 @@ def farm(home: Path, *, apart: bool, side: int, steps: int) -> Iterator[Farm]:
         feeding.start()
         try:
             while len({one.worker for one in kiln.page(state="finished", limit=100)[0]}) < WORKERS:
+                assert feeding.is_alive(), "no jobs are submitted"
                 time.sleep(1)
             yield found
         finally:
