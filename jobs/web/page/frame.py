@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from pixelkiln.jobs.commands.about import counts, remaining, span
+from pixelkiln.jobs.commands.about import counts, deadline, remaining, span
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.web.who import COOKIE, Caller
@@ -139,7 +139,8 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=_static, about=address, counts_of=counts, remaining=remaining, key=_key)
+    made.globals.update(static=_static, about=address, key=_key)
+    made.globals.update(counts_of=counts, remaining=remaining, deadline=deadline)
     made.filters.update(
         span=span,
         ago=_ago,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import Claims
 from tests.jobs.web.conftest import Door
-from tests.jobs.web.page.reading import read
+from tests.jobs.web.page.reading import HTML, read
 from tests.jobs.web.page.rendering import fail, render, take
 
 SMALL = {"model": "demo", "width": 64, "height": 64}
@@ -146,3 +148,23 @@ def test_a_form_too_large_or_no_form_is_refused(local: httpx.Client) -> None:
     form = {**html, "Content-Type": kinds[0]}
     assert local.post("/sign-out", content=many, headers=form).status_code in (400, 403)
     assert local.post("/sign-in", content=b"[" * 100, headers=form).status_code in (303, 401)
+
+
+def test_what_is_to_be_expected_of_a_deadline_is_told(real: Door, kiln: Kiln) -> None:
+    rows = [{**SMALL, "prompt": "a fox"}]
+    kiln.batch(rows, "later", deadline=timedelta(hours=9))  # type: ignore[arg-type]
+    kiln.batch(rows, "over", deadline=timedelta(seconds=1))  # type: ignore[arg-type]
+    kiln.batch(rows, "free")  # type: ignore[arg-type]
+    time.sleep(1.1)
+    one = real("one")
+    views = {name: read(one, f"/batches/{name}") for name in ("later", "over", "free")}
+    assert "Whether it is ready by the deadline " in views["later"].text
+    assert re.search(
+        r'<p class="banner">The deadline \d\d:\d\d has passed: 1 to be rendered',
+        one.get("/batches/over", headers=HTML).text,
+    )
+    assert "deadline" not in views["free"].text
+    for path in ("/", "/batches"):
+        text = one.get(path, headers=HTML).text
+        assert len(re.findall(r'<span class="late">[^<]*the deadline', text)) == 1
+        assert len(re.findall(r"<span>whether it is ready by the deadline", text)) == 1
