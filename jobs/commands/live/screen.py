@@ -22,7 +22,7 @@ from pixelkiln.jobs.commands.live.frame import Frame, frame
 from pixelkiln.jobs.commands.live.reader import Reader
 
 TICK = 0.25  # seconds between two looks for what is to be drawn
-LEAVE = (b"q", b"Q", b"\x04")  # Ctrl-D; Ctrl-C is a signal
+LEAVE = (b"q", b"Q", b"\x03", b"\x04")  # Ctrl-C and Ctrl-D
 CLEAR = "\033[H\033[2J"
 NO_WRAP, WRAP = "\033[?7l", "\033[?7h"  # what is wider than it was counted for is cut, and scrolls nothing
 
@@ -125,6 +125,8 @@ def _keys() -> Iterator[int | None]:
         tty.setcbreak(keys)
         mode = termios.tcgetattr(keys)
         mode[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave a shell on the other screen
+        # As a signal Ctrl-C takes away what was typed before it, for which a read may wait then, for ever.
+        mode[6][termios.VINTR] = b"\0"
         termios.tcsetattr(keys, termios.TCSADRAIN, mode)
         yield keys
     finally:
