@@ -72,7 +72,8 @@ async def post_batch(request: Request, kiln: Farm, caller: Known, posted: Posted
             except FaultyRowsError:
                 errors["skip"] = "some rows are refused; mend the file, or send the others"
             except SpecError as error:
-                errors[error.field] = str(error).removeprefix(f"{error.field}: ")
+                named = error.field in TIMES
+                errors[error.field if named else ""] = str(error).removeprefix(f"{error.field}: " * named)
             except UsageError as error:
                 errors["name"] = str(error)
             except KilnError as error:
