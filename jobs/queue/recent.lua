@@ -37,6 +37,11 @@ local function moment(member, field)
   return #job <= 64 and guard.field(job, field, 40) or '', job
 end
 
+-- Whether its moment is known, and it comes behind the mark, where there is one.
+local function behind(when, job)
+  return when ~= '' and (not a.before or when < a.before or when == a.before and job < a.id)
+end
+
 -- The second of the first member of a page of which it is known; ''.
 local function second(name, at, field)
   for _, member in ipairs(page(name, at)) do
@@ -70,8 +75,7 @@ local function look(registry, lane, field)
     local ids = page(registry(lane), at)
     for _, member in ipairs(ids) do
       local when, job = moment(member, field)
-      local behind = not a.before or when < a.before or when == a.before and job < a.id
-      if when ~= '' and behind then
+      if behind(when, job) then
         local now = string.sub(when, 1, SECOND)
         if some >= a.limit and now < edge then crossed = crossed + 1 end
         if when < a.after or crossed == 2 then return end
@@ -93,8 +97,7 @@ local function gather(registry, lane, field)
     left = left - #ids
     for _, member in ipairs(ids) do
       local when, job = moment(member, field)
-      local behind = not a.before or when < a.before or when == a.before and job < a.id
-      if when ~= '' and behind and when >= a.after then some[#some + 1] = { when, job } end
+      if behind(when, job) and when >= a.after then some[#some + 1] = { when, job } end
     end
     if #ids < PAGE then break end
   end
