@@ -35,9 +35,9 @@ def foreseen(
 
     Raises UsageError for a deadline that is over.
     """
-    options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
     if due is None or not checked.asked:
         return None
+    options = header(due, when, zone_of(kiln.settings.zone), datetime.now(UTC))
     try:
         return planned(kiln, [one.spec for one in checked.asked], options)
     except NotReadyError:
