@@ -73,10 +73,10 @@ class Sending(BaseModel):
     draft: bool = Field(False, description="as few steps as show the picture, likewise")
     not_before: NotBefore = None
     window: str | None = Field(
-        None, max_length=200, description="and outside of it: Mo-Fr 20:00-07:00, Sa-Su"
+        None, max_length=200, description="none is taken outside of it: Mo-Fr 20:00-07:00, Sa-Su"
     )
     deadline: str | None = Field(
-        None, max_length=40, description="all shall be ready by then, written so too"
+        None, max_length=40, description="all shall be ready by then; written as not_before"
     )
 
     @property
