@@ -9,7 +9,6 @@ import secrets
 import subprocess
 import time
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from pixelkiln.jobs.errors import NotReadyError
@@ -137,9 +136,14 @@ class Radosgw:
         user = ("--uid", "kiln", "--display-name", "kiln")
         keys = ("--access-key", self.access_key, "--secret", self.secret_key)
         for patience in (30, 30, 60):  # the first one may wait for its pools for ever
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 self._run("radosgw-admin", "user", "create", *user, *keys, timeout=patience)
-                return
+            except subprocess.TimeoutExpired:
+                continue
+            except NotReadyError as error:
+                if "kiln exists" not in str(error):  # a try that was given up may have made it
+                    raise
+            return
         raise NotReadyError("radosgw-admin makes no user")
 
     def _run(self, program: str, *arguments: str, timeout: float = 90) -> None:
@@ -151,7 +155,7 @@ class Radosgw:
             timeout=timeout,
             check=False,
         )
-        if done.returncode and b"exists" not in done.stdout:
+        if done.returncode:
             raise NotReadyError(f"{program}: {done.stdout.decode(errors='replace')[-300:]}")
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
