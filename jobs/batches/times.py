@@ -12,7 +12,7 @@ from pixelkiln.jobs.queue.queue import When
 def when(zone: str | None, not_before: str | None, window: str | None = None) -> When | None:
     """When jobs may be taken: from a moment on, or in a window. Raises SpecError."""
     if not_before is not None and window is not None:
-        raise SpecError("window", "is no use beside a moment before which none is taken; give one of them")
+        raise SpecError("window", "is no use beside not_before; give one of them")
     try:
         if window is not None:
             return Windows.parse(window, zone_of(zone))

@@ -74,6 +74,8 @@ def print_table(table: Table) -> None:
 
 def parse_when(kiln: Kiln, not_before: str | None, window: str | None = None) -> When | None:
     """When jobs may be taken, by the options, in the zone of the settings. Raises UsageError."""
+    if not_before is not None and window is not None:
+        raise UsageError("--not-before and --window: give one of them")
     with _as_options():
         return times.when(kiln.settings.zone, not_before, window)
 
