@@ -78,7 +78,7 @@ def answer(
         return JSONResponse(openai_error(status, detail, field), status, headers)
     from pixelkiln.jobs.web.page import frame  # which knows who asks, which knows what goes wrong
 
-    if frame.is_page(scope):
+    if "app" in scope and frame.is_page(scope):  # else the app was not even asked
         return frame.problem(scope, status, HTTPStatus(status).phrase, detail, headers)
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, field=field, errors=errors or []

@@ -16,13 +16,14 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.settings import Settings
 from pixelkiln.jobs.web.app import build
-from pixelkiln.jobs.web.problems import MEDIA, Problem
+from pixelkiln.jobs.web.problems import AGAIN, MEDIA, Problem, answer
 from pixelkiln.jobs.web.tokens import FILE, Tokens
 from pixelkiln.jobs.web.who import LOOPBACK
 
@@ -43,8 +44,10 @@ class Impatient(H11Protocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to count."""
+        """Begin to count; one too many hears nothing but that."""
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app = _full
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
@@ -153,7 +156,6 @@ def server(
         server_header=False,
         proxy_headers=True,  # of a proxy on this machine, so that addresses are right behind it
         forwarded_allow_ips="127.0.0.1,::1",
-        limit_concurrency=CONNECTIONS,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=ENDING,
         h11_max_incomplete_event_size=32 * 1024,
@@ -233,6 +235,13 @@ def check_tls(cert: Path, key: Path | None) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
     except OSError as error:  # ssl's own among them
         raise UsageError(f"--cert, --key: {error.strerror or error}") from None
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tell one too many; uvicorn's own answer is plain text."""
+    headers = {"Retry-After": str(AGAIN), "X-Content-Type-Options": "nosniff", "Connection": "close"}
+    told = answer(scope, 503, "too many are connected; try again later", headers=headers)
+    await told(scope, receive, send)
 
 
 def _allow_files() -> None:

@@ -8,7 +8,6 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
-from unittest.mock import patch
 
 from pydantic import SecretStr
 
@@ -57,9 +56,8 @@ class Farm:
     def start(self) -> None:
         """Start Valkey and the relays; the store runs already."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        keys = {"AWS_ACCESS_KEY_ID": self.store.access_key, "AWS_SECRET_ACCESS_KEY": self.store.secret_key}
-        self._environment = patch.dict(os.environ, keys)
-        self._environment.start()
+        os.environ["AWS_ACCESS_KEY_ID"] = self.store.access_key
+        os.environ["AWS_SECRET_ACCESS_KEY"] = self.store.secret_key
         self.valkey.launch()
         self.valkey.wait()
         for relay in (self.to_redis, self.to_s3):
@@ -70,7 +68,6 @@ class Farm:
         for relay in (self.to_redis, self.to_s3):
             relay.stop()
         self.valkey.stop()
-        self._environment.stop()  # else the store of a later test would log this one's key as unknown
 
     def __enter__(self) -> Farm:
         self.start()

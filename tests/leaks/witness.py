@@ -14,6 +14,7 @@ import pytest
 from pixelkiln.worker.local.instance import Local
 
 EVERY = 0.3  # seconds between looks at the processes
+PROCESSES = Path("/proc")  # macOS has none
 
 
 class Witness(threading.Thread):
@@ -35,9 +36,10 @@ class Witness(threading.Thread):
 
     def run(self) -> None:
         while True:
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with suppress(OSError):  # it has ended
-                    self.seen.add(path.read_bytes())
+            for folder in PROCESSES.iterdir() if PROCESSES.exists() else ():
+                if folder.name.isdigit():
+                    with suppress(OSError):  # it has ended
+                        self.seen.add((folder / "cmdline").read_bytes())
             if self._stop_asked.wait(EVERY):
                 return
 

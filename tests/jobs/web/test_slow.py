@@ -85,6 +85,19 @@ def test_many_streams_of_one_are_refused_in_words(
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "60")
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations", "/"])
+def test_one_connection_too_many_is_refused_in_words(
+    local: httpx.Client, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    local.get("/v1/jobs").raise_for_status()  # and stays connected
+    monkeypatch.setattr(server, "CONNECTIONS", 1)
+    told = httpx.get(local.base_url.join(path), headers={"Accept": "text/html"})
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+    said = told.json()
+    assert "too many are connected" in (said["error"]["message"] if "images" in path else said["detail"])
+    assert local.get("/v1/jobs").status_code == 200
+
+
 def test_too_many_requests_are_refused_for_a_while(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits.Rates, "take", lambda self, who, cost=1.0: 2.0)
     answer = door("one").get("/v1/jobs")
