@@ -70,8 +70,8 @@ class Stage:
         first.start(point=scene.point, strike=int(signal.SIGSTOP if freezing else signal.SIGKILL))
         if freezing:
             until(first.stopped, PATIENCE, f"the freeze at {scene.point}")
-        elif first.wait(PATIENCE) != -signal.SIGKILL:
-            return [f"{first.slot} was not killed at {scene.point}"]
+        elif (code := first.wait(PATIENCE)) != -signal.SIGKILL:
+            return [f"{first.slot} was not killed at {scene.point}: it left with {code}"]
         heir = first if scene.then == "restart" else second
         heir.start()
         wanted: Expected = "failed" if scene.failing else "finished"
