@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 from collections.abc import AsyncIterator
@@ -19,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.queue.connection import redis_url
 from pixelkiln.jobs.web import health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.lately import Lately
@@ -45,7 +43,7 @@ _DESCRIBING = threading.Lock()
 def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastAPI:
     """The application over a farm; it closes `kiln` when it ends.
 
-    `hosts`: the names by which it may be called while there are no tokens.
+    `hosts`: the names by which it may be called where there are no tokens; none: it may not.
     """
 
     @asynccontextmanager
@@ -71,7 +69,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     app.state.few = CapacityLimiter(AT_ONCE)
     app.state.streams, app.state.standing = Streams(kiln), Lately(events.SHARED)
     app.state.health = health.Health(kiln)
-    app.state.seal = seal = seal_key(kiln)
+    app.state.seal = seal = seal_key(tokens)
     problems.install(app)
     views.install(app)
     app.openapi = description  # type: ignore[method-assign]
@@ -103,13 +101,13 @@ def _description() -> dict[str, Any]:
     return openapi.describe(routes())
 
 
-def seal_key(kiln: Kiln) -> bytes:
-    """What cursors and links are sealed with: the same for all servers of a farm, and no client knows it."""
+def seal_key(tokens: Tokens) -> bytes:
+    """What no client knows: the file's, or this process's alone where there can be none."""
     try:
-        known = redis_url(kiln.settings)
-    except NotReadyError:  # no instance there yet
-        known = secrets.token_hex(32)
-    return hashlib.sha256(b"kiln serve " + known.encode()).digest()
+        return tokens.seal()
+    except NotReadyError as error:
+        problems.log.warning("links and cursors are good until this server ends: %s", error)
+        return secrets.token_bytes(32)
 
 
 class Headers:

@@ -57,8 +57,8 @@ class Health:
 
 
 @router.get("/healthz")
-def get_health() -> Response:
-    """The process lives."""
+async def get_health() -> Response:
+    """The process lives, whatever its threads wait for."""
     return PlainTextResponse("ok\n")
 
 

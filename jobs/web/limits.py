@@ -19,13 +19,17 @@ THUMBNAIL = 0.2  # of a request: a page of the gallery asks for sixty
 CALLERS = 10_000  # that are remembered
 
 JSON = 4 * 2**20  # bytes of a body
+UNKNOWN = 16 * 1024  # of one from who has shown no token
 FILE = 32 * 2**20  # of a file of jobs
 BESIDE = 2**20  # fields and headers around files in a form
 FORM = 4 * PICTURE  # of all pictures in one
 DEPTH = 32  # objects and lists within each other
 PARTS = 200_000  # objects and lists of a body
 
-LARGE = 16  # bodies of more than JSON's size that come at once: they lie on the disk
+LARGE, EACH = (
+    16,
+    4,
+)  # bodies of more than JSON's size that come at once, and of one token: they lie on the disk
 
 BEGIN = 15.0  # seconds that the next part of a body may take
 SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
@@ -73,12 +77,38 @@ class Rates:
         return 0.0
 
 
-def bounded(receive: Receive, most: int) -> Receive:
-    """Pass on a body of at most so many bytes, and not one that drips. Raises ProblemError."""
-    had, began = 0, time.monotonic()
+class Places:
+    """For so many at once, and so many of each. For one thread."""
+
+    def __init__(self, most: int = LARGE, each: int = EACH) -> None:
+        self._most, self._each = most, each
+        self._taken: list[str] = []
+
+    def take(self, who: str) -> Callable[[], None] | None:
+        """Take one: what gives it back, when first called; None where there is none."""
+        if len(self._taken) >= self._most or self._taken.count(who) >= self._each:
+            return None
+        self._taken.append(who)
+        mine = [who]
+
+        def leave() -> None:
+            while mine:
+                self._taken.remove(mine.pop())
+
+        return leave
+
+
+def bounded(receive: Receive, most: int, ended: Callable[[], None] = lambda: None) -> Receive:
+    """Pass on a body of at most so many bytes, and not one that drips; tell when it has ended.
+
+    Raises ProblemError.
+    """
+    had, began, over = 0, time.monotonic(), False
 
     async def act() -> Message:
-        nonlocal had
+        nonlocal had, over
+        if over:  # what comes now is that the other side leaves, however long the answer takes
+            return await receive()
         try:
             message = await asyncio.wait_for(receive(), BEGIN)
         except TimeoutError:
@@ -86,7 +116,10 @@ def bounded(receive: Receive, most: int) -> Receive:
         had += len(message.get("body", b""))
         if had > most:
             raise too_large(most)
-        if time.monotonic() - began > 2 * BEGIN + had / SLOWEST and message.get("more_body"):
+        if not message.get("more_body"):
+            over = True
+            ended()
+        elif time.monotonic() - began > 2 * BEGIN + had / SLOWEST:
             raise ProblemError(408, "the body comes too slowly", headers={"Connection": "close"})
         return message
 

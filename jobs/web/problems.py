@@ -145,10 +145,6 @@ def install(app: FastAPI) -> None:
         first = errors[0] if errors else Fault(field="", message="is not what is taken here")
         return answer(request.scope, 422, f"{first.field}: {first.message}", field=first.field, errors=errors)
 
-    @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> Response:
-        return answer(request.scope, 500, "something went wrong; the server's log says what")
-
 
 def _fault(found: dict[str, Any]) -> Fault:
     """One of pydantic's findings; what was sent is not said again."""

@@ -140,8 +140,8 @@ def server(
     listening: Callable[[], None] = lambda: None,
 ) -> Server:
     """The server on a socket that is bound: run it with `server.run([bound])`."""
-    host = bound.getsockname()[0]
-    app = build(kiln or Kiln(settings), tokens_of(settings), LOOPBACK | {host})
+    hosts = LOOPBACK | {bound.getsockname()[0]} if is_loopback(bound) else frozenset[str]()
+    app = build(kiln or Kiln(settings), tokens_of(settings), hosts)
     tls: dict[str, Any] = {}
     if settings.serve_cert is not None:
         check_tls(settings.serve_cert, settings.serve_key)

@@ -50,6 +50,7 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
+    seal: str = Field(default_factory=lambda: secrets.token_urlsafe(32), min_length=32)
     tokens: Annotated[tuple[Token, ...], Field(max_length=MOST)] = ()
 
 
@@ -59,7 +60,6 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._slow = threading.Lock()  # one scrypt at a time: who guesses shall not take all cores
         self._key = secrets.token_bytes(32)
         self._seen: tuple[int, ...] | None = None
         self._tokens: dict[str, Token] = {}
@@ -82,17 +82,23 @@ class Tokens:
     def find(self, text: str) -> Token | None:
         """The token of that text, if it is one. Takes the time of scrypt where its id is known."""
         name = self.named(text)
-        with self._slow:
-            if (good := self.known(text)) is not None:  # another's of the same token came before
-                return good
-            token = self._tokens.get(name)
-            if token is None or not token.holds(text.rpartition(f"{name}_")[2]):
-                return None
+        token = self._tokens.get(name)
+        if token is None or not token.holds(text.rpartition(f"{name}_")[2]):
+            return None
         with self._lock:
             if self._tokens.get(name) is not token:  # the file was read again meanwhile
                 return None
             self._known[self._mark(text)] = token
         return token
+
+    def seal(self) -> bytes:
+        """What cursors, links and forms are sealed with, by all servers that have this file.
+
+        Made with the first token, or here. Raises NotReadyError where the file cannot be used.
+        """
+        if not self.path.exists():
+            self._change(lambda there: there)
+        return self._load().seal.encode()
 
     def make(self, name: str, client: str, *, admin: bool = False) -> str:
         """A new token, told this once. Raises UsageError where the name is taken, or none."""
@@ -170,7 +176,8 @@ class Tokens:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._alone():
-                after = _File(tokens=change(self._load().tokens))
+                before = self._load()
+                after = _File(seal=before.seal, tokens=change(before.tokens))
                 part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
                 with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(after.model_dump_json(indent=1).encode())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -21,7 +23,7 @@ from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web import limits, problems
 from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.tokens import Tokens
+from pixelkiln.jobs.web.tokens import Token, Tokens
 
 COOKIE = "kiln"  # of the page: the token, in place of the header
 PUBLIC = frozenset(
@@ -54,8 +56,10 @@ class Admission:
         """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`."""
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
         self._seal = seal  # that addresses which need no token bear
-        self._large = 0  # bodies under way that are more than JSON's size
+        self._closed = not hosts  # to who has no token, even where there are none
+        self._places = limits.Places()
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
+        self._finding = asyncio.Lock()  # one scrypt at a time: who guesses takes neither cores nor threads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in, or answer."""
@@ -74,12 +78,11 @@ class Admission:
             scope["known"] = self._known
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
-            body, large = await self._body(scope, receive)
-            self._large += large
+            body, leave = await self._body(scope, receive)
             try:
                 await self._app(scope, body, sending)
             finally:
-                self._large -= large
+                leave()
         except HTTPException as error:
             if begun:
                 raise
@@ -91,11 +94,20 @@ class Admission:
             problems.log.error("%s", error)
             told = problems.answer(scope, 503, "tokens cannot be read; the server's log says why")
             await told(scope, receive, send)
+        except Exception:
+            if begun:
+                raise
+            problems.log.exception("%s %s", scope["method"], scope["path"])
+            told = problems.answer(scope, 500, "something went wrong; the server's log says what")
+            await told(scope, receive, send)
 
     async def _caller(self, scope: Scope) -> Caller:
         headers = Headers(scope=scope)
-        if not self._tokens.all():
-            if _host(headers.get("host", "")) not in self._hosts:
+        if self._tokens.all():
+            self._closed = True  # they may go, and nobody wants to be open by that
+        if not self._closed:
+            passed_on = "x-forwarded-for" in headers or "forwarded" in headers
+            if passed_on or _host(headers.get("host", "")) not in self._hosts:
                 raise ProblemError(421, "without tokens this server answers on its own machine alone")
             caller = Caller("", self._client, admin=True)
         elif (client := linked(self._seal, scope)) is not None:
@@ -110,32 +122,35 @@ class Admission:
     async def _known(self, address: str, text: str) -> Caller:
         found = self._tokens.known(text)
         if found is None and (name := self._tokens.named(text)):  # only then it costs scrypt's time
-            guess = f"{name} {address}"
-            if self._guesses.left(guess) < 1:
-                raise ProblemError(429, "too many tries at a token", headers={"Retry-After": "60"})
-            found = await anyio.to_thread.run_sync(self._tokens.find, text)
-            if found is None:
-                self._guesses.take(guess)
+            async with self._finding:
+                found = self._tokens.known(text) or await self._found(text, f"{name} {address}")
         if found is None:
             told = "this token is none" if text else "a token is needed: Authorization: Bearer TOKEN"
             raise ProblemError(401, told, headers={"WWW-Authenticate": "Bearer"})
         return Caller(found.id, found.client, found.admin)
 
-    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, bool]:
-        """JSON is read and looked at here, whole; what may be larger, which is told, by who takes it."""
+    async def _found(self, text: str, guess: str) -> Token | None:
+        if self._guesses.left(guess) < 1:
+            raise ProblemError(429, "too many tries at a token", headers={"Retry-After": "60"})
+        found = await anyio.to_thread.run_sync(self._tokens.find, text)
+        if found is None:
+            self._guesses.take(guess)
+        return found
+
+    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, Callable[[], None]]:
+        """JSON is read and looked at here, whole; what may be larger by who takes it, who has a place."""
         large = limits.BODIES.get(scope["path"]) if scope["method"] == "POST" else None
-        most = large or limits.JSON
+        most = large or (limits.UNKNOWN if is_public(scope["path"]) else limits.JSON)
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most:
             raise limits.too_large(most)
         if scope["method"] in SAFE:
-            return receive, False
-        reading = limits.bounded(receive, most)
+            return receive, _nothing
         if large:
-            if self._large >= limits.LARGE:
+            if (leave := self._places.take(scope["caller"].id)) is None:
                 raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
-            return reading, True
-        body = await limits.whole(reading)
+            return limits.bounded(receive, most, leave), leave
+        body = await limits.whole(limits.bounded(receive, most))
         if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
             limits.check_nesting(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -143,7 +158,11 @@ class Admission:
         async def again() -> Message:
             return given.pop() if given else await receive()
 
-        return again, False
+        return again, _nothing
+
+
+def _nothing() -> None:
+    """What is to be left by who has taken no place."""
 
 
 def is_public(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from pixelkiln.jobs.web.once import Once
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.test_jobs import FOX
+from tests.waiting import until
 from tests.worker.watched import parsed, total
 
 KIND = {"model": "demo", "quantization": "bf16"}
@@ -53,6 +55,18 @@ def test_the_farm_in_numbers(real: Door, kiln: Kiln) -> None:
     assert total(numbers, "kiln_redis_up") == total(numbers, "kiln_storage_up") == 1
     for secret in ("secret", "made-up", "night", "hook-", "urgent"):
         assert secret not in answer.text
+
+
+def test_a_process_whose_threads_all_wait_lives(local: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(Once, "get", lambda self: answers.wait(60) and ())
+    with ThreadPoolExecutor(50) as threads, httpx.Client(base_url=local.base_url, timeout=60) as many:
+        asked = [threads.submit(many.get, "/readyz") for _ in range(50)]
+        until(lambda: sum(one.running() for one in asked) == 50, "all ask")
+        try:
+            assert local.get("/healthz", timeout=20).text == "ok\n"
+        finally:
+            answers.set()
 
 
 def test_numbers_are_an_admins(door: Door, local: httpx.Client) -> None:

@@ -24,6 +24,17 @@ def sent(client: httpx.Client, spec: Any = FOX, **headers: str) -> Any:
     return answer.json()
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_what_goes_wrong_here_is_told_as_all_else(
+    local: httpx.Client, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    monkeypatch.setattr(FakeKiln, "status", lambda *told: 1 / 0)
+    told = local.get("/pictures/x" if "html" in accept else "/v1/jobs/x", headers={"Accept": accept})
+    assert (told.status_code, told.headers["X-Content-Type-Options"]) == (500, "nosniff")
+    assert "the server" in told.text
+    assert "division" not in told.text
+
+
 def test_a_job_is_submitted_rendered_and_had(local: httpx.Client, fake: FakeKiln) -> None:
     job = sent(local)
     assert job["created"]

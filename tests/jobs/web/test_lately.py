@@ -6,14 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pixelkiln.jobs.web import app, openapi, tokens
+from pixelkiln.jobs.web import app, openapi
 from pixelkiln.jobs.web.lately import Lately
-from pixelkiln.jobs.web.tokens import Tokens
 
 MANY = 8
 
@@ -57,16 +55,6 @@ def test_a_look_serves_those_who_asked_before_it_began(monkeypatch: pytest.Monke
     assert ask(100.0) == 2  # the look at 100 may have been before
     now[0] = 102.0
     assert [ask(101.0), ask(101.5), ask(102.5)] == [3, 3, 4]
-
-
-def test_a_token_that_many_bring_at_once_is_hashed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known, hashed = Tokens(tmp_path / "tokens.json"), list[str]()
-    text, really = known.make("phone", "acme"), tokens._hashed
-    monkeypatch.setattr(tokens, "_hashed", lambda *told: hashed.append(told[0]) or really(*told))
-    assert {one.client for one in at_once(lambda: known.find(text))} == {"acme"}
-    assert len(hashed) == 1
 
 
 def test_the_api_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:

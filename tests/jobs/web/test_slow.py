@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from pixelkiln.jobs.web import limits, server, streams
+from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import answered
+from tests.jobs.web.test_farm import picture
+from tests.jobs.web.test_openai import at_work
+from tests.waiting import until
 
 
 def test_a_head_that_drips_is_hung_up_on(local: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +43,62 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     for path in ("jobs", "references", "batches"):
         head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{"
         assert answered(local, head.encode()).startswith(b"HTTP/1.1 408 ")
+
+
+def test_after_its_body_a_request_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BEGIN", 0.05)
+    sent = iter([{"type": "http.request", "body": b"x", "more_body": False}, {"type": "http.disconnect"}])
+    told = list[str]()
+
+    async def receive() -> Message:
+        await asyncio.sleep(0.2 if told else 0)
+        return next(sent)
+
+    async def act() -> list[str]:
+        reading = limits.bounded(receive, 9, lambda: told.append("ended"))
+        return [(await reading())["type"], (await reading())["type"]]
+
+    assert asyncio.run(act()) == ["http.request", "http.disconnect"]
+    assert told == ["ended"]
+
+
+def test_who_uploads_slowly_leaves_places_to_others(door: Door) -> None:
+    one, two = door("one"), door("two")
+    head = (
+        "POST /v1/references HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+        f"Authorization: {one.headers['Authorization']}\r\n\r\n"
+    )
+    where = one.base_url.host, one.base_url.port or 0
+    with ExitStack() as stack:
+        for _ in range(limits.EACH):
+            wire = stack.enter_context(socket.create_connection(where, timeout=30))
+            wire.sendall(head.encode())
+        until(lambda: one.post("/v1/batches", content=b"").status_code == 503, "all its places are taken")
+        assert two.post("/v1/batches", content=b"").status_code == 422
+    until(lambda: one.post("/v1/batches", content=b"").status_code == 422, "they are left")
+
+
+def test_an_answer_that_takes_long_keeps_no_place(door: Door, fake: FakeKiln) -> None:
+    one = door("one")
+    edit = {"prompt": "as a painting", "model": "flux2-klein-4b"}
+
+    def ask() -> int:
+        image = {"image": ("a.png", picture())}
+        return one.post("/v1/images/edits", data=edit, files=image, timeout=60).status_code
+
+    with ThreadPoolExecutor(limits.EACH + 1) as threads:
+        asked = []
+        for known in range(limits.EACH + 1):
+            asked.append(threads.submit(ask))
+            until(lambda known=known: len(one.get("/v1/jobs").json()["jobs"]) > known, "it is waited for")
+        with at_work(fake):
+            assert {each.result() for each in asked} == {200}
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/healthz", "/v1/openapi.json", "/static/page.css"])
+def test_strangers_send_little(door: Door, path: str) -> None:
+    told = door("one").post(path, content=b"x" * 20_000, headers={"Authorization": ""})
+    assert told.status_code == 413
 
 
 def test_half_an_upload_stores_nothing(local: httpx.Client) -> None:

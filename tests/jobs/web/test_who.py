@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -10,9 +12,11 @@ import pytest
 
 from pixelkiln import UsageError
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.web import server, tokens
 from pixelkiln.jobs.web.tokens import Tokens
+from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
-from tests.jobs.web.serving import People
+from tests.jobs.web.serving import People, serving
 from tests.jobs.web.test_jobs import FOX, sent
 
 
@@ -44,6 +48,15 @@ def test_a_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:
         Tokens(tokens.path).all()
 
 
+def test_a_seal_is_kept_with_the_tokens_and_goes_with_none_of_them(tmp_path: Path) -> None:
+    tokens = Tokens(tmp_path / "folder" / "tokens.json")
+    seal = tokens.seal()
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
+    tokens.make("phone", "acme")
+    tokens.revoke("phone")
+    assert Tokens(tokens.path).seal() == seal != Tokens(tmp_path / "tokens.json").seal()
+
+
 def test_who_has_no_token_is_told(door: Door, people: People) -> None:
     client = door("one")
     for headers in ({"Authorization": ""}, {"Authorization": "Bearer nonsense"}):
@@ -55,9 +68,20 @@ def test_who_has_no_token_is_told(door: Door, people: People) -> None:
 def test_who_guesses_is_held_up(door: Door, people: People) -> None:
     client, text = door("one"), people.tokens["two"]
     wrong = {"Authorization": f"Bearer {text[:18]}{'x' * 43}"}
-    codes = [client.get("/v1/jobs/x", headers=wrong).status_code for _ in range(12)]
-    assert codes == [401] * 10 + [429] * 2
+    with ThreadPoolExecutor(20) as threads:  # at once, too
+        codes = [*threads.map(lambda _: client.get("/v1/jobs/x", headers=wrong).status_code, range(20))]
+    assert sorted(codes) == [401] * 10 + [429] * 10
     assert client.get("/v1/jobs/x").status_code == 404
+
+
+def test_a_token_that_many_bring_at_once_is_hashed_once(
+    door: Door, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, hashed, really = door("one"), list[str](), tokens._hashed
+    monkeypatch.setattr(tokens, "_hashed", lambda *told: hashed.append(told[0]) or really(*told))
+    with ThreadPoolExecutor(20) as threads:
+        found = [*threads.map(lambda _: client.get("/v1/jobs/x").status_code, range(20))]
+    assert (set(found), len(hashed)) == ({404}, 1)
 
 
 def test_a_client_names_no_other(door: Door) -> None:
@@ -80,3 +104,26 @@ def test_without_tokens_it_goes_by_no_other_name(local: httpx.Client) -> None:
     for name in ("rebound.example", "[::1", "127.0.0.1.example:80", "localhost@x", ""):
         assert local.get("/v1/jobs/x", headers={"Host": name}).status_code == 421
     assert local.get("/v1/jobs/x", headers={"Host": "localhost:1"}).status_code == 404
+
+
+def test_what_a_proxy_passes_on_needs_a_token(local: httpx.Client) -> None:
+    for name in ("X-Forwarded-For", "Forwarded"):
+        assert local.get("/v1/jobs/x", headers={name: "127.0.0.1"}).status_code == 421
+
+
+@pytest.mark.parametrize("here", [True, False], ids=["on this machine", "beyond it"])
+def test_without_its_last_token_a_server_stays_closed(
+    fake: FakeKiln, opened: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    monkeypatch.setattr(server, "is_loopback", lambda bound: here)
+    known = Tokens(tmp_path / "tokens.json")
+    text = known.make("phone", "acme")
+    client = opened.enter_context(
+        httpx.Client(base_url=opened.enter_context(serving(fake.settings, known.path, fake)))
+    )
+    if here:  # else it is closed from the start
+        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {text}"}).status_code == 200
+    known.revoke("phone")
+    assert client.get("/v1/jobs").status_code == 401
+    known.path.unlink()
+    assert client.get("/v1/jobs").status_code == 401
