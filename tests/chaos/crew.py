@@ -20,6 +20,9 @@ from tests.chaos.child import Orders, command, on_stdin, run
 from tests.chaos.clocks import faked
 
 PATIENCE = 30.0
+# Whoever starts a process asks how all others ended (multiprocessing's _cleanup): of two threads that read
+# one code, one gets it, and the other puts 255 in its place.
+_ENDS = threading.RLock()
 
 
 def forks() -> Any:
@@ -42,7 +45,6 @@ class Worker:
         self.frozen = False
         self._context = context
         self._process: Any = None
-        self._lock = threading.RLock()
 
     @property
     def slot(self) -> str:
@@ -61,7 +63,7 @@ class Worker:
 
     def start(self, **changes: Any) -> None:
         """Fill the slot."""
-        with self._lock:
+        with _ENDS:
             orders = replace(self.orders, **changes)
             self.frozen = False
             if self.clock is not None:
@@ -72,12 +74,12 @@ class Worker:
 
     def alive(self) -> bool:
         """Whether its process is there."""
-        with self._lock:
+        with _ENDS:
             return self._process is not None and self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; False where there was nobody to get it."""
-        with self._lock:
+        with _ENDS:
             if not self.alive():
                 return False
             if number == signal.SIGSTOP:
@@ -91,8 +93,10 @@ class Worker:
 
     def wait(self, seconds: float = PATIENCE) -> int | None:
         """Its exit code, negative for a signal; None where it is still there."""
-        self._process.join(seconds)
-        code: int | None = self._process.exitcode
+        with suppress(TimeoutError):
+            until(lambda: not self.alive(), seconds)
+        with _ENDS:
+            code: int | None = self._process.exitcode
         return code
 
     def end(self) -> None:
@@ -155,10 +159,6 @@ class _Program:
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
-
-    def join(self, seconds: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str = "", every: float = 0.02) -> Any:
