@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pixelkiln.jobs.batches.formats.document import Lined, rows_of
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_DEPTH, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse
 
-MAX_DEPTH = 20
+MAX_NUMBER = 400  # characters
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -24,7 +24,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-def read(text: str, folder: Path) -> list[Row]:
+def read(text: str, folder: Path) -> Iterator[Row]:
     """The rows of a YAML file. Raises FaultyRowsError for what is none, or more than it looks."""
     import yaml  # few commands need it
 
@@ -84,8 +84,8 @@ class _Reader:
         if kind == "SequenceStartEvent":
             found = Lined()
             while type(event := self._next()).__name__ != "SequenceEndEvent":
-                found.lines.append(self.line)
-                found.append(self._value(event, depth + 1))
+                line = self.line
+                found.add(self._value(event, depth + 1), line)
             return found
         return self._mapping(depth)
 
@@ -109,12 +109,14 @@ def scalar(text: str) -> Any:
         return None
     if _BOOLEAN.fullmatch(text):
         return text.lower() == "true"
+    if len(text) > MAX_NUMBER:
+        return text
     if _OCTAL.fullmatch(text) and int(text, 8) != int(text):
         raise UsageError(f"{text[:40]} is {int(text)} or, to older readers, {int(text, 8)}; write which")
-    if len(text) <= 400 and _INTEGER.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return int(text)
-    if len(text) <= 400 and _BASED.fullmatch(text):
+    if _BASED.fullmatch(text):
         return int(text, 0)
-    if len(text) <= 400 and _FLOAT.fullmatch(text):
+    if _FLOAT.fullmatch(text):
         return float(text)
     return text
