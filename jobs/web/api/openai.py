@@ -17,8 +17,9 @@ from starlette.responses import Response
 from pixelkiln.jobs.catalogue import MAX_REFERENCES
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.web.api.jobs import Key, submit
+from pixelkiln.jobs.web.api.jobs import submit
 from pixelkiln.jobs.web.api.references import of_form
+from pixelkiln.jobs.web.idempotency import Key
 from pixelkiln.jobs.web.openapi import REFUSALS, spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily
@@ -150,7 +151,8 @@ async def _answer(
     form: str,
     key: str | None,
 ) -> Response:
-    jobs = await run_in_threadpool(submit, kiln, caller, specs, key)
+    asked = [request.url.path, specs, form]
+    jobs = await run_in_threadpool(submit, kiln, caller, specs, key, asked)
     return await rendered(request, kiln, caller, jobs, form)
 
 
