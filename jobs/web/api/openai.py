@@ -22,7 +22,7 @@ from pixelkiln.jobs.web.api.references import of_form
 from pixelkiln.jobs.web.idempotency import Key
 from pixelkiln.jobs.web.openapi import REFUSALS, spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.receiving import heavily
+from pixelkiln.jobs.web.receiving import heavily, read_form
 from pixelkiln.jobs.web.waiting import rendered
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
@@ -128,8 +128,9 @@ async def post_generations(
 )
 async def post_edits(kiln: Farm, caller: Known, request: Request, key: Key = None) -> Response:
     """The same, with `image` one or more times."""
-    async with request.form(max_files=MAX_REFERENCES, max_fields=64, max_part_size=64 * 1024) as form:
-        parts = form.multi_items()
+    posted = await read_form(request, max_files=MAX_REFERENCES, max_fields=64, max_part_size=64 * 1024)
+    try:
+        parts = posted.multi_items()
         images = [one for name, one in parts if name in ("image", "image[]") and isinstance(one, UploadFile)]
         fields = {name: _value(name, one) for name, one in parts if isinstance(one, str)}
         for name, one in parts:
@@ -139,6 +140,8 @@ async def post_edits(kiln: Farm, caller: Known, request: Request, key: Key = Non
         if not images:
             raise ProblemError(400, "image: is missing", "image")
         names = [await heavily(request, partial(of_form, kiln, one, "image")) for one in images]
+    finally:
+        await posted.close()
     specs = [{**spec, "references": names} for spec in specs]
     return await _answer(request, kiln, caller, specs, wanted, key)
 

@@ -22,6 +22,7 @@ from starlette.types import Scope
 from pixelkiln.jobs.commands.about import counts, deadline, remaining, span
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.web.receiving import read_form
 from pixelkiln.jobs.web.who import COOKIE, Caller
 
 HERE = Path(__file__).parent
@@ -101,7 +102,7 @@ def seal(request: Request) -> str:
 async def _posted(request: Request) -> FormData:
     from pixelkiln.jobs.web.problems import ProblemError
 
-    form = await request.form()
+    form = await read_form(request)
     given = form.get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), seal(request).encode()):
         raise ProblemError(403, "this form is not from a page of here, or an old one; load the page again")
