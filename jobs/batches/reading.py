@@ -93,7 +93,8 @@ def decode(data: bytes) -> str:
 
 def guessed(text: str) -> Format:
     """The kind of a text by how it begins."""
-    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    begin = re.search(r"\S[^\n]*", text)
+    first = begin[0].rstrip() if begin else ""
     if re.match(r"\{\s*(\"|$)", first):
         return "text" if _is_json(first) else "json"  # a line that is an object is read there, too
     if re.match(r"\[\s*([\"{\]]|$)", first) and re.match(r"\s*\[\s*[\"{\]]", text):

@@ -144,6 +144,23 @@ def test_a_row_is_bounded_before_it_is_many(row: dict[str, object], told: str) -
     assert told in said("json", json.dumps([row]))
 
 
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("- [" + "[]," * 90_000 + "]\n", "1,000,000 lists and mappings"),
+        ("- {" + ",".join(f"a{n}: 1" for n in range(90_000)) + "}\n", "more than 1,000 names"),
+    ],
+)
+def test_so_is_all_that_yaml_makes_of_a_file(data: str, told: str) -> None:
+    assert told in said("yaml", data * 60)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_file_is_looked_into_where_it_begins() -> None:
+    assert reading.guessed("aa\n" * 2**24) == "text"
+
+
 def test_so_is_a_header() -> None:
     assert "names 262,145 columns" in said("csv", "a,,b" * 2**18 + "\nx")
     assert outcome("csv", "prompt" + "," * 10**6 + "\na fox" + "," * 10**6)[0].fields == {"prompt": "a fox"}
