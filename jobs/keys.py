@@ -118,6 +118,9 @@ DEADLINES = "kiln:deadlines"  # sorted set <client>:<name> of batches by when a 
 DEADLINES = "kiln:deadlines"  # sorted set <client>:<name> of batches by when a worker looks at them next
 TELLING = "kiln:telling"  # hash <address>:<outcome> -> how often webhooks were told, failed, dropped
 
+# What clients ask for over HTTP
+ASKED = Key("kiln:asked:{}:{}")  # expires: digest of a request, by client and its Idempotency-Key's digest
+
 # What `kiln doctor` tries its rights on; gone when it is done
 TRIAL = Key("rq:trial:{}")
 TRIAL_OWN = Key("kiln:trial:{}")

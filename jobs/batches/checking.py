@@ -34,6 +34,7 @@ class Checked:
 def check(kiln: Kiln, rows: Iterable[Row], told: Callable[[], None] = lambda: None) -> Checked:
     """Complete each row as `Kiln.submit` would; nothing is sent or stored, and pictures are only read.
 
+    A row that names another client is at fault, and of nothing of that one's it is asked whether it is there.
     `told` is called after each. Redis is asked which kinds are served, the bucket for the size of an uploaded
     reference, both only where a row leaves that to them. Raises NotReadyError where they do not answer then.
     """
@@ -55,7 +56,7 @@ def check(kiln: Kiln, rows: Iterable[Row], told: Callable[[], None] = lambda: No
 
     completion = Completion(kiln.settings, lambda: kiln.farm().served, look, size_of)
     for row in rows:
-        faults: tuple[Fault, ...] = row.faults
+        faults = row.faults or _of_another(row, kiln.settings.client)
         if not faults:
             try:
                 found.asked.append(completion.of(row.fields))
@@ -91,6 +92,13 @@ def repeated(rows: Iterable[Row]) -> list[Row]:
             again.append(row)
         seen.add(key)
     return again
+
+
+def _of_another(row: Row, client: str) -> tuple[Fault, ...]:
+    """What is at fault where a row names another client: a batch is one client's."""
+    if row.fields.get("client", client) == client:
+        return ()
+    return (Fault(Place(row.place.line, "client"), f"a batch is one client's, here {client}; leave it out"),)
 
 
 def _read(path: Path) -> tuple[str, Size, str]:

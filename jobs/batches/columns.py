@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from pixelkiln.jobs.batches.rows import Fault, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_DEPTH, MAX_FIELDS, Fault, Place, Row
 from pixelkiln.jobs.batches.seeds import parse_seeds
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse, nearest
@@ -43,7 +43,7 @@ def is_single(name: str) -> bool:
     return name == "size" or kinds().get(name) not in ("array", "object", None)
 
 
-@cache
+@lru_cache(10_000)
 def meant(name: str) -> tuple[str, str]:
     """The field that a name means, and the member of it, for `label.x`. Raises UsageError for none."""
     plain_name = re.sub(r"[\s_-]+", "_", name.strip()).casefold()
@@ -62,7 +62,14 @@ def meant(name: str) -> tuple[str, str]:
 
 def row_of(fields: Mapping[str, Any], line: int | None, folder: Path, *, cells: bool = False) -> Row:
     """One row, its names a spec's, with what is at fault in it; `cells` are text, read as its fields are."""
+    if _is_deeper(fields, MAX_DEPTH):
+        return Row({}, Place(line), (Fault(Place(line), f"is more than {MAX_DEPTH} levels deep"),))
     return row_of_pairs(fields.items(), line, folder, cells=cells)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    within = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None
+    return within is not None and (levels == 0 or any(_is_deeper(one, levels - 1) for one in within))
 
 
 def row_of_pairs(
@@ -72,7 +79,11 @@ def row_of_pairs(
     found: dict[str, Any] = {}
     came: dict[str, str] = {}  # by field, the name under which it came
     faults: list[Fault] = []
-    for name, value in pairs:
+    given = list(pairs)
+    if len(given) > MAX_FIELDS:
+        told = f"has {len(given):,} fields; a row has {MAX_FIELDS:,} at most"
+        return Row({}, Place(line), (Fault(Place(line), told),))
+    for name, value in given:
         column = str(name).strip()[:60]
         try:
             field, member = meant(str(name)[:200])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pixelkiln.jobs.batches.columns import over, row_of
 from pixelkiln.jobs.batches.formats import json_text, table, text, yaml_text
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_JOBS, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 
 Format = Literal["csv", "tsv", "jsonl", "json", "yaml", "text"]
@@ -27,7 +27,7 @@ _SUFFIXES: dict[str, Format] = {
     ".yaml": "yaml",
     ".yml": "yaml",
 }
-_READERS: dict[Format, Callable[[str, Path], list[Row]]] = {
+_READERS: dict[Format, Callable[[str, Path], Iterable[Row]]] = {
     "csv": table.read,
     "tsv": table.read,
     "jsonl": json_text.read_lines,
@@ -56,11 +56,18 @@ def read_rows(
 
     Its kind follows from the suffix of `name`, else from what it holds, unless `format` says it. References
     that are paths lie below `folder`. `defaults` go for rows that say nothing else.
-    Raises FaultyRowsError where it is no file of its kind, and UsageError where it holds no jobs.
+    Raises FaultyRowsError where it is no file of its kind, and UsageError where it holds no jobs, or more
+    than MAX_JOBS, whose rest is not read.
     """
     decoded = decode(data)
     kind = format or _SUFFIXES.get(Path(name).suffix.lower()) or guessed(decoded)
-    rows = _READERS[kind](decoded, folder)
+    rows, jobs = [], 0
+    for row in _READERS[kind](decoded, folder):
+        seeds = row.fields.get("seed")  # a few characters may be a hundred thousand of them
+        jobs += len(seeds) if isinstance(seeds, list) else 1
+        if jobs > MAX_JOBS:
+            raise UsageError(f"{name}: is more than {MAX_JOBS:,} jobs, the most that a file has")
+        rows.append(row)
     if not rows:
         raise UsageError(f"{name}: holds no jobs")
     if defaults:
@@ -86,7 +93,8 @@ def decode(data: bytes) -> str:
 
 def guessed(text: str) -> Format:
     """The kind of a text by how it begins."""
-    first = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    begin = re.search(r"\S[^\n]*", text)
+    first = begin[0].rstrip() if begin else ""
     if re.match(r"\{\s*(\"|$)", first):
         return "text" if _is_json(first) else "json"  # a line that is an object is read there, too
     if re.match(r"\[\s*([\"{\]]|$)", first) and re.match(r"\s*\[\s*[\"{\]]", text):

@@ -10,6 +10,8 @@ from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.plain import plain
 
 MAX_JOBS = 100_000  # of one file
+MAX_DEPTH = 20  # lists and objects within each other
+MAX_FIELDS = 1000  # of a row, labels and fillings each counted
 SHOWN = 20  # faults told at once
 MAX_SHOWN = 300  # characters of each
 

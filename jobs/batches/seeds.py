@@ -27,8 +27,8 @@ def parse_seeds(value: Any) -> list[Any]:
     found: list[Any] = []
     for one in re.split(r"[,;]", value) if isinstance(value, str) else value:
         found += _range(one) if isinstance(one, str) else [one]
-    if len(found) > MAX_JOBS:
-        raise UsageError(f"{len(found):,} seeds; a file has {MAX_JOBS:,} jobs at most")
+        if len(found) > MAX_JOBS:
+            raise UsageError(f"{len(found):,} seeds or more; a file has {MAX_JOBS:,} jobs at most")
     return found
 
 

@@ -8,8 +8,9 @@ from math import prod
 from typing import Any
 
 from pixelkiln.jobs.batches.columns import PLACE, is_single, kinds, texts, unfilled
-from pixelkiln.jobs.batches.rows import MAX_JOBS, Fault, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_FIELDS, MAX_JOBS, Fault, Place, Row
 from pixelkiln.jobs.errors import UsageError
+from pixelkiln.jobs.spec import MAX_PROMPT
 
 
 def expand(rows: Iterable[Row]) -> list[Row]:
@@ -39,24 +40,38 @@ class _Plan:
         for name, values in axes.items():
             if not values:
                 raise _At(name, "is an empty list")
+        self._bound(fields, axes)
         self._prompts = axes.pop("prompt", [prompts])
         self._axes = axes
         self._fixed = {name: value for name, value in fields.items() if name not in axes}
         # which placeholders each prompt has, with those of the row's other texts
-        others = [name for text in texts({**fields, "prompt": ""}) for name in PLACE.findall(text)]
-        self._filled = [self._names(prompt, others) for prompt in self._prompts]
+        others = self._names([one for text in texts({**fields, "prompt": ""}) for one in PLACE.findall(text)])
+        self._filled = [
+            self._names([*(PLACE.findall(one) if isinstance(one, str) else ()), *others])
+            for one in self._prompts
+        ]
         unused = self._fill.keys() - {name for names in self._filled for name in names}
         if unused:
             raise _At("fill", f"{{{min(unused)}}} stands in no text of this row")
         rest = prod(map(len, axes.values()))
         self.count = rest * sum(prod(len(self._fill[name]) for name in names) for names in self._filled)
 
-    def _names(self, prompt: Any, others: list[str]) -> list[str]:
-        found = PLACE.findall(prompt) if isinstance(prompt, str) else []
-        names = list(dict.fromkeys([*found, *others])) if self._fill else []
-        if self._fill and (fault := unfilled(names, self._fill)):
+    def _bound(self, fields: dict[str, Any], axes: dict[str, list[Any]]) -> None:
+        """Refuse what would be long in each of many jobs, before there are any."""
+        for name, value in fields.items():
+            for one in axes.get(name, [value]):
+                if isinstance(one, list | dict) and len(one) > MAX_FIELDS:
+                    raise _At(name, f"holds {len(one):,}; {MAX_FIELDS:,} are the most")
+        longest = {name: max(map(len, words)) for name, words in self._fill.items()}
+        for text in texts(fields):
+            if len(text) + sum(longest.get(name, 0) for name in PLACE.findall(text)) > 2 * MAX_PROMPT:
+                raise _At("prompt", f"a text of this row is far beyond {MAX_PROMPT:,} characters")
+
+    def _names(self, found: list[str]) -> list[str]:
+        """The placeholders among those found that are filled, each once."""
+        if self._fill and (fault := unfilled(found, self._fill)):
             raise _At("prompt", fault)
-        return [name for name in names if name in self._fill]
+        return [name for name in dict.fromkeys(found) if name in self._fill]
 
     def rows(self) -> Iterator[Row]:
         """The rows, one a job."""
@@ -100,6 +115,8 @@ def _filling(fill: Any) -> dict[str, list[str]]:
     if not isinstance(fill, dict | None):
         raise _At("fill", "must be names, each with its list of words")
     found = {}
+    if len(fill or ()) > MAX_FIELDS:
+        raise _At("fill", f"holds {len(fill or ()):,}; {MAX_FIELDS:,} are the most")
     for name, words in (fill or {}).items():
         words = words if isinstance(words, list) else [words]
         if not words or not all(isinstance(word, str | int) and not isinstance(word, bool) for word in words):

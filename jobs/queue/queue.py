@@ -155,6 +155,10 @@ class Queue(Protocol):
         """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
         ...
 
+    def note(self, client: str, key: str, asked: str) -> bool:
+        """Keep for a week what a client asked for under a key; False where that was something else."""
+        ...
+
     def expect(self, client: str, name: str) -> None:
         """Let workers follow whether a batch will be ready by the deadline that its manifest names."""
         ...

@@ -1,4 +1,4 @@
-"""The manifests of batches in Redis, by client and name: see Queue."""
+"""What clients keep in Redis: manifests of batches by name, what was asked for by key. See Queue."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pixelkiln.jobs.queue.door import Door
 KEPT = (
     60 * 86_400
 )  # seconds that Redis knows a batch after it was last asked for; the bucket knows it for good
+ASKED = 7 * 86_400  # seconds that a key stands for what was asked for
 FORESEEN = ("deadline", "fits", "late", "outlook")  # of a batch's hash, by workers
 MOST_NAMES = 10_000  # of a client's batches that are listed
 
@@ -56,6 +57,18 @@ class Shelf(Door):
             except redis.WatchError:
                 return False
         return True
+
+    def note(self, client: str, key: str, asked: str) -> bool:
+        """Whoever comes first says what it is. Without the right to (an older ACL file) nothing is kept."""
+        self._check()
+        name = keys.ASKED(client, key)
+        with explained(self._settings):
+            try:
+                self._become(name, b"string")
+                self.connection.set(name, asked, nx=True, ex=ASKED)
+                return self.connection.get(name) in (None, asked.encode())
+            except redis.exceptions.NoPermissionError:
+                return True
 
     def expect(self, client: str, name: str) -> None:
         """Let workers follow its deadline, from their next look on."""

@@ -58,6 +58,7 @@ class MemoryPlaces:
     away: bool = field(default=False, kw_only=True)
     _jobs: dict[str, Job] = field(default_factory=dict, kw_only=True)  # the oldest first
     _manifests: dict[tuple[str, str], tuple[int, bytes]] = field(default_factory=dict, kw_only=True)
+    _asked: dict[tuple[str, str], str] = field(default_factory=dict, kw_only=True)
     _moment: datetime = field(default=BEGIN, kw_only=True)
 
     def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
@@ -72,6 +73,11 @@ class MemoryPlaces:
                 now = job.status
                 found[job_id] = Standing(job.stood, now.started_at, now.ended_at, bool(now.suspicious))
         return found
+
+    def note(self, client: str, key: str, asked: str) -> bool:
+        """Keep what was asked for under a key."""
+        self._answer()
+        return self._asked.setdefault((client, key), asked) == asked
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
         """Let jobs that ended wait again."""

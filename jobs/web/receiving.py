@@ -1,4 +1,4 @@
-"""Bodies too large for memory: received into files, and looked at a few at a time."""
+"""Bodies: forms, and those too large for memory, received into files and looked at a few at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+
+from pixelkiln.jobs.web.problems import ProblemError
 
 T = TypeVar("T")
 
@@ -26,6 +30,18 @@ async def received(request: Request) -> AsyncIterator[Path]:
             async for part in request.stream():
                 await file.write(part)
         yield path
+
+
+async def read_form(request: Request, **bounds: int) -> FormData:
+    """The form that a request holds, within Starlette's bounds, to be closed by who asks.
+
+    Raises ProblemError for one that says that it is not in UTF-8, in which browsers send: Python has codecs
+    that raise, or make text which no answer can hold.
+    """
+    _, options = parse_options_header(request.headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise ProblemError(400, "a form is read as UTF-8; this one says that it is something else")
+    return await request.form(**bounds)
 
 
 async def heavily(request: Request, act: Callable[[], T]) -> T:

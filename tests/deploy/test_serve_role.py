@@ -61,6 +61,9 @@ def test_it_does_its_part(
     )
     assert batch.is_success, batch.text
     assert door.get("/v1/batches/night").is_success
+    key = {"Idempotency-Key": "k"}
+    made, again, other = (door.post("/v1/jobs", json=small(seed=seed), headers=key) for seed in (1, 1, 2))
+    assert (made.status_code, again.status_code, other.status_code) == (201, 200, 422), other.text
     assert door.get("/readyz", headers={"Authorization": ""}).text == "ready\n"
 
     admin = people.headers("admin")
@@ -147,8 +150,10 @@ def test_without_the_key_it_gives_no_orders(farm: Farm) -> None:
         kiln.pause(Target("farm"))
 
 
-def test_an_older_users_file_costs_it_two_numbers(farm: Farm) -> None:
+def test_an_older_users_file_costs_it_two_numbers_and_what_keys_stood_for(farm: Farm) -> None:
     """A server with a producer's user, as before there was one of its own."""
     with Kiln(farm.settings("producer")) as kiln:
         found = kiln.queue.pulse([])
+        assert kiln.queue.note("one", "a-key", "this")
+        assert kiln.queue.note("one", "a-key", "that")
     assert (found.due, found.late, found.webhooks) == (None, None, None)

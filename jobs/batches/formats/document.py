@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pixelkiln.jobs.batches import columns
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_JOBS, Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import nearest
 
 _SHAPE = ("defaults", "jobs")
@@ -20,18 +21,27 @@ class Lined(list[Any]):
         super().__init__(members)
         self.lines: list[int] = []
 
+    def add(self, member: Any, line: int) -> None:
+        """One more. Raises UsageError for one too many, so that the rest is not even read."""
+        if len(self) == MAX_JOBS:
+            raise UsageError(f"one more than {MAX_JOBS:,} in a list; a file has {MAX_JOBS:,} jobs at most")
+        self.append(member)
+        self.lines.append(line)
 
-def rows_of(value: Any, line: int, folder: Path) -> list[Row]:
+
+def rows_of(value: Any, line: int, folder: Path) -> Iterator[Row]:
     """The rows of a document: a list of jobs, `defaults` and `jobs`, or one job. Raises FaultyRowsError."""
     if isinstance(value, dict) and set(_SHAPE) & value.keys():
-        return _with_defaults(value, line, folder)
+        yield from _with_defaults(value, line, folder)
+        return
     if isinstance(value, dict):
         value, lines = [value], [line]
     elif isinstance(value, Lined):
         lines = value.lines
     else:
         raise FaultyRowsError([Fault(Place(line), "must be a list of jobs, or defaults: and jobs:")])
-    return [row_of(one, where, folder) for one, where in zip(value, lines, strict=True)]
+    for one, where in zip(value, lines, strict=True):
+        yield row_of(one, where, folder)
 
 
 def row_of(value: Any, line: int, folder: Path) -> Row:
@@ -43,7 +53,7 @@ def row_of(value: Any, line: int, folder: Path) -> Row:
     return columns.row_of(value, line, folder)
 
 
-def _with_defaults(value: dict[str, Any], line: int, folder: Path) -> list[Row]:
+def _with_defaults(value: dict[str, Any], line: int, folder: Path) -> Iterator[Row]:
     for name in value.keys() - set(_SHAPE):
         near = nearest(name, _SHAPE)
         told = f"did you mean {near}?" if near else "beside jobs there is only defaults"
@@ -58,5 +68,5 @@ def _with_defaults(value: dict[str, Any], line: int, folder: Path) -> list[Row]:
         raise FaultyRowsError(
             [Fault(Place(line, f"defaults.{one.place.column}"), one.message) for one in defaults.faults]
         )
-    rows = [row_of(one, where, folder) for one, where in zip(jobs, jobs.lines, strict=True)]
-    return [columns.over(defaults, row) for row in rows]
+    for one, where in zip(jobs, jobs.lines, strict=True):
+        yield columns.over(defaults, row_of(one, where, folder))

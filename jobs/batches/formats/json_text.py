@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,12 +14,14 @@ from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse
 
 _BLANK = re.compile(r"[ \t\n\r]*")
+_LINE = re.compile(r"[^\n]*(?:\n|\Z)")  # U+2028 may stand in a JSON text
 
 
-def read_lines(text: str, folder: Path) -> list[Row]:
+def read_lines(text: str, folder: Path) -> Iterator[Row]:
     """JSON Lines: each is a job's fields, or a prompt; blank ones do not count."""
-    lines = enumerate(text.split("\n"), 1)  # not splitlines: U+2028 may stand in a JSON text
-    return [object_row(line.strip(" \t\r"), number, folder) for number, line in lines if line.strip(" \t\r")]
+    for number, found in enumerate(_LINE.finditer(text), 1):
+        if line := found[0].strip(" \t\r\n"):
+            yield object_row(line, number, folder)
 
 
 def object_row(line: str, number: int, folder: Path) -> Row:
@@ -33,7 +36,7 @@ def object_row(line: str, number: int, folder: Path) -> Row:
     return row_of(value, number, folder)
 
 
-def read_document(text: str, folder: Path) -> list[Row]:
+def read_document(text: str, folder: Path) -> Iterator[Row]:
     """One JSON value: a list of jobs, or an object of `defaults` and `jobs`. Raises FaultyRowsError."""
     reader = _Reader(text)
     try:
@@ -45,8 +48,10 @@ def read_document(text: str, folder: Path) -> list[Row]:
         raise FaultyRowsError(
             [Fault(where, f"is not JSON: {error.msg} at character {column}{lines}")]
         ) from None
-    except (ValueError, RecursionError, UsageError) as error:
+    except (ValueError, RecursionError) as error:
         raise FaultyRowsError([Fault(Place(reader.line(reader.at)), f"is not JSON: {error}")]) from None
+    except UsageError as error:
+        raise FaultyRowsError([Fault(Place(reader.line(reader.at)), str(error))]) from None
     return rows_of(value, reader.line(reader.first), folder)
 
 
@@ -103,8 +108,8 @@ class _Reader:
             self._take("]")
             return found
         while True:
-            found.lines.append(self.line(self.at))
-            found.append(self._value())
+            line = self.line(self.at)
+            found.add(self._value(), line)
             if self._take(",", "]") == "]":
                 return found
 
@@ -126,11 +131,11 @@ class _Reader:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names are unique. Raises UsageError."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        again = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{glimpse(again)[:60]} stands there twice; keep one of them")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{glimpse(name)[:60]} stands there twice; keep one of them")
+        found[name] = value
     return found
 
 

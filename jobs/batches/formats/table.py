@@ -6,10 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from pixelkiln.jobs.batches.columns import meant, row_of_pairs
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_FIELDS, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 
 _DELIMITERS = (",", ";", "\t")
@@ -20,19 +21,23 @@ _WORDS = {  # what the csv module finds, as one meets it
 }
 
 
-def read(text: str, folder: Path) -> list[Row]:
+def read(text: str, folder: Path) -> Iterator[Row]:
     """The rows below the header, blank ones left out. Raises FaultyRowsError for a table that is none."""
     said = re.match(r"sep=(.)(?:\r\n|\n|\r)", text)  # Excel's own first line
     start = said.end() if said else 0
     delimiter = said[1] if said else max(_DELIMITERS, key=lambda one: _known(_header(text, one)))
     records = _records(text[start:], delimiter, 1 if said else 0)
     line, header = next(records, (1, []))
+    if (many := sum(bool(name.strip()) for name in header)) > MAX_FIELDS:
+        told = f"names {many:,} columns; a row has {MAX_FIELDS:,} fields at most"
+        raise FaultyRowsError([Fault(Place(line), told)])
     faults = [fault for number, name in enumerate(header, 1) if (fault := _fault(number, name, line))]
     if not faults and not _known(header):
         faults.append(Fault(Place(line), "names no columns; the first row does, for instance: prompt,seed"))
     if faults:
         raise FaultyRowsError(faults)
-    return [_row(header, cells, line, folder) for line, cells in records]
+    for line, cells in records:
+        yield _row(header, cells, line, folder)
 
 
 def is_table(text: str) -> bool:
@@ -52,7 +57,7 @@ def _header(text: str, delimiter: str) -> list[str]:
 
 
 def _known(header: Sequence[str]) -> int:
-    return sum(bool(_field(name)) for name in header)
+    return sum(bool(_field(name)) for name in islice(filter(str.strip, header), MAX_FIELDS))
 
 
 def _field(name: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pixelkiln.jobs.batches.formats.json_text import object_row
 from pixelkiln.jobs.batches.rows import Fault, Place, Row
+from pixelkiln.jobs.spec import MAX_PROMPT
 from pixelkiln.jobs.visible import is_visible
 
 _FLAG = "is another program's flag; the columns of a .csv say such things"
 _CHOICE = "is another program's choice of words; `fill` in a .yaml makes one"
-# What other programs read in a line of prompts, and these models would be told as words.
+# What other programs read in a line of prompts, and these models would be told as words. Each looks at a
+# character a few times at most, whatever the line holds.
 _FOREIGN = [
     (re.compile(found, re.IGNORECASE), told)
     for found, told in (
@@ -19,30 +22,28 @@ _FOREIGN = [
         (r"(?:^|\s)[—–](?:ar|v|s|seed|no|q|niji|iw|chaos|stylize|style|steps|w|h)\b", _FLAG),
         (r"(?:^|\s)-[a-z]\s?\d+(?:\.\d+)?(?=\s|$)", _FLAG),
         (r"<(?:lora|lyco|hypernet|ti|embedding):[^<>]*>", "is another program's; leave it out"),
-        (r"\{[^{}]*\|[^{}]*\}", _CHOICE),
-        (r"(?<!\w)__[\w/*-]+__(?!\w)", _CHOICE),
+        (r"\{[^{}|]*\|[^{}]*\}", _CHOICE),
+        (r"\b__(?:(?!\b__)[\w/*-])+__\b", _CHOICE),
         (r"^(?://|;)", "begins no comment here; # does"),
         (r'^"[^"]*",?$', "is in quotes; leave them out"),
     )
 ]
 _OBJECT = re.compile(r"""\{\s*(?:["'}]|$)""")
+_LINE = re.compile(r"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
 
 
-def read(text: str, folder: Path) -> list[Row]:
+def read(text: str, folder: Path) -> Iterator[Row]:
     """A row for each line that holds a prompt; spaces around it do not count."""
-    rows = []
-    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
-        prompt = line.strip()
+    for number, line in enumerate(_LINE.finditer(text), 1):
+        prompt = line[1].strip()
         if prompt.startswith("#") or not is_visible(prompt):
             continue
         if _OBJECT.match(prompt):
-            rows.append(object_row(prompt, number, folder))
-            continue
-        if fault := _foreign(prompt):
-            rows.append(Row({}, Place(number), (Fault(Place(number), fault),)))
+            yield object_row(prompt, number, folder)
+        elif len(prompt) <= MAX_PROMPT and (fault := _foreign(prompt)):
+            yield Row({}, Place(number), (Fault(Place(number), fault),))
         else:
-            rows.append(Row({"prompt": prompt}, Place(number)))
-    return rows
+            yield Row({"prompt": prompt}, Place(number))
 
 
 def _foreign(prompt: str) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pixelkiln.jobs.batches.formats.document import Lined, rows_of
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.rows import MAX_DEPTH, MAX_FIELDS, MAX_JOBS, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse
 
-MAX_DEPTH = 20
+MAX_NUMBER = 400  # characters
+MAX_PARTS = 10 * MAX_JOBS  # lists and mappings of a file
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -24,7 +25,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
-def read(text: str, folder: Path) -> list[Row]:
+def read(text: str, folder: Path) -> Iterator[Row]:
     """The rows of a YAML file. Raises FaultyRowsError for what is none, or more than it looks."""
     import yaml  # few commands need it
 
@@ -50,6 +51,7 @@ class _Reader:
     def __init__(self, events: Iterator[Any]) -> None:
         self._events = events
         self.line = 1  # of the last event
+        self._parts = 0
 
     def document(self) -> tuple[int, Any]:
         """The one document's first line and value. Raises UsageError."""
@@ -81,11 +83,14 @@ class _Reader:
             raise UsageError(f"is more than {MAX_DEPTH} levels deep")
         if kind == "ScalarEvent":
             return scalar(event.value) if event.implicit[0] and not event.style else event.value
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise UsageError(f"more than {MAX_PARTS:,} lists and mappings; split the file")
         if kind == "SequenceStartEvent":
             found = Lined()
             while type(event := self._next()).__name__ != "SequenceEndEvent":
-                found.lines.append(self.line)
-                found.append(self._value(event, depth + 1))
+                line = self.line
+                found.add(self._value(event, depth + 1), line)
             return found
         return self._mapping(depth)
 
@@ -99,6 +104,8 @@ class _Reader:
                 raise UsageError("<< merges; write it out, or once under defaults:")
             if name in found:
                 raise UsageError(f"{glimpse(name)[:60]} stands there twice; keep one of them")
+            if len(found) == MAX_FIELDS:
+                raise UsageError(f"has more than {MAX_FIELDS:,} names; a row has {MAX_FIELDS:,} at most")
             found[name] = self._value(self._next(), depth + 1)
         return found
 
@@ -109,12 +116,14 @@ def scalar(text: str) -> Any:
         return None
     if _BOOLEAN.fullmatch(text):
         return text.lower() == "true"
+    if len(text) > MAX_NUMBER:
+        return text
     if _OCTAL.fullmatch(text) and int(text, 8) != int(text):
         raise UsageError(f"{text[:40]} is {int(text)} or, to older readers, {int(text, 8)}; write which")
-    if len(text) <= 400 and _INTEGER.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return int(text)
-    if len(text) <= 400 and _BASED.fullmatch(text):
+    if _BASED.fullmatch(text):
         return int(text, 0)
-    if len(text) <= 400 and _FLOAT.fullmatch(text):
+    if _FLOAT.fullmatch(text):
         return float(text)
     return text

@@ -27,7 +27,8 @@ from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.shares import shortened
 from pixelkiln.jobs.spec import Name, Priority
-from pixelkiln.jobs.web.api.jobs import Key, NotBefore, Spec, keyed
+from pixelkiln.jobs.web.api.jobs import NotBefore, Spec
+from pixelkiln.jobs.web.idempotency import Key, keyed, note
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily, received
@@ -187,8 +188,9 @@ def submit_file(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken
     if checked.faults and not (how.skip_bad and checked.asked):
         raise FaultyRowsError(checked.faults, checked.bad)
     name = how.name
-    if name is None and key is not None:
-        name = f"batch-{keyed(kiln.settings.client, key, 0)}"
+    if key is not None:
+        note(kiln, key, ["batches", data, how.model_dump()])
+        name = name or f"batch-{keyed(kiln.settings.client, key, 0)}"
     batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due)
     sent = batch.sent
     return Taken(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field, WithJsonSchema
 
@@ -17,8 +16,8 @@ from pixelkiln.jobs.errors import NoSuchJobError, SpecError
 from pixelkiln.jobs.queue.queue import Submitted, When
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.web.idempotency import Key, keyed, note, used
 from pixelkiln.jobs.web.openapi import NOT_THERE, spec_schema
-from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own
 
 MOST = 1000  # jobs of one request; more are a batch
@@ -27,16 +26,6 @@ router = APIRouter(tags=["jobs"])
 
 Spec = Annotated[dict[str, Any], WithJsonSchema(spec_schema())]
 Id = Annotated[str, InPath(pattern=f"^{JOB_ID.pattern}$", description="of a job")]
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=200,
-        description="sent again with the same jobs it is the same jobs, and none is made twice",
-    ),
-]
-
 NotBefore = Annotated[
     str | None,
     Query(max_length=40, description="none is taken before: 22:00, 2026-11-27T22:00 (server's zone) or 3h"),
@@ -85,30 +74,33 @@ def job_of(status: JobStatus, spec: Spec | None = None) -> Job:
     return Job(**told, client=status.client, spec=spec)
 
 
-def keyed(client: str, key: str, place: int) -> str:
-    """The id of a job that was sent under an Idempotency-Key: always the same."""
-    return hashlib.sha256(f"{client}\0{key}\0{place}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def submit(
-    kiln: Kiln, caller: Caller, specs: list[Spec], key: str | None, not_before: When | None = None
+    kiln: Kiln,
+    caller: Caller,
+    specs: list[Spec],
+    key: str | None,
+    asked: Any,
+    not_before: When | None = None,
 ) -> list[Submitted]:
-    """Enqueue jobs for the caller's client; an admin's may name another. Raises SpecError, ProblemError."""
+    """Enqueue jobs for the caller's client; an admin's may name another. Raises SpecError, ProblemError.
+
+    `asked` is all that makes it another request, which is refused under the same key.
+    """
     for place, spec in enumerate(specs):
         client = spec.get("client", caller.client)
         if not caller.admin and client != caller.client:
             error = SpecError("client", f"this token is for {caller.client}; leave it out")
             error.place = place
             raise error
-    ids = None if key is None else [keyed(caller.client, key, place) for place in range(len(specs))]
+    wanted = kiln.completed(specs)  # type: ignore[arg-type]
+    if key is None:
+        return kiln.submit_many(wanted, not_before=not_before)
+    note(kiln, key, asked)
+    ids = [keyed(caller.client, key, place) for place in range(len(specs))]
     try:
-        return kiln.submit_many(specs, ids=ids, not_before=not_before)  # type: ignore[arg-type]
+        return kiln.submit_many(wanted, ids=ids, not_before=not_before)
     except SpecError as error:
-        if error.field == "id" and key is not None:
-            raise ProblemError(
-                422, "Idempotency-Key: was used before, for other jobs", "Idempotency-Key"
-            ) from None
-        raise
+        raise used() if error.field == "id" else error from None  # a key that is older than what is noted
 
 
 @router.post(
@@ -127,7 +119,8 @@ def post_jobs(
 ) -> Accepted | list[Accepted]:
     """All are looked at before the first is enqueued. One object gives one, a list a list."""
     when = times.when(kiln.settings.zone, not_before)
-    jobs = submit(kiln, caller, body if isinstance(body, list) else [body], key, when)
+    specs = body if isinstance(body, list) else [body]
+    jobs = submit(kiln, caller, specs, key, ["jobs", body, not_before], when)
     if not any(job.created for job in jobs):
         response.status_code = 200
     told = [Accepted.of(job) for job in jobs]

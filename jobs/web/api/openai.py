@@ -17,11 +17,12 @@ from starlette.responses import Response
 from pixelkiln.jobs.catalogue import MAX_REFERENCES
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.spec import RenderSpec
-from pixelkiln.jobs.web.api.jobs import Key, submit
+from pixelkiln.jobs.web.api.jobs import submit
 from pixelkiln.jobs.web.api.references import of_form
+from pixelkiln.jobs.web.idempotency import Key
 from pixelkiln.jobs.web.openapi import REFUSALS, spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.receiving import heavily
+from pixelkiln.jobs.web.receiving import heavily, read_form
 from pixelkiln.jobs.web.waiting import rendered
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
@@ -127,8 +128,9 @@ async def post_generations(
 )
 async def post_edits(kiln: Farm, caller: Known, request: Request, key: Key = None) -> Response:
     """The same, with `image` one or more times."""
-    async with request.form(max_files=MAX_REFERENCES, max_fields=64, max_part_size=64 * 1024) as form:
-        parts = form.multi_items()
+    posted = await read_form(request, max_files=MAX_REFERENCES, max_fields=64, max_part_size=64 * 1024)
+    try:
+        parts = posted.multi_items()
         images = [one for name, one in parts if name in ("image", "image[]") and isinstance(one, UploadFile)]
         fields = {name: _value(name, one) for name, one in parts if isinstance(one, str)}
         for name, one in parts:
@@ -138,6 +140,8 @@ async def post_edits(kiln: Farm, caller: Known, request: Request, key: Key = Non
         if not images:
             raise ProblemError(400, "image: is missing", "image")
         names = [await heavily(request, partial(of_form, kiln, one, "image")) for one in images]
+    finally:
+        await posted.close()
     specs = [{**spec, "references": names} for spec in specs]
     return await _answer(request, kiln, caller, specs, wanted, key)
 
@@ -150,7 +154,8 @@ async def _answer(
     form: str,
     key: str | None,
 ) -> Response:
-    jobs = await run_in_threadpool(submit, kiln, caller, specs, key)
+    asked = [request.url.path, specs, form]
+    jobs = await run_in_threadpool(submit, kiln, caller, specs, key, asked)
     return await rendered(request, kiln, caller, jobs, form)
 
 

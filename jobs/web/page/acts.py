@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from pixelkiln.jobs.spec import Priority
 from pixelkiln.jobs.web.api.batches import Named, Verb, post_verb
-from pixelkiln.jobs.web.api.jobs import Id, delete_job, keyed, retry_job
+from pixelkiln.jobs.web.api.jobs import Id, delete_job, retry_job
+from pixelkiln.jobs.web.idempotency import keyed
 from pixelkiln.jobs.web.page.frame import Posted, after, field_of, inside, show
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Farm, Known, own, whose

@@ -24,14 +24,13 @@ from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.batches import Plan, Sending, Taken, submit_file
 from pixelkiln.jobs.web.limits import FILE
-from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
+from pixelkiln.jobs.web.page.frame import CARRIED, Posted, after, field_of, show
 from pixelkiln.jobs.web.problems import ProblemError, of_error
 from pixelkiln.jobs.web.receiving import heavily
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
 router = APIRouter()
 
-CARRIED = 8 * 2**20  # bytes of a compressed file in a page
 TIMES = ("deadline", "not_before")
 TYPED = {"name": 65, "pace": 10, "deadline": 4000, "not_before": 4000, "skip": 1}  # and how long at most
 

@@ -22,6 +22,7 @@ from starlette.types import Scope
 from pixelkiln.jobs.commands.about import counts, deadline, remaining, span
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.web.receiving import read_form
 from pixelkiln.jobs.web.who import COOKIE, Caller
 
 HERE = Path(__file__).parent
@@ -29,6 +30,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:{};"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+CARRIED = 8 * 2**20  # bytes of a compressed file in a page
 FOREVER = "public, max-age=31536000, immutable"
 API = ("/v1/", "/metrics", "/healthz", "/readyz", "/static/")
 
@@ -101,7 +103,7 @@ def seal(request: Request) -> str:
 async def _posted(request: Request) -> FormData:
     from pixelkiln.jobs.web.problems import ProblemError
 
-    form = await request.form()
+    form = await read_form(request, max_part_size=CARRIED)
     given = form.get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), seal(request).encode()):
         raise ProblemError(403, "this form is not from a page of here, or an old one; load the page again")

@@ -17,8 +17,8 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError, SpecError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.spec import MAX_SEED, NAME_PATTERN, SHA256_PATTERN
-from pixelkiln.jobs.web.api.jobs import keyed
 from pixelkiln.jobs.web.api.references import of_form
+from pixelkiln.jobs.web.idempotency import keyed
 from pixelkiln.jobs.web.page.form import MOST, Form, Picture, sizes
 from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
 from pixelkiln.jobs.web.problems import ProblemError, of_error

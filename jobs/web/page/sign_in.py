@@ -7,6 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from pixelkiln.jobs.web.page.frame import Posted, after, inside, show
+from pixelkiln.jobs.web.receiving import read_form
 from pixelkiln.jobs.web.who import COOKIE, address_of
 
 router = APIRouter()
@@ -23,7 +24,7 @@ def get_sign_in(request: Request, next: str = "/") -> Response:
 @router.post("/sign-in")
 async def post_sign_in(request: Request) -> Response:
     """Take a token; anybody may ask, and who guesses is held up as elsewhere."""
-    form = await request.form(max_files=0, max_fields=10)
+    form = await read_form(request, max_files=0, max_fields=10)
     token, where = str(form.get("token", "")).strip(), inside(str(form.get("next", "/")))
     try:
         await request.scope["known"](address_of(request.scope), token)

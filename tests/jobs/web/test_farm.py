@@ -131,6 +131,29 @@ def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
     assert len(local.get("/v1/batches").json()) == 1
 
 
+@pytest.mark.parametrize(
+    ("how", "file"),
+    [
+        ("", FILE + "a cat,demo,64,64\n"),
+        ("?name=dusk", FILE),
+        ("?model=demo", FILE),
+        ("?not_before=3h", FILE),
+    ],
+    ids=["another file", "another name", "another model", "later"],
+)
+@pytest.mark.parametrize("name", ["", "?name=night"])
+def test_under_one_key_another_file_is_refused(
+    local: httpx.Client, fake: FakeKiln, name: str, how: str, file: str
+) -> None:
+    key = {"Idempotency-Key": "k"}
+    assert local.post(f"/v1/batches{name}", content=FILE, headers=key).status_code == 201
+    other = local.post(f"/v1/batches{how}", content=file, headers=key)
+    assert (other.status_code, other.json()["field"]) == (422, "Idempotency-Key"), other.text
+    assert (len(fake.batches()), len(fake.jobs())) == (1, 2)
+    looked = local.post("/v1/batches?dry_run=true", content=file, headers=key)
+    assert looked.status_code == 200
+
+
 def test_a_file_names_no_files_of_the_servers_machine(local: httpx.Client) -> None:
     rows = [{"prompt": "a fox", "model": "flux2-klein-4b", "ref": ref} for ref in ("/a.png", [["/b.png"]])]
     answer = local.post("/v1/batches?format=json", content=json.dumps(rows))

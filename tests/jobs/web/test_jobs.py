@@ -92,8 +92,46 @@ def test_under_one_key_it_is_the_same_job(local: httpx.Client, fake: FakeKiln) -
     assert [one["id"] for one in again.json()] == [one["id"] for one in first]
     assert not any(one["created"] for one in again.json())
     assert len(fake.jobs()) == 2
-    other = local.post("/v1/jobs", json={**FOX, "prompt": "a hare"}, headers={"Idempotency-Key": "a"})
-    assert (other.status_code, other.json()["field"]) == (422, "Idempotency-Key")
+
+
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "more of them": ("/v1/jobs", {"json": [FOX, FOX]}),
+    "fewer": ("/v1/jobs", {"json": FOX}),
+    "another prompt": ("/v1/jobs", {"json": [{**FOX, "prompt": "a hare"}]}),
+    "another priority": ("/v1/jobs", {"json": [{**FOX, "priority": "low"}]}),
+    "other labels": ("/v1/jobs", {"json": [{**FOX, "labels": {"a": "1"}}]}),
+    "a seed": ("/v1/jobs", {"json": [{**FOX, "seed": 7}]}),
+    "later": ("/v1/jobs?not_before=3h", {"json": [FOX]}),
+    "a batch": ("/v1/batches", {"content": "a fox\n"}),
+    "a generation": ("/v1/images/generations", {"json": FOX}),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_under_one_key_another_request_is_refused(local: httpx.Client, fake: FakeKiln, other: str) -> None:
+    key = {"Idempotency-Key": "a"}
+    (first,) = sent(local, [FOX], **key)
+    path, body = OTHERS[other]
+    answer = local.post(path, headers=key, **body)
+    assert (answer.status_code, "Idempotency-Key" in answer.text) == (422, True), answer.text
+    assert [one.id for one in fake.jobs()] == [first["id"]]
+    assert fake.batches() == []
+    assert local.post("/v1/jobs", json=[FOX], headers=key).json()[0]["id"] == first["id"]
+
+
+def test_a_key_is_one_clients_and_of_a_request_that_was_done(door: Door, fake: FakeKiln) -> None:
+    key = {"Idempotency-Key": "a"}
+    assert door("one").post("/v1/jobs", json={**FOX, "width": 100}, headers=key).status_code == 422
+    made = {sent(door(who), {**FOX, "prompt": who}, **key)["id"] for who in ("one", "two")}
+    assert len(made) == 2
+
+
+def test_where_what_was_asked_for_is_forgotten_pictures_tell(local: httpx.Client, fake: FakeKiln) -> None:
+    key = {"Idempotency-Key": "a"}
+    sent(local, FOX, **key)
+    fake.queue._asked.clear()
+    answer = local.post("/v1/jobs", json={**FOX, "prompt": "a hare"}, headers=key)
+    assert (answer.status_code, answer.json()["field"]) == (422, "Idempotency-Key")
 
 
 def test_cancelled_and_tried_again(local: httpx.Client, fake: FakeKiln) -> None:

@@ -16,7 +16,7 @@ from tests.jobs.web.test_farm import FILE
 from tests.jobs.web.test_jobs import FOX
 from tests.wire import Proxy
 
-SUBMIT, MANIFEST = b'"operation": "submit"', b"HSET"
+SUBMIT, MANIFEST, NOTE = b'"operation": "submit"', b"HSET", b"kiln:asked:"
 GENERATION = {"prompt": "a fox", "model": "demo", "size": "64x64", "n": 2}
 
 
@@ -25,11 +25,13 @@ GENERATION = {"prompt": "a fox", "model": "demo", "size": "64x64", "n": 2}
     ("path", "body", "needle"),
     [
         ("/v1/jobs", {"json": [FOX] * 150}, SUBMIT),  # more than one round trip
+        ("/v1/jobs", {"json": [FOX] * 150}, NOTE),
+        ("/v1/batches", {"content": FILE}, NOTE),
         ("/v1/batches", {"content": FILE}, MANIFEST),
         ("/v1/batches", {"content": FILE}, SUBMIT),
         ("/v1/images/generations", {"json": GENERATION}, SUBMIT),
     ],
-    ids=["jobs", "a batch's manifest", "a batch", "generations"],
+    ids=["jobs", "what is asked", "what a batch asks", "a batch's manifest", "a batch", "generations"],
 )
 def test_sent_again_it_is_there_once(
     path: str,

@@ -5,6 +5,7 @@ A route that is not here yet fails, until it is said here what of the first clie
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ def test_another_clients_token_shows_and_changes_nothing(
     hidden = [SECRET, ones["id"], *kiln.open_batch("night").ids, ":one"]
     assert [one for one in hidden if one in answer.text] == []
     assert before == ({one.id: one for one in kiln.jobs()}, kiln.open_batch("night").status())
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["looked at", "sent"])
+def test_a_row_of_another_client_tells_nothing_of_that_ones_pictures(door: Door, dry: bool) -> None:
+    there = door("one").post("/v1/references", content=picture()).json()["name"]
+    row = {"prompt": "a fox", "model": "flux2-klein-4b", "client": "one"}
+    told = []
+    for name in (there, "0" * 64):
+        body = json.dumps("a fox") + "\n" + json.dumps({**row, "references": [name]})
+        answer = door("two").post(f"/v1/batches?source=a.jsonl&dry_run={dry}", content=body)
+        told.append(answer.json())
+    assert told[0] == told[1]
+    faults = told[0]["refused"] if dry else told[0]["errors"]
+    assert [(one.get("line", one.get("place")), one["field"]) for one in faults] == [(2, "client")]
+    assert len(told[0].get("first", "-")) == 1
 
 
 def test_who_names_another_client_is_told_that_there_is_none(door: Door, ones: dict[str, str]) -> None:

@@ -132,6 +132,9 @@ def test_batches_are_counted_now_and_then(fake: FakeKiln, monkeypatch: pytest.Mo
     assert (first.finished, second.finished) == (0, 1)
 
 
+PART = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n+2AA-\\ud800\r\n--x--\r\n'
+
+
 def test_a_form_too_large_or_no_form_is_refused(local: httpx.Client) -> None:
     html = {"Accept": "text/html"}
     kinds = (
@@ -144,6 +147,12 @@ def test_a_form_too_large_or_no_form_is_refused(local: httpx.Client) -> None:
         answer = local.post("/sign-out", content=b"x" * 1000, headers={**html, "Content-Type": kind})
         assert answer.status_code in (400, 403), kind
         assert answer.headers["content-type"].startswith("text/html")
+    for charset in ("undefined", "utf-7", "unicode_escape", "latin-1", "none"):
+        form = {**html, "Content-Type": f"{kinds[2]}; charset={charset}"}
+        for path in ("/new", "/new/file", "/new/batch", "/sign-in", "/sign-out", "/v1/images/edits"):
+            assert local.post(path, content=PART, headers=form).status_code == 400, (path, charset)
+    form = {**html, "Content-Type": f'{kinds[2]}; charset="UTF-8"'}
+    assert local.post("/sign-in", content=PART, headers=form).status_code in (303, 401)
     many = "&".join(f"a{n}=1" for n in range(2000))
     form = {**html, "Content-Type": kinds[0]}
     assert local.post("/sign-out", content=many, headers=form).status_code in (400, 403)
