@@ -66,7 +66,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
-    app.state.few = CapacityLimiter(AT_ONCE)
+    app.state.few = {kind: CapacityLimiter(most) for kind, most in AT_ONCE.items()}
     app.state.streams, app.state.standing = Streams(kiln), Lately(events.SHARED)
     app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(tokens)

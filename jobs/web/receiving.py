@@ -18,7 +18,7 @@ from pixelkiln.jobs.web.problems import ProblemError
 
 T = TypeVar("T")
 
-AT_ONCE = 2  # that are read, decoded or checked: each may hold hundreds of MB
+AT_ONCE = {"bodies": 2, "reports": 1}  # that are read, decoded or written: each may hold hundreds of MB
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def read_form(request: Request, **bounds: int) -> FormData:
     return await request.form(**bounds)
 
 
-async def heavily(request: Request, act: Callable[[], T]) -> T:
+async def heavily(request: Request, act: Callable[[], T], among: str = "bodies") -> T:
     """Do what takes much memory or time, in a thread and after others of its kind."""
-    few: anyio.CapacityLimiter = request.app.state.few
+    few: anyio.CapacityLimiter = request.app.state.few[among]
     return await anyio.to_thread.run_sync(act, limiter=few)
