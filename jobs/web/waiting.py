@@ -18,7 +18,8 @@ from pixelkiln.jobs.queue.queue import Submitted
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web import problems
 from pixelkiln.jobs.web.links import link
-from pixelkiln.jobs.web.streams import Stream, Streams
+from pixelkiln.jobs.web.listening import Stream
+from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.who import Caller
 
 SILENT = 10.0  # seconds, then the answer begins; and until the next sign that it goes on
@@ -39,14 +40,13 @@ class _Wait:
         deadline = time.monotonic() + seconds
         while not all(one in self.found and self.found[one].ended for one in self._ids):
             left = deadline - time.monotonic()
-            heard = await self._stream.next(left) if left > 0 else (None, b"")
+            heard = await self._stream.next(left) if left > 0 else []
             if heard is None:
                 told = "the server ends; ask again with the same Idempotency-Key"
                 raise problems.ProblemError(503, told, headers={"Retry-After": str(problems.AGAIN)})
-            if heard[0] is not None:
-                self.found[heard[0].id] = heard[0]
-            elif left <= 0:
+            if left <= 0:
                 return False
+            self.found |= {status.id: status for status, _ in heard if status is not None}
         return True
 
     @property

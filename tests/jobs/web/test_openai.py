@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from pixelkiln.jobs.web import streams, waiting
+from pixelkiln.jobs.web import listening, waiting
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import People
@@ -170,10 +170,10 @@ def test_sent_again_under_its_key_it_waits_for_the_same_picture(
 def test_a_server_that_ends_says_that_it_may_be_asked_again(
     local: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def over(stream: streams.Stream, wait: float) -> None:
+    async def over(stream: listening.Stream, wait: float) -> None:
         """As Stream's, once the server ends."""
 
-    monkeypatch.setattr(streams.Stream, "next", over)
+    monkeypatch.setattr(listening.Stream, "next", over)
     answer = local.post("/v1/images/generations", json={"prompt": "a fox", "model": "demo"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "Idempotency-Key" in answer.json()["error"]["message"]
