@@ -5,10 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from pixelkiln import Kiln
 from pixelkiln.jobs.web import streams
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import HTML
+from tests.jobs.web.page.rendering import render
 from tests.jobs.web.test_jobs import sent
 from tests.jobs.web.test_openai import at_work
 from tests.waiting import until
@@ -54,3 +56,11 @@ def test_no_stream_stays(local: httpx.Client, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(streams, "EACH", 1)
     for _ in range(3):
         until(lambda: local.head("/v1/events").status_code == 200, "the one before is over")
+
+
+def test_what_the_bucket_sends_is_let_go(real: Door, kiln: Kiln) -> None:
+    theirs = kiln.as_client("one")
+    job = theirs.submit(prompt="a fox", model="demo", width=64, height=64)
+    render(theirs)
+    for _ in range(3):  # a socket that nobody closed would be told at the end
+        assert real("one").head(f"/v1/jobs/{job.id}/image").status_code == 200
