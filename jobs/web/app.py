@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
-from pixelkiln.jobs.web import health, openapi, problems
+from pixelkiln.jobs.web import heads, health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page import frame, views
@@ -75,6 +75,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     app.openapi = description  # type: ignore[method-assign]
     app.add_middleware(Admission, tokens=tokens, client=kiln.settings.client, seal=seal, hosts=hosts)
     app.add_middleware(Headers)
+    app.add_middleware(heads.Heads)
     return app
 
 

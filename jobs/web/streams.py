@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pixelkiln.jobs.batches.door import Mark
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.door import chunks
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.web.listening import Event, Stream, event_of, more, told_of
 from pixelkiln.jobs.web.problems import ProblemError, log
 from pixelkiln.jobs.web.who import Caller
 
 EVERY = 1.0  # seconds between two looks
 OVERLAP = timedelta(seconds=60)  # that is looked back: machines' clocks differ
-AT_ONCE = 500  # jobs of one look
-REMEMBERED = 10_000  # jobs whose last status is known
-WAITING = 256  # events that one listener may be behind; who is further comes back, and gets what stands then
+AT_ONCE = 500  # jobs that are read at once
+MOST = 10_000  # that are looked at by one look: more changes between two looks are told as `more`
+WHOLE = 10  # looks, of which one goes back through all of that time, known or not
+REMEMBERED = 2 * MOST  # jobs whose last status is known; so those of a whole look are
 STREAMS = 1000  # at once
 EACH = 250  # of one caller
-ALIVE = 15.0  # seconds of silence after which a line says that the stream is there
-GOODBYE = b""
-
-
-class Stream:
-    """One listener."""
-
-    def __init__(self, hears: Callable[[JobStatus], bool], watched: frozenset[str]) -> None:
-        self.hears, self.watched = hears, watched
-        self.events: asyncio.Queue[tuple[JobStatus | None, bytes]] = asyncio.Queue(WAITING)
-        self.closed = False
-
-    def put(self, status: JobStatus | None, event: bytes) -> None:
-        """Let it hear; where it is too far behind, end it."""
-        if self.closed or (status is not None and not self.hears(status)):
-            return
-        if self.events.full() or event == GOODBYE:
-            self.closed = True
-            while not self.events.empty():
-                self.events.get_nowait()
-            event = GOODBYE
-        self.events.put_nowait((status, event))
-
-    async def next(self, wait: float = ALIVE) -> tuple[JobStatus | None, bytes] | None:
-        """The next event and whose job it is about; a comment after silence; None at the end."""
-        try:
-            status, event = await asyncio.wait_for(self.events.get(), wait)
-        except TimeoutError:
-            return None, b": \n\n"
-        return None if event == GOODBYE else (status, event)
 
 
 class Streams:
@@ -68,6 +40,8 @@ class Streams:
         self._looking: threading.Thread | None = None
         self._known: OrderedDict[str, JobStatus] = OrderedDict()  # the thread's alone
         self._told: Generator[tuple[str, str] | None] | None = None  # the thread's alone, too
+        self._looks = 0
+        self._looked: float | None = None  # when the last look began, by the monotonic clock
         self._away = ""
         self._ended = False
         self._lock = threading.Lock()
@@ -99,20 +73,20 @@ class Streams:
     def close(self) -> None:
         """End all streams."""
         self._ended = True
-        for stream in list(self._streams):
-            stream.put(None, GOODBYE)
+        for stream in self._streams:
+            stream.close()
 
     def join(self) -> None:
         """Wait until the thread has ended, a second or so; not on the event loop."""
         if thread := self._looking:
             thread.join(10)
 
-    def _tell(self, status: JobStatus | None, event: bytes) -> None:
+    def _tell(self, told: Sequence[Event]) -> None:
         """From the thread: let all hear."""
 
         def spread() -> None:
-            for stream in list(self._streams):
-                stream.put(status, event)
+            for stream in self._streams:
+                stream.put(told)
 
         assert self._loop is not None
         if not self._loop.is_closed():
@@ -123,14 +97,14 @@ class Streams:
         while True:
             with self._lock:
                 if not self._streams or self._ended:
-                    self._looking = None
+                    self._looking = self._looked = None
                     break
             try:
                 self._hear()
             except NotReadyError as error:
                 if not self._away:
                     self._away = str(error)
-                    self._tell(None, event_of("away", {"detail": "the queue does not answer"}))
+                    self._tell([(None, event_of("away", {"detail": "the queue does not answer"}))])
                 time.sleep(self._every)
             except Exception:  # the next look may be better, and nobody else looks
                 log.exception("events cannot be told")
@@ -144,7 +118,7 @@ class Streams:
         self._find()
         if self._away:
             self._away = ""
-            self._tell(None, event_of("back", {}))
+            self._tell([(None, event_of("back", {}))])
         deadline = time.monotonic() + self._every
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -158,19 +132,39 @@ class Streams:
                 self._preview(hint[1])
 
     def _find(self) -> None:
-        """Tell of each job whose status is another than the last one known."""
-        started = self._kiln.marks(["started"], client=None, limit=AT_ONCE)
-        touched = self._kiln.marks(client=None, since=OVERLAP, limit=AT_ONCE)
+        """Tell of each job whose status is another than the last one known.
+
+        It looks at the newest 500, whatever is known of them, and goes on until it comes to what is known.
+        """
+        now, turn = time.monotonic(), self._looks
+        self._looks = 0  # one that breaks off is followed by a whole one
+        since = OVERLAP + timedelta(seconds=now - (self._looked or now))
         watched = {job_id for stream in list(self._streams) for job_id in stream.watched}
         running = {job_id for job_id, one in self._known.items() if one.state == "started"}
         self._forget(watched)
-        moved = {job_id for moment, job_id in (*started, *touched) if not self._ended_at(job_id, moment)}
-        ids = moved | running | self._open(watched)
-        for start in range(0, len(some := sorted(ids)), AT_ONCE):
-            for job_id, status in self._kiln.queue.statuses(some[start : start + AT_ONCE]).items():
-                if status is not None and self._known.get(job_id) != status:
-                    self._remember(status)
-                    self._tell(status, event_of("job", told_of(status)))
+        page = self._kiln.marks(["started"], client=None, limit=AT_ONCE)
+        ids, before = running | self._open(watched) | self._moved(page), None
+        for number in range(MOST // AT_ONCE):
+            page = self._kiln.marks(client=None, since=since, limit=AT_ONCE, before=before)
+            new = {job_id for moment, job_id in page if not self._is_known(job_id, moment)}
+            self._read(new if number else new | ids | self._moved(page))
+            if len(page) < AT_ONCE or not (new or turn % WHOLE == 0):
+                break
+            before = page[-1]
+        else:
+            if new:
+                self._tell([(None, more())])
+        self._looks, self._looked = turn + 1, now
+
+    def _read(self, job_ids: set[str]) -> None:
+        """Tell of those that fare otherwise than was known."""
+        for some in chunks(sorted(job_ids), AT_ONCE):
+            found = self._kiln.queue.statuses(some).values()
+            told = [one for one in found if one is not None and self._known.get(one.id) != one]
+            for status in told:
+                self._remember(status)
+            if told:
+                self._tell([(one, event_of("job", told_of(one))) for one in told])
 
     def _forget(self, watched: set[str]) -> None:
         """Let go of those that ended so long ago that no look finds them again."""
@@ -180,45 +174,30 @@ class Streams:
             if job_id not in watched:
                 del self._known[job_id]
 
-    def _ended_at(self, job_id: str, moment: str) -> bool:
-        """Whether it is known that a job ended then: until it is tried again there is no more to tell."""
-        known = self._known.get(job_id)
-        return known is not None and known.ended and known.ended_at == moment
+    def _moved(self, marks: Iterable[Mark]) -> set[str]:
+        """Those of which there may be more to tell: not those that are known to have ended then."""
+        return {
+            job_id
+            for moment, job_id in marks
+            if not (self._is_known(job_id, moment) and self._known[job_id].ended)
+        }
+
+    def _is_known(self, job_id: str, moment: str) -> bool:
+        """Whether what happened to a job then is known."""
+        one = self._known.get(job_id)
+        return one is not None and moment in (one.ended_at, one.started_at, one.submitted_at)
 
     def _open(self, job_ids: set[str]) -> set[str]:
         return {one for one in job_ids if one not in self._known or not self._known[one].ended}
 
     def _preview(self, job_id: str) -> None:
-        status = self._known.get(job_id) or self._kiln.queue.statuses([job_id])[job_id]
-        if status is not None:
-            self._remember(status)
-            self._tell(status, event_of("preview", {"id": job_id}))
+        if job_id not in self._known:
+            self._read({job_id})
+        if status := self._known.get(job_id):
+            self._tell([(status, event_of("preview", {"id": job_id}))])
 
     def _remember(self, status: JobStatus) -> None:
         self._known[status.id] = status
         self._known.move_to_end(status.id)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
-
-
-def told_of(status: JobStatus) -> dict[str, Any]:
-    """A job's status as streams tell it."""
-    return asdict(status) | {"client": status.client}
-
-
-def event_of(kind: str, data: dict[str, Any]) -> bytes:
-    """One server-sent event; its id is when it was sent, from which who comes back begins."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
-    return f"id: {datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}\nevent: {kind}\ndata: {text}\n\n".encode()
-
-
-async def events(stream: Stream, before: Iterable[bytes], ends: bool = False) -> AsyncIterator[bytes]:
-    """What stands, then what happens; `ends`: with the end of the job that it is about."""
-    yield b"retry: 2000\n\n"
-    for event in before:
-        yield event
-    while (found := await stream.next()) is not None:
-        status, event = found
-        yield event
-        if ends and status is not None and status.ended:
-            return

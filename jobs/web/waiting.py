@@ -14,11 +14,15 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pixelkiln.jobs.client import Kiln
+from pixelkiln.jobs.errors import JobFailedError, KilnError
 from pixelkiln.jobs.queue.queue import Submitted
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.web import problems
 from pixelkiln.jobs.web.links import link
-from pixelkiln.jobs.web.streams import Stream, Streams
+from pixelkiln.jobs.web.listening import Listening, Stream
+from pixelkiln.jobs.web.parts import begun
+from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.who import Caller
 
 SILENT = 10.0  # seconds, then the answer begins; and until the next sign that it goes on
@@ -39,24 +43,21 @@ class _Wait:
         deadline = time.monotonic() + seconds
         while not all(one in self.found and self.found[one].ended for one in self._ids):
             left = deadline - time.monotonic()
-            heard = await self._stream.next(left) if left > 0 else (None, b"")
+            heard = await self._stream.next(left) if left > 0 else []
             if heard is None:
                 told = "the server ends; ask again with the same Idempotency-Key"
                 raise problems.ProblemError(503, told, headers={"Retry-After": str(problems.AGAIN)})
-            if heard[0] is not None:
-                self.found[heard[0].id] = heard[0]
-            elif left <= 0:
+            if left <= 0:
                 return False
+            self.found |= {status.id: status for status, _ in heard if status is not None}
         return True
 
-    @property
-    def failed(self) -> str:
-        """Why there is no picture of one; '' where there is one of each."""
+    def check(self) -> None:
+        """Raise JobFailedError where there is no picture of one."""
         for one in self._ids:
             status = self.found[one]
             if status.state != "finished":
-                return f"job {one} is {status.state}: {status.error}".removesuffix(": ")
-        return ""
+                raise JobFailedError(f"job {one} is {status.state}: {status.error}".removesuffix(": "))
 
 
 async def rendered(
@@ -65,55 +66,82 @@ async def rendered(
     """The pictures of jobs as OpenAI's clients read them, in base64 or as addresses."""
     streams: Streams = request.app.state.streams
     ids = frozenset(job.id for job in jobs)
+
+    def pictures() -> Iterator[bytes]:
+        wait.check()
+        return begun(_pictures(request, kiln, [(job, wait.found[job.id]) for job in jobs], form))
+
     stack = ExitStack()
     try:
         stream = stack.enter_context(streams.listening(caller, lambda status: status.id in ids, ids))
         wait = _Wait(kiln, sorted(ids), stream)
-        over = await wait.over(SILENT)
+        if await wait.over(SILENT):
+            parts = await run_in_threadpool(pictures)
+            stack.close()
+            return StreamingResponse(parts, media_type="application/json")
+    except KilnError as error:
+        stack.close()
+        status, words, headers = _told(error, caller)
+        if status != 503 or "idempotency-key" not in request.headers:
+            headers["x-should-retry"] = "false"  # OpenAI's clients would render it anew
+        return JSONResponse(problems.openai_error(status, words), status, headers)
     except BaseException:
         stack.close()
         raise
-    if over and wait.failed:
-        stack.close()
-        told = {"x-should-retry": "false"}  # OpenAI's clients would render it anew
-        return JSONResponse(problems.openai_error(500, wait.failed), 500, told)
 
     async def body() -> AsyncIterator[bytes]:
-        with stack:
+        try:
             while not await wait.over(SILENT):
                 yield b" "
-        if wait.failed:
-            error = problems.openai_error(500, wait.failed)
-            yield json.dumps({"created": int(time.time()), "data": [], **error}).encode()
+            stack.close()
+            parts = await run_in_threadpool(pictures)
+        except (KilnError, problems.ProblemError) as error:
+            status, words, _ = _told(error, caller)
+            failed = {"created": int(time.time()), "data": [], **problems.openai_error(status, words)}
+            yield json.dumps(failed).encode()
             return
-        parts = _pictures(request, kiln, [(job, wait.found[job.id]) for job in jobs], form)
         async for part in iterate_in_threadpool(parts):
             yield part
 
-    return StreamingResponse(body(), media_type="application/json")
+    return Listening(body(), stack, "application/json")
+
+
+def _told(error: KilnError | problems.ProblemError, caller: Caller) -> tuple[int, str, dict[str, str]]:
+    """Status, words and headers: it is not the client's fault that a job failed."""
+    if isinstance(error, problems.ProblemError):
+        return error.status_code, error.detail, {}
+    if isinstance(error, JobFailedError):
+        return 500, str(error), {}
+    return problems.of_error(error, caller.admin)
 
 
 def _pictures(
     request: Request, kiln: Kiln, jobs: Sequence[tuple[Submitted, JobStatus]], form: str
 ) -> Iterator[bytes]:
-    """The answer's JSON, piece by piece: ten large pictures are never in memory at once."""
-    yield f'{{"created":{int(time.time())},"output_format":"png","data":['.encode()
-    for number, (job, status) in enumerate(jobs):
+    """The answer's JSON, piece by piece: ten large pictures are never in memory at once.
+
+    Before the first piece there are all records, and a part of the first picture.
+    """
+    sidecars = [kiln.sidecar_of(status) for _, status in jobs]
+    before = f'{{"created":{int(time.time())},"output_format":"png","data":['
+    for (job, status), sidecar in zip(jobs, sidecars, strict=True):
         about: dict[str, Any] = {"id": job.id, "seed": job.spec.seed}
         if form == "url":
-            about["url"] = _address(request, kiln, status)
-        yield (b"," if number else b"") + json.dumps(about)[:-1].encode()
+            about["url"] = _address(request, kiln, status, sidecar)
+        text = before + json.dumps(about)[:-1]
         if form == "b64_json":
-            yield b',"b64_json":"'
-            yield from _base64(kiln.picture(kiln.sidecar_of(status)))
-            yield b'"'
-        yield b"}"
+            parts = _base64(kiln.picture(sidecar))
+            yield f'{text},"b64_json":"'.encode() + next(parts)
+            yield from parts
+            text = '"'
+        yield f"{text}}}".encode()
+        before = ","
     yield b"]}"
 
 
-def _address(request: Request, kiln: Kiln, status: JobStatus) -> str:
+def _address(request: Request, kiln: Kiln, status: JobStatus, sidecar: Sidecar) -> str:
     if kiln.settings.image_links:
-        return kiln.bucket.link(kiln.sidecar_of(status).png.key, 3600)
+        return kiln.bucket.link(sidecar.png.key, 3600)
     return str(request.base_url).rstrip("/") + link(request.app.state.seal, status.client, status.id)
 
 

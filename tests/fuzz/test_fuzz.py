@@ -18,7 +18,7 @@ import pytest
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs.control.orders import Target
-from pixelkiln.jobs.web import limits, streams
+from pixelkiln.jobs.web import limits, listening
 from pixelkiln.jobs.web.api import events
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.serving import People, serving
@@ -115,8 +115,8 @@ def planted(kiln: Kiln) -> dict[str, list[str]]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of events end with what stands."""
 
-    async def stand(stream: streams.Stream, before: Any, ends: bool = False) -> Any:
-        for event in before:
+    async def stand(stream: listening.Stream, ends: bool = False) -> Any:
+        for event in ():
             yield event
 
     monkeypatch.setattr(events, "events", stand)

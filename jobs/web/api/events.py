@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from pixelkiln.jobs.batches.door import Mark
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.queue.status import JobStatus, State
 from pixelkiln.jobs.spec import Name
 from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.lately import Lately
+from pixelkiln.jobs.web.listening import Listening, Stream, body_of, event_of, events, id_of, more, told_of
 from pixelkiln.jobs.web.openapi import NOT_THERE
-from pixelkiln.jobs.web.streams import OVERLAP, Streams, event_of, events, told_of
+from pixelkiln.jobs.web.streams import OVERLAP, Streams
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own, whose
 
 router = APIRouter(tags=["events"])
 
-FIRST = 200  # jobs of each open state that are told first
-MISSED = 1000  # that are told to who comes back
+PAGE = 500  # jobs of one look at how things stand
+FIRST = 500  # of each open state that are told first
+MISSED = 10_000  # that are told to who comes back
 LONGEST = timedelta(days=1)  # that anybody was away
 STEP = timedelta(seconds=10)  # to which that is rounded up, so that those who come back together ask the same
-SHARED = 10  # looks at how things stand that are kept
+SHARED = 10  # of these looks that are kept
+
+Standing = Lately[tuple[bytes, Mark | None]]
 
 _EVENT: dict[str, Any] = {  # of the stream: OpenAPI 3.1 has no word of its own for an item
     "type": "object",
     "properties": {
         "id": {"type": "string", "format": "date-time"},
-        "event": {"enum": ["job", "preview", "away", "back"]},
+        "event": {"enum": ["job", "preview", "away", "back", "more"]},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "retry": {"type": "integer"},
     },
@@ -41,12 +49,14 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     **NOT_THERE,
     200: {
         "description": "`job` with a job's status; `preview` with its id, when there is another one;"
-        " `away` and `back` when the queue does not answer, and does again.",
+        " `away` and `back` when the queue does not answer, and does again; `more` where more happened"
+        " than is told: list the jobs anew.",
         "content": {"text/event-stream": {"schema": _EVENT}},
     },
 }
 Since = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="of the last event that came: nothing is missed")
+    str | None,
+    Header(alias="Last-Event-ID", description="of the last that came: what happened since is told"),
 ]
 
 
@@ -63,11 +73,13 @@ async def get_job_events(kiln: Farm, caller: Known, request: Request, id: Id) ->
     def hears(status: JobStatus) -> bool:
         return status.id == id and caller.may_see(status)
 
-    async def first() -> tuple[list[bytes], bool]:
+    async def standing(stream: Stream) -> AsyncIterator[bytes]:
         status = await run_in_threadpool(theirs.status, id)
-        return [event_of("job", told_of(status))], status.ended
+        if status.ended:
+            stream.close()
+        yield event_of("job", told_of(status))
 
-    return await _answer(request, caller, hears, first, frozenset({id}))
+    return await _answer(request, caller, hears, standing, frozenset({id}))
 
 
 @router.get("/events", summary="What happens", response_class=Response, responses=_STREAM)
@@ -78,65 +90,79 @@ async def get_events(
     client: Annotated[Name | None, Query(description="an admin's to name; absent: all")] = None,
     since: Since = None,
 ) -> Response:
-    """Jobs that wait or are rendered, and what ended since the last event that came; then each change."""
+    """Jobs that wait or are rendered, and what happened since the last event that came; then each change."""
     theirs = whose(kiln, caller, client)
     named = client if caller.admin else caller.client
+    standing: Standing = request.app.state.standing
 
     def hears(status: JobStatus) -> bool:
         return named is None or status.client == named
 
-    async def first() -> tuple[list[bytes], bool]:
-        away, asked = _away(since), time.monotonic()
-        standing: Lately[list[bytes]] = request.app.state.standing
-
-        def look() -> list[bytes]:
-            # All come back at once when a server starts anew. A look must have begun since they listen.
-            return standing.get((named, away), 0, lambda: _standing(theirs, named, away), asked)
-
-        return await run_in_threadpool(look), False
-
-    return await _answer(request, caller, hears, first)
+    return await _answer(request, caller, hears, lambda stream: _standing(theirs, named, since, standing))
 
 
 async def _answer(
     request: Request,
     caller: Caller,
     hears: Callable[[JobStatus], bool],
-    first: Callable[[], Any],
+    standing: Callable[[Stream], AsyncIterator[bytes]],
     watched: frozenset[str] = frozenset(),
 ) -> Response:
     """A stream that is listened to before it is looked how things stand, so that nothing falls between."""
     streams: Streams = request.app.state.streams
-    context = streams.listening(caller, hears, watched)
-    stream = context.__enter__()
+    stack = ExitStack()
+    stream = stack.enter_context(streams.listening(caller, hears, watched))
+    parts = standing(stream)
     try:
-        before, over = await first()
+        first = await anext(parts)  # before the answer begins: what fails now is told by its status
     except BaseException:
-        context.__exit__(None, None, None)
+        stack.close()
         raise
 
     async def body() -> AsyncIterator[bytes]:
+        yield b"retry: 2000\n\n" + first
         try:
-            if over:
-                for event in before:
-                    yield event
-                return
-            async for event in events(stream, before, ends=bool(watched)):
-                yield event
-        finally:
-            context.__exit__(None, None, None)
+            async for part in parts:
+                yield part
+        except NotReadyError:
+            yield more()
+        async for part in events(stream, ends=bool(watched)):
+            yield part
 
-    return StreamingResponse(body(), media_type="text/event-stream")
+    return Listening(body(), stack, "text/event-stream")
 
 
-def _standing(kiln: Kiln, client: str | None, away: timedelta | None) -> list[bytes]:
-    """What is open, and what happened while the listener was away; the oldest first."""
-    open_states: tuple[Literal["queued", "started"], ...] = ("queued", "started")
-    found = [one for state in open_states for one in kiln.page(state=state, client=client, limit=FIRST)[0]]
-    if away is not None:
-        found += kiln.page(client=client, since=away, limit=MISSED)[0]
-    known = {one.id: one for one in reversed(found)}
-    return [event_of("job", told_of(one)) for one in known.values()]
+async def _standing(
+    kiln: Kiln, client: str | None, since: str | None, shared: Standing
+) -> AsyncIterator[bytes]:
+    """What is open, and what happened while the listener was away: by pages, as they are read.
+
+    What comes last alone has an id: who leaves before that comes back with the one it had.
+    """
+    asked, began, away = time.monotonic(), datetime.now(UTC), _away(since)
+    looks: list[tuple[State | None, timedelta | None, int]]
+    looks = [("started", None, FIRST), ("queued", None, FIRST)]
+    looks += [] if away is None else [(None, away, MISSED)]
+    whole = away != LONGEST
+    for state, ago, most in looks:
+        before: Mark | None = None
+        for _ in range(most // PAGE):
+            # All come back at once when a server starts anew. A look must have begun since they listen.
+            look = partial(_page, kiln, state, client, ago, before)
+            part, before = await run_in_threadpool(shared.get, (state, client, ago, before), 0, look, asked)
+            yield part
+            if before is None:
+                break
+        else:
+            whole = False
+    yield id_of(began) + (b"\n" if whole else more())
+
+
+def _page(
+    kiln: Kiln, state: State | None, client: str | None, ago: timedelta | None, before: Mark | None
+) -> tuple[bytes, Mark | None]:
+    found, last = kiln.page(state=state, client=client, since=ago, limit=PAGE, before=before)
+    return b"".join(body_of("job", told_of(one)) for one in reversed(found)), last
 
 
 def _away(since: str | None) -> timedelta | None:

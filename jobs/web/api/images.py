@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, StreamingResponse
 from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.openapi import NOT_THERE
+from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import Problem, ProblemError
 from pixelkiln.jobs.web.who import Farm, Known, own
 
@@ -64,7 +65,7 @@ def get_image(
     headers |= {"Content-Length": str(last + 1 - first)}
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    body = theirs.picture(sidecar, first, last)
+    body = begun(theirs.picture(sidecar, first, last))
     return StreamingResponse(body, 206 if part else 200, headers, media_type="image/png")
 
 

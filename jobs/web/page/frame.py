@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.about import counts, deadline, remaining, span
+from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.web.receiving import read_form
@@ -63,11 +66,12 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
             **context,
         )
     )
-    settings = request.app.state.kiln.settings
+    kiln: Kiln = request.app.state.kiln
     elsewhere = ""
-    if settings.image_links and settings.s3_endpoint:  # browsers are sent to the bucket for pictures
-        parts = urlsplit(str(settings.s3_endpoint))
-        elsewhere = f" {parts.scheme}://{parts.netloc}"
+    if kiln.settings.image_links:  # browsers are sent to the bucket for pictures
+        with suppress(NotReadyError):  # that of an instance that does not run
+            parts = urlsplit(kiln.bucket.link("any", 1))
+            elsewhere = f" {parts.scheme}://{parts.netloc}"
     # With no-referrer a browser's forms come from the origin "null", which nobody's page is let do.
     told = {"Content-Security-Policy": POLICY.format(elsewhere), "Referrer-Policy": "same-origin"}
     return HTMLResponse(body, status, told)

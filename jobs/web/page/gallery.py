@@ -18,6 +18,7 @@ from pixelkiln.jobs.web.api.listing import opened, sealed
 from pixelkiln.jobs.web.page.frame import show
 from pixelkiln.jobs.web.page.pictures import PAGE, Pictures, Wanted, Warnings
 from pixelkiln.jobs.web.page.zips import zipped
+from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own, whose
 
@@ -59,7 +60,7 @@ def get_zip(request: Request, kiln: Farm, caller: Known, wanted: Filter) -> Resp
     found = pictures_of(request, kiln, caller, wanted)
     name = wanted.batch or f"pictures-{datetime.now():%Y-%m-%d}"
     headers = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
-    return StreamingResponse(zipped(found), headers=headers, media_type="application/zip")
+    return StreamingResponse(begun(zipped(found)), headers=headers, media_type="application/zip")
 
 
 @router.get("/thumbnails/{id}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,9 @@ import pytest
 
 from pixelkiln import Kiln
 from pixelkiln.jobs import keys
-from pixelkiln.jobs.queue.status import JobStatus
-from pixelkiln.jobs.web.streams import Streams
+from pixelkiln.jobs.errors import NotReadyError
+from pixelkiln.jobs.web import streams
+from pixelkiln.jobs.web.api import events
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.test_jobs import sent
@@ -27,7 +28,7 @@ def heard(client: httpx.Client, path: str, **headers: str) -> Iterator[Iterator[
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
 
-        def events() -> Iterator[tuple[str, str, Any]]:
+        def told() -> Iterator[tuple[str, str, Any]]:
             fields: dict[str, str] = {}
             deadline = time.monotonic() + 60  # lines come for as long as it is open
             for line in answer.iter_lines():
@@ -36,48 +37,48 @@ def heard(client: httpx.Client, path: str, **headers: str) -> Iterator[Iterator[
                     name, _, value = line.partition(": ")
                     fields[name] = value
                 elif "event" in fields:
-                    yield fields["event"], fields["id"], json.loads(fields["data"])
+                    yield fields["event"], fields.get("id", ""), json.loads(fields["data"])
                     fields = {}
 
-        yield events()
+        yield told()
 
 
 def test_a_jobs_stream_ends_with_it(local: httpx.Client, fake: FakeKiln) -> None:
     job = sent(local)
-    with heard(local, f"/v1/jobs/{job['id']}/events") as events:
-        assert next(events)[2]["state"] == "queued"
+    with heard(local, f"/v1/jobs/{job['id']}/events") as stream:
+        assert next(stream)[2]["state"] == "queued"
         fake.work()
-        assert [event[2]["state"] for event in events][-1] == "finished"
-    with heard(local, f"/v1/jobs/{job['id']}/events") as events:
-        assert [event[2]["state"] for event in events] == ["finished"]
+        assert [event[2]["state"] for event in stream][-1] == "finished"
+    with heard(local, f"/v1/jobs/{job['id']}/events") as stream:
+        assert [event[2]["state"] for event in stream] == ["finished"]
 
 
 def test_who_comes_back_hears_what_ended_meanwhile(real: Door, kiln: Kiln) -> None:
     one = real("one")
-    with heard(one, "/v1/events") as events:
+    with heard(one, "/v1/events") as stream:
         job = sent(one)
-        _, last, data = next(events)
+        _, last, data = next(event for event in stream if event[1])
         assert (data["id"], data["state"], data["client"]) == (job["id"], "queued", "one")
     theirs = sent(real("two"))
     assert one.delete(f"/v1/jobs/{job['id']}").status_code == 200
-    with heard(one, "/v1/events", **{"Last-Event-ID": last}) as events:
-        data = next(events)[2]
+    with heard(one, "/v1/events", **{"Last-Event-ID": last}) as stream:
+        data = next(stream)[2]
         assert (data["id"], data["state"]) == (job["id"], "cancelled")
-    with heard(real("admin"), "/v1/events") as events:
-        assert next(events)[2]["id"] == theirs["id"]
+    with heard(real("admin"), "/v1/events") as stream:
+        assert next(stream)[2]["id"] == theirs["id"]
 
 
 def test_previews_are_told_to_whom_they_belong(real: Door, kiln: Kiln) -> None:
     one, two = real("one"), real("two")
     job, other = sent(one), sent(two)
     webp = b"RIFF\x04\x00\x00\x00WEBP"
-    with heard(one, "/v1/events") as events:
-        assert next(events)[2]["id"] == job["id"]
+    with heard(one, "/v1/events") as stream:
+        assert next(stream)[2]["id"] == job["id"]
         while True:
             for made in (other, job):
                 kiln.redis.set(keys.PREVIEW(made["id"]), webp)
                 kiln.redis.publish(keys.EVENTS, json.dumps({"event": "preview", "job": made["id"]}))
-            kind, _, data = next(events)
+            kind, _, data = next(stream)
             assert data["id"] == job["id"]
             if kind == "preview":
                 break
@@ -95,27 +96,71 @@ def test_another_clients_stream_is_not_there(door: Door) -> None:
     assert door("two").get("/v1/events?client=one").status_code == 404
 
 
-def test_a_look_reads_only_what_may_be_another_and_keeps_only_what_is_new(
-    kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+def until(stream: Iterator[tuple[str, str, Any]], last: Callable[[str, Any], bool]) -> list[tuple[str, Any]]:
+    """Kind and data of those that come up to one, each once."""
+    found: list[tuple[str, Any]] = []
+    for kind, _, data in stream:
+        found += [] if (kind, data) in found else [(kind, data)]
+        if last(kind, data):
+            break
+    return found
+
+
+def test_what_many_did_meanwhile_is_told_of_each_or_that_there_is_more(
+    real: Door, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    streams, read, told = Streams(kiln), list[set[str]](), list[str]()
-    monkeypatch.setattr(streams, "_tell", lambda status, event: told.append(status.id))
-    kind = type(kiln.queue)
-    statuses = kind.statuses
+    monkeypatch.setattr(events, "PAGE", 10)
+    monkeypatch.setattr(events, "FIRST", 20)
+    monkeypatch.setattr(events, "MISSED", 60)
+    one, theirs = real("one"), kiln.as_client("one")
+    with heard(one, "/v1/events") as stream:
+        job = sent(one)
+        last = next(told for _, told, data in stream if told and data["id"] == job["id"])
+    spec: Any = {"prompt": "a fox", "model": "demo", "width": 64, "height": 64}
+    ids = [made.id for made in theirs.submit_many([spec] * 45)]
+    monkeypatch.setattr(streams.Streams, "_look", lambda self: None)  # what is told is what stands
+    with heard(one, "/v1/events") as stream:
+        told = until(stream, lambda kind, data: kind == "more")
+        assert len(told) > 20
+        assert "/v1/jobs" in told[-1][1]["detail"]
+    theirs.cancel(ids)
+    left = set(ids)
+    with heard(one, "/v1/events", **{"Last-Event-ID": last}) as stream:
+        for kind, _, data in stream:
+            assert kind == "job"
+            left -= {data["id"]} if data["state"] == "cancelled" else set()
+            if not left:
+                break
+    monkeypatch.setattr(events, "MISSED", 40)
+    for since in (last, "2020-01-01T00:00:00Z"):
+        with heard(one, "/v1/events", **{"Last-Event-ID": since}) as stream:
+            assert until(stream, lambda kind, data: kind == "more")[-1][0] == "more"
 
-    def reading(queue: Any, ids: list[str]) -> Any:
-        read.append(set(ids))
-        return statuses(queue, ids)
 
-    monkeypatch.setattr(kind, "statuses", reading)
-    ended, waits = (kiln.submit(prompt="a fox", model="demo", width=64, height=64).id for _ in range(2))
-    kiln.cancel([ended])
-    for _ in range(2):
-        streams._find()
-    assert (read, sorted(told)) == ([{ended, waits}, {waits}], sorted([ended, waits]))
-    assert kiln.retry([ended]) == {ended: "again"}
-    streams._find()
-    assert read[-1] == {ended, waits}
-    streams._remember(JobStatus("old", "finished", ended_at="2020-01-01T00:00:00Z"))
-    streams._find()
-    assert set(streams._known) == {ended, waits}
+def test_who_leaves_while_it_is_told_how_things_stand_keeps_its_place(
+    real: Door, kiln: Kiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "PAGE", 1)
+    monkeypatch.setattr(events, "FIRST", 2)
+    spec: Any = {"prompt": "a fox", "model": "demo", "width": 64, "height": 64}
+    kiln.as_client("one").submit_many([spec] * 2)
+    monkeypatch.setattr(streams.Streams, "_look", lambda self: None)
+    with real("one").stream("GET", "/v1/events", timeout=30) as answer:
+        fields = [line.partition(":")[0] for line, _ in zip(answer.iter_lines(), range(10), strict=False)]
+    assert fields == ["retry", "", "event", "data", "", "event", "data", "", "id", "event"]
+
+
+def test_redis_that_goes_away_while_it_is_told_how_things_stand_is_more(
+    local: httpx.Client, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = events._page
+
+    def away(kiln: Kiln, state: str, *words: Any) -> Any:
+        if state == "queued":
+            raise NotReadyError("Redis is away")
+        return page(kiln, state, *words)
+
+    monkeypatch.setattr(events, "_page", away)
+    sent(local)
+    with heard(local, "/v1/events") as stream:
+        assert next(stream)[0] == "more"

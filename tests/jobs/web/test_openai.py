@@ -13,7 +13,9 @@ import httpx
 import openai
 import pytest
 
-from pixelkiln.jobs.web import streams, waiting
+from pixelkiln.jobs.errors import StorageAwayError
+from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.web import listening, waiting
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import People
@@ -156,6 +158,45 @@ def test_a_long_wait_is_kept_alive(
         assert fails is ("out of memory" in str(found.get("error")))
 
 
+@pytest.fixture
+def bucket_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket takes pictures, and does not give them."""
+
+    def away(kiln: FakeKiln, status: JobStatus) -> None:
+        raise StorageAwayError("the bucket is away")
+
+    monkeypatch.setattr(FakeKiln, "sidecar_of", away)
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_where_the_bucket_is_away_nothing_is_rendered_anew(
+    local: httpx.Client, fake: FakeKiln, bucket_away: None, key: str
+) -> None:
+    headers = {"Idempotency-Key": key} if key else {}
+    with (
+        at_work(fake),
+        openai.OpenAI(base_url=f"{local.base_url}/v1", api_key="-", max_retries=1) as client,
+        pytest.raises(openai.InternalServerError, match="the bucket is away") as raised,
+    ):
+        client.images.generate(prompt="a fox", model="demo", extra_headers=headers)
+    told = raised.value.response
+    assert (told.status_code, told.headers["retry-after"]) == (503, "5")
+    assert len(local.get("/v1/jobs").json()["jobs"]) == 1
+
+
+def test_where_the_bucket_is_away_an_answer_that_has_begun_tells_it(
+    local: httpx.Client, fake: FakeKiln, bucket_away: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SILENT", 0.1)
+    asked = {"prompt": "a fox", "model": "demo"}
+    with local.stream("POST", "/v1/images/generations", json=asked) as answer:
+        parts = answer.iter_bytes()
+        assert next(parts).strip() == b""
+        with at_work(fake):
+            found = json.loads(b"".join(parts))
+    assert (found["data"], found["error"]["message"]) == ([], "the bucket is away")
+
+
 def test_sent_again_under_its_key_it_waits_for_the_same_picture(
     client: openai.OpenAI, local: httpx.Client
 ) -> None:
@@ -170,10 +211,10 @@ def test_sent_again_under_its_key_it_waits_for_the_same_picture(
 def test_a_server_that_ends_says_that_it_may_be_asked_again(
     local: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def over(stream: streams.Stream, wait: float) -> None:
+    async def over(stream: listening.Stream, wait: float) -> None:
         """As Stream's, once the server ends."""
 
-    monkeypatch.setattr(streams.Stream, "next", over)
+    monkeypatch.setattr(listening.Stream, "next", over)
     answer = local.post("/v1/images/generations", json={"prompt": "a fox", "model": "demo"})
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "Idempotency-Key" in answer.json()["error"]["message"]

@@ -174,11 +174,3 @@ def test_rates_fill_up_again() -> None:
     assert rates.take("b") == 0.0
     now[0] = 0.5
     assert (rates.take("a"), rates.take("a")) == (0.0, 0.5)
-
-
-def test_a_listener_who_does_not_read_is_let_go() -> None:
-    stream = streams.Stream(lambda status: True, frozenset())
-    for _ in range(streams.WAITING + 1):
-        stream.put(None, b"x")
-    assert stream.closed
-    assert stream.events.qsize() == 1

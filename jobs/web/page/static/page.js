@@ -19,7 +19,7 @@ const follow = () => {
     stream = null;
   } else if (!stream) {
     stream = new EventSource("/v1/events");
-    for (const kind of ["job", "away", "back"]) stream.addEventListener(kind, changed);
+    for (const kind of ["job", "away", "back", "more"]) stream.addEventListener(kind, changed);
     stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
   }
 };

@@ -18,6 +18,7 @@ from pixelkiln.jobs.errors import StorageAwayError
 from pixelkiln.jobs.web.page.pictures import PAGE, Pictures, Wanted, Warnings
 from pixelkiln.jobs.web.page.zips import zipped
 from pixelkiln.jobs.web.who import Caller
+from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import Page, read
 from tests.jobs.web.page.rendering import render
@@ -186,6 +187,15 @@ def test_a_zip_breaks_off_where_the_bucket_goes_away(rewire: Rewire, kiln: Kiln)
         proxy.cut()
         with pytest.raises(StorageAwayError):
             list(parts)
+
+
+@pytest.mark.parametrize("gone", ["redis", "bucket"])
+def test_a_zip_of_what_is_away_is_refused(local: httpx.Client, fake: FakeKiln, gone: str) -> None:
+    fake.submit({**SMALL, "prompt": "a fox"})
+    fake.work()
+    with fake.away(redis=gone == "redis", bucket=gone == "bucket"):
+        answer = local.get("/gallery.zip")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
 
 
 def test_two_beside_each_other(kiln: Kiln, one: httpx.Client) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from pixelkiln import Kiln, Settings
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.web.page.views import VIEWS
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
@@ -140,12 +142,31 @@ def test_what_the_stylesheet_and_scripts_are(local: httpx.Client) -> None:
     assert local.get("/static/%2e%2e/frame.py").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "addressing", "host"),
+    [
+        ("https://s3.example:9000", "path", "https://s3.example:9000"),
+        ("https://s3.example:9000", "virtual", "https://night.s3.example:9000"),
+        (None, "path", "https://s3.amazonaws.com"),
+        (None, "virtual", "https://night.s3.amazonaws.com"),
+    ],
+)
 def test_where_pictures_come_from_the_bucket_the_policy_lets_them(
-    local: httpx.Client, fake: FakeKiln
+    local: httpx.Client,
+    fake: FakeKiln,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str | None,
+    addressing: str,
+    host: str,
 ) -> None:
     assert "img-src 'self' blob: data:;" in local.get("/", headers=HTML).headers["content-security-policy"]
-    fake.settings = fake.settings.model_copy(
-        update={"image_links": True, "s3_endpoint": "https://s3.example:9000/x"}
-    )
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    told = {"s3_endpoint": endpoint, "s3_addressing": addressing, "s3_bucket": "night", "image_links": True}
+    fake.settings = fake.settings.model_copy(update={**told, "redis_url": SecretStr("redis://nowhere")})
+    fake._bucket = Bucket.open(fake.settings)
     policy = local.get("/", headers=HTML).headers["content-security-policy"]
-    assert "img-src 'self' blob: data: https://s3.example:9000;" in policy
+    assert f"img-src 'self' blob: data: {host};" in policy
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    fake._bucket = Bucket.open(fake.settings)
+    assert local.get("/gallery", headers=HTML).status_code == 200  # no link can be made
