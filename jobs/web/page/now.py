@@ -42,6 +42,7 @@ class Waiting:
     started: int
     later: int
     eta: float | None  # seconds until all that wait for such workers are done
+    paused: bool  # none of it is taken until somebody resumes it
 
 
 @router.get("/")
@@ -92,7 +93,14 @@ def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:
         if of := Lane.parse(job.lane):
             by_kind.setdefault(of.kind, []).append(Standing("finished", job.started_at, job.ended_at))
     return [
-        Waiting(lane, one.queued, one.started, one.later, _eta(farm, lane.kind, totals, by_kind))
+        Waiting(
+            lane,
+            one.queued,
+            one.started,
+            one.later,
+            _eta(farm, lane.kind, totals, by_kind),
+            _is_paused(farm, lane),
+        )
         for lane, one in lanes
         if (caller.admin or lane.client == caller.client) and one.queued + one.started + one.later
     ]
@@ -101,6 +109,12 @@ def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:
 def _eta(farm: TheFarm, kind: str, totals: dict[str, int], past: dict[str, list[Standing]]) -> float | None:
     serving = sum(not one.gone and kind in one.serves for one in farm.workers)
     return eta(totals[kind], pace(past.get(kind, ())), serving)
+
+
+def _is_paused(farm: TheFarm, lane: Lane) -> bool:
+    """Whether somebody wants none of a lane to be taken, by any worker."""
+    model = lane.kind.partition(">")[0].partition(":")[0]
+    return bool(farm.paused & {"farm", f"client:{lane.client}", f"model:{model}"})
 
 
 def _clients(waiting: list[Waiting], caller: Caller) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.commands.about import span
 from pixelkiln.jobs.queue.farm import Farm, WorkerStatus
+from pixelkiln.jobs.web.numbers import does
 from pixelkiln.jobs.web.who import Caller
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _workers(workers: Iterable[WorkerStatus]) -> list[Wrong]:
             what += f"; it was {was}." if was else "."
             mend = f"Others take over what it held. Look at {one.host or 'its machine'}; there:"
             found.append(Wrong(what, mend, "kiln doctor"))
-        elif one.state.startswith("takes no jobs"):
+        elif does(one) == "blocked":  # not who was paused: that is told once, with what resumes it
             found.append(Wrong(f"{one.name} {one.state}.", f"On {one.host or 'its machine'}:", "kiln doctor"))
     return found
 

@@ -67,6 +67,20 @@ def test_what_is_wrong_is_told_with_its_mend(real: Door, kiln: Kiln) -> None:
     assert "the disk is full" not in text  # what others' machines lack is the admin's to read
 
 
+def test_what_was_paused_is_no_fault(real: Door, kiln: Kiln) -> None:
+    render_one = {**SMALL, "prompt": "a fox"}
+    kiln.submit(render_one)
+    render(kiln)
+    kiln.submit(render_one)
+    worker(kiln, "mac-1", "takes no jobs: the farm is paused", kiln_paused="farm")
+    text = read(real("admin"), "/").text
+    assert "farm is paused." in text
+    assert "kiln resume farm" in text
+    assert "kiln doctor" not in text
+    (waits,) = re.findall(r"bf16\s+normal\s+1\s+0\s+(.*)", text)
+    assert waits == "paused"  # and not how soon it would be done
+
+
 def test_what_is_rendered_is_shown_step_by_step(real: Door, kiln: Kiln) -> None:
     job = kiln.submit({**SMALL, "prompt": "a fox in the snow"})
     claims = Claims(kiln.redis, "mac-1")
