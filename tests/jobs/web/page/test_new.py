@@ -100,6 +100,7 @@ def test_several_are_a_batch_with_seeds_of_their_own(local: httpx.Client, fake: 
         ({"seed": "-1"}, "seed", "greater"),
         ({"prompt": "x" * 4001}, "prompt", "the limit is 4,000"),
         ({"pace": "own", "steps": "99"}, "pace", "out of range"),
+        ({"pace": "own"}, "pace", "say how many"),
         ({"pace": "own", "coarse_steps": "1.5"}, "pace", "whole number"),
         ({"width": "65"}, "size", "not a multiple of 32"),
         ({"width": ""}, "size", "width is missing"),
