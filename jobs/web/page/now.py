@@ -20,7 +20,7 @@ from pixelkiln.jobs.web.api.farm import discreet
 from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page.frame import show
 from pixelkiln.jobs.web.page.standing import Standings
-from pixelkiln.jobs.web.page.wrong import wrongs
+from pixelkiln.jobs.web.page.wrong import paused, wrongs
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
 router = APIRouter()
@@ -99,7 +99,7 @@ def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:
             one.started,
             one.later,
             _eta(farm, lane.kind, totals, by_kind),
-            _is_paused(farm, lane),
+            bool(paused(farm, lane)),
         )
         for lane, one in lanes
         if (caller.admin or lane.client == caller.client) and one.queued + one.started + one.later
@@ -109,12 +109,6 @@ def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:
 def _eta(farm: TheFarm, kind: str, totals: dict[str, int], past: dict[str, list[Standing]]) -> float | None:
     serving = sum(not one.gone and kind in one.serves for one in farm.workers)
     return eta(totals[kind], pace(past.get(kind, ())), serving)
-
-
-def _is_paused(farm: TheFarm, lane: Lane) -> bool:
-    """Whether somebody wants none of a lane to be taken, by any worker."""
-    model = lane.kind.partition(">")[0].partition(":")[0]
-    return bool(farm.paused & {"farm", f"client:{lane.client}", f"model:{model}"})
 
 
 def _clients(waiting: list[Waiting], caller: Caller) -> list[str]:

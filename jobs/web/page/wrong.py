@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.commands.about import span
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm, WorkerStatus
 from pixelkiln.jobs.web.numbers import does
 from pixelkiln.jobs.web.who import Caller
@@ -34,6 +35,22 @@ def wrongs(
     """All of it, the worst first; to who does not run the farm without the commands that mend it."""
     found = [*_no_workers(farm), *_unserved(farm, waiting), *_workers(workers), *_paused(farm, caller)]
     return found if caller.admin else [replace(one, mend=OTHERS, command="") for one in found]
+
+
+def paused(farm: Farm, lane: Lane) -> str:
+    """Which pause keeps a lane's jobs from being taken by any worker; '' for none."""
+    kept = ("farm", f"model:{lane.model}", f"client:{lane.client}")
+    return next((one for one in kept if one in farm.paused), "")
+
+
+def waits_for(farm: Farm, lane: Lane) -> str:
+    """Why nobody takes a lane's jobs now; '' where somebody may."""
+    if target := paused(farm, lane):
+        return f"the {target} is paused" if target == "farm" else f"{target} is paused"
+    if any(not one.gone for one in farm.workers):
+        kind = lane.kind.partition(">")[0]
+        return "" if kind in farm.served else f"no worker serves {kind} now"
+    return "no worker is there now"
 
 
 def _no_workers(farm: Farm) -> list[Wrong]:

@@ -81,6 +81,20 @@ def test_what_was_paused_is_no_fault(real: Door, kiln: Kiln) -> None:
     assert waits == "paused"  # and not how soon it would be done
 
 
+def test_a_picture_that_nobody_takes_says_why(real: Door, kiln: Kiln) -> None:
+    job, client = kiln.submit({**SMALL, "prompt": "a fox"}), real("one")
+    assert "no worker is there now" in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle", queues="z-image-turbo:q6")
+    assert "no worker serves demo:bf16 now" in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle")
+    assert "no worker" not in read(client, f"/pictures/{job.id}").text
+    for target, told in (("farm", "the farm is paused"), ("client:one", "client:one is paused")):
+        worker(kiln, "mac-1", "idle", kiln_paused=target)
+        assert told in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle", kiln_paused="client:two,model:z-image-turbo")
+    assert "paused" not in read(client, f"/pictures/{job.id}").text
+
+
 def test_what_is_rendered_is_shown_step_by_step(real: Door, kiln: Kiln) -> None:
     job = kiln.submit({**SMALL, "prompt": "a fox in the snow"})
     claims = Claims(kiln.redis, "mac-1")
