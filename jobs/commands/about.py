@@ -124,8 +124,10 @@ def remaining(status: BatchStatus) -> str:
         return f"paused; it waits for: kiln resume {status.name}"
     if not status.open or (status.deadline and status.deadline.fits is not None):
         return ""  # done, or what is said of its deadline says when, by each worker's own speed and hours
-    if status.eta is None or status.each is None:
-        return "no worker serves it now, or none has finished: nobody knows how long"
+    if status.each is None:
+        return "how long is known once one of it has finished"
+    if status.eta is None:
+        return "no worker serves it now: nobody knows how long"
     return f"about {span(status.eta)} left, at {status.each:.1f} s a picture"
 
 

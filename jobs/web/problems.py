@@ -131,6 +131,8 @@ def install(app: FastAPI) -> None:
                 Fault(field=one.place.column or "", message=one.message, place=one.place.line)
                 for one in error.faults[:SHOWN]
             ]
+            heading, *lines = words.splitlines()
+            words = f"{heading} {'; '.join(lines)}".rstrip()
         return answer(request.scope, status, words, field=field, errors=errors, headers=headers)
 
     @app.exception_handler(HTTPException)
@@ -141,20 +143,26 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [_fault(one) for one in error.errors()[:SHOWN]]
+        errors = [_fault(one, request) for one in error.errors()[:SHOWN]]
         first = errors[0] if errors else Fault(field="", message="is not what is taken here")
         return answer(request.scope, 422, f"{first.field}: {first.message}", field=first.field, errors=errors)
 
 
-def _fault(found: dict[str, Any]) -> Fault:
+def _fault(found: dict[str, Any], request: Request) -> Fault:
     """One of pydantic's findings; what was sent is not said again."""
     loc = [str(part) for part in found["loc"]]
     named = [part for part in loc[1:] if "[" not in part]  # where several things may stand: pydantic's names
     if found["type"] == "json_invalid" or not named:
         named = loc[:1]
     field = plain(".".join(named))[:100]
-    if found["type"] in ("extra_forbidden", "json_invalid"):
-        message = {"extra_forbidden": "no such field", "json_invalid": "is not JSON"}[found["type"]]
-    else:
-        message = found["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    told = {
+        "extra_forbidden": "no such field",
+        "json_invalid": "is not JSON",
+        "string_pattern_mismatch": "is no such name or id",
+        "string_too_long": "is longer than {max_length} characters",
+    }.get(found["type"])
+    message = told.format(**found.get("ctx", {})) if told else found["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should", "must", 1)
+    if field == "body" and "json" not in request.headers.get("content-type", ""):
+        message = "is read as JSON with the header Content-Type: application/json alone"
     return Fault(field=field, message=plain(message)[:300])

@@ -15,6 +15,7 @@ from PIL import Image
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.web.page.pictures import PAGE
+from pixelkiln.jobs.web.server import beside
 from pixelkiln.worker.queue.claim import Progress
 from pixelkiln.worker.queue.claims import Claims
 from tests.browser.conftest import Open
@@ -167,6 +168,28 @@ def test_without_javascript_all_is_read_and_asked_for(view: Open, kiln: Kiln) ->
     api.expect(page.get_by_text("kiln submit")).to_be_visible()
     page.goto(f"/pictures/{failed}")
     api.expect(page.get_by_text("out of memory")).to_be_visible()
+
+
+def test_a_page_says_that_its_server_is_away(
+    chromium: Any, settings: Settings, tmp_path: Path, kiln: Kiln
+) -> None:
+    with serving(settings, tmp_path / "none.json") as where:
+        page = chromium.new_page(base_url=where)
+        page.goto("/")
+        api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
+    told = page.locator("#unreached")
+    api.expect(told).to_contain_text("does not answer", timeout=30_000)
+    api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
+    page.route("**/", lambda route: route.fulfill(status=502, body=""))  # as of a proxy before it
+    page.wait_for_timeout(3_000)
+    api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
+    page.unroute("**/")
+    port = {"serve_port": int(where.rpartition(":")[2])}
+    with beside(settings.model_copy(update={**port, "tokens": tmp_path / "none.json"}), None):
+        api.expect(told).to_have_count(0, timeout=30_000)
+        kiln.submit({"prompt": "a fox", "model": "demo"})
+        api.expect(page.get_by_text("demo:bf16").first).to_be_visible(timeout=15_000)
+    page.close()
 
 
 def test_an_outage_is_told_and_over_when_it_is_over(

@@ -194,6 +194,8 @@ class Form:
                 if name in takes and self.text[name].strip():
                     value = self._number_in(name, int)
                     own[name] = None if value is None else int(value)
+            if "coarse_steps" in takes and not own:
+                self.refuse("steps", "say how many steps, or choose one of the others")
         elif pace in ("fast", "draft"):
             size = self._size()
             sides = (size["width"], size["height"]) if len(size) == 2 else None

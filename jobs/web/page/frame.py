@@ -81,7 +81,8 @@ def problem(scope: Scope, status: int, title: str, detail: str, headers: dict[st
     """The page that tells of a problem; who is not known is sent to sign in."""
     request = Request(scope)
     if status == 401:
-        back = "" if scope["path"] == "/" else f"?{urlencode({'next': scope['path']})}"
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        back = f"?{urlencode({'next': here})}" if scope["method"] == "GET" and here != "/" else ""
         if "hx-request" in request.headers:
             return Response(status_code=204, headers={"HX-Redirect": f"/sign-in{back}"})
         return RedirectResponse(f"/sign-in{back}", 303)

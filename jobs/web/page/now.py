@@ -20,7 +20,7 @@ from pixelkiln.jobs.web.api.farm import discreet
 from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page.frame import show
 from pixelkiln.jobs.web.page.standing import Standings
-from pixelkiln.jobs.web.page.wrong import wrongs
+from pixelkiln.jobs.web.page.wrong import paused, wrongs
 from pixelkiln.jobs.web.who import Caller, Farm, Known
 
 router = APIRouter()
@@ -42,6 +42,7 @@ class Waiting:
     started: int
     later: int
     eta: float | None  # seconds until all that wait for such workers are done
+    paused: bool  # none of it is taken until somebody resumes it
 
 
 @router.get("/")
@@ -92,7 +93,14 @@ def _waiting(kiln: Kiln, farm: TheFarm, caller: Caller) -> list[Waiting]:
         if of := Lane.parse(job.lane):
             by_kind.setdefault(of.kind, []).append(Standing("finished", job.started_at, job.ended_at))
     return [
-        Waiting(lane, one.queued, one.started, one.later, _eta(farm, lane.kind, totals, by_kind))
+        Waiting(
+            lane,
+            one.queued,
+            one.started,
+            one.later,
+            _eta(farm, lane.kind, totals, by_kind),
+            bool(paused(farm, lane)),
+        )
         for lane, one in lanes
         if (caller.admin or lane.client == caller.client) and one.queued + one.started + one.later
     ]

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pixelkiln.jobs.batches.names import DEFAULT, ENDING, Template
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import CorruptObjectError
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.sidecar import Sidecar
@@ -18,6 +19,7 @@ from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.page.command import command
 from pixelkiln.jobs.web.page.frame import after, show, size
 from pixelkiln.jobs.web.page.gallery import Filter, pictures_of
+from pixelkiln.jobs.web.page.wrong import waits_for
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own
 
@@ -49,6 +51,7 @@ def get_picture(request: Request, kiln: Farm, caller: Known, id: Id, wanted: Fil
         else f"{id}.png",
         settings=settings(spec, sidecar) if spec else {},
         command=command(spec) if spec else "",
+        waits=_waits(kiln, status),
     )
 
 
@@ -88,6 +91,13 @@ def _side(kiln: Kiln, caller: Caller, job_id: str) -> dict[str, Any]:
     if spec is None or sidecar is None:
         raise ProblemError(409, f"there is no picture of {job_id}: {fault or f'it is {status.state}'}")
     return {"job": status, "spec": spec, "sidecar": sidecar, "settings": settings(spec, sidecar)}
+
+
+def _waits(kiln: Kiln, status: JobStatus) -> str:
+    """Why nobody takes it now, where that is known."""
+    lane = Lane.parse(status.lane)
+    told = status.state != "queued" or status.held or status.not_before or status.waits
+    return "" if told or lane is None else waits_for(kiln.farm(), lane)
 
 
 def _known(kiln: Kiln, status: JobStatus) -> tuple[RenderSpec | None, Sidecar | None, str]:

@@ -190,6 +190,10 @@ class Pictures:
             if before is None:
                 return
 
+    def rows(self) -> dict[str, int]:
+        """Which row of its file each job of the batch is; empty where it is about no batch."""
+        return {one.id: one.number for one in self._batch.entries} if self._batch else {}
+
     def beside(self, status: JobStatus) -> tuple[str, str]:
         """Ids of the next newer and the next older one; '' where none is near."""
         newest = self.marks(LOOKED)

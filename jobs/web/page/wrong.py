@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pixelkiln.jobs.commands.about import span
+from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.queue.farm import Farm, WorkerStatus
+from pixelkiln.jobs.web.numbers import does
 from pixelkiln.jobs.web.who import Caller
 
 if TYPE_CHECKING:
@@ -35,6 +37,22 @@ def wrongs(
     return found if caller.admin else [replace(one, mend=OTHERS, command="") for one in found]
 
 
+def paused(farm: Farm, lane: Lane) -> str:
+    """Which pause keeps a lane's jobs from being taken by any worker; '' for none."""
+    kept = ("farm", f"model:{lane.model}", f"client:{lane.client}")
+    return next((one for one in kept if one in farm.paused), "")
+
+
+def waits_for(farm: Farm, lane: Lane) -> str:
+    """Why nobody takes a lane's jobs now; '' where somebody may."""
+    if target := paused(farm, lane):
+        return f"the {target} is paused" if target == "farm" else f"{target} is paused"
+    if any(not one.gone for one in farm.workers):
+        kind = lane.kind.partition(">")[0]
+        return "" if kind in farm.served else f"no worker serves {kind} now"
+    return "no worker is there now"
+
+
 def _no_workers(farm: Farm) -> list[Wrong]:
     if any(not one.gone for one in farm.workers):
         return []
@@ -60,7 +78,7 @@ def _workers(workers: Iterable[WorkerStatus]) -> list[Wrong]:
             what += f"; it was {was}." if was else "."
             mend = f"Others take over what it held. Look at {one.host or 'its machine'}; there:"
             found.append(Wrong(what, mend, "kiln doctor"))
-        elif one.state.startswith("takes no jobs"):
+        elif does(one) == "blocked":  # not who was paused: that is told once, with what resumes it
             found.append(Wrong(f"{one.name} {one.state}.", f"On {one.host or 'its machine'}:", "kiln doctor"))
     return found
 

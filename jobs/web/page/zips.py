@@ -40,14 +40,16 @@ class _Pipe(io.RawIOBase):
 def zipped(pictures: Pictures) -> Iterator[bytes]:
     """All of them, named as `kiln fetch` does, each with its record; what cannot be had is named at the end.
 
+    Those of a batch are numbered by its rows, others as they come.
     Where the bucket goes away it breaks off: a zip without its end is refused by whoever opens it.
     """
     pipe, names, missing = _Pipe(), Template.parse(DEFAULT), list[str]()
     with ZipFile(pipe, "w", ZIP_STORED) as archive:
-        for number, card in enumerate(pictures.all(), 1):
+        rows = pictures.rows()
+        for at, card in enumerate(pictures.all(), 1):
             try:
                 sidecar = pictures.kiln.sidecar_of(card.status)
-                name = names.stem(number, card.id, sidecar.spec)
+                name = names.stem(rows.get(card.id, at), card.id, sidecar.spec)
                 for _ in _picture(archive, pictures, card, sidecar, name):
                     yield pipe.taken()
             except NotReadyError:

@@ -207,3 +207,28 @@ def test_jobs_wait_until_they_may_be_taken(local: httpx.Client, fake: FakeKiln) 
     wrong = local.post("/v1/jobs?not_before=soon", json=FOX)
     assert (wrong.status_code, wrong.json()["field"]) == (422, "not_before")
     assert len(fake.jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"json": []}, "must be a valid dictionary"),
+        ({"content": '{"prompt": "a fox"}'}, "the header Content-Type: application/json"),
+        ({"json": FOX, "headers": {"Idempotency-Key": "x" * 201}}, "is longer than 200 characters"),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_told(local: httpx.Client, sent: Any, said: str) -> None:
+    told = local.post("/v1/jobs", **sent)
+    assert told.status_code == 422
+    assert said in told.json()["detail"]
+
+
+def test_a_name_that_is_none_is_told(local: httpx.Client) -> None:
+    assert local.get("/v1/jobs?batch=a/b").json()["detail"] == "batch: is no such name or id"
+
+
+def test_what_is_wrong_with_a_file_is_told_in_one_line(local: httpx.Client) -> None:
+    told = local.post("/v1/batches?source=x.csv", content=b"prompt,steps\nfox,x\n,1\n").json()
+    assert told["detail"].startswith("2 rows are refused, and nothing was sent: line 2: ")
+    assert "; line 3: " in told["detail"]
+    assert len(told["errors"]) == 2

@@ -20,9 +20,33 @@ const follow = () => {
   } else if (!stream) {
     stream = new EventSource("/v1/events");
     for (const kind of ["job", "away", "back", "more"]) stream.addEventListener(kind, changed);
+    // Whether the server is gone is asked at once; a stream that was refused is no stream any more.
+    stream.addEventListener("error", () => {
+      if (stream?.readyState === EventSource.CLOSED) stream = null;
+      changed();
+    });
+    stream.addEventListener("open", () => find("#unreached") && changed());
     stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
   }
 };
+
+// A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place.
+let renewed = new Date();
+const unreached = () => {
+  if (find("#unreached")) return;
+  const when = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(renewed);
+  const words = `The server does not answer. This is as it was at ${when}; it goes on by itself once the server is back.`;
+  find("main").before(Object.assign(document.createElement("p"), { id: "unreached", className: "banner", textContent: words }));
+  find("#told").textContent = words;
+};
+document.addEventListener("htmx:sendError", (event) => event.detail.target.id === "main" && unreached());
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id !== "main" || event.detail.xhr.status === 204) return;
+  event.detail.shouldSwap &&= event.detail.xhr.responseText.includes('id="main"');
+  if (!event.detail.shouldSwap) return unreached();
+  renewed = new Date();
+  find("#unreached")?.remove();
+});
 
 // A preview is shown once it is whole, so that nothing flickers.
 const renew = (id) => {

@@ -166,6 +166,16 @@ def test_all_of_a_filter_comes_as_a_zip(kiln: Kiln, one: httpx.Client) -> None:
         assert archive.namelist() == []
 
 
+def test_a_zip_of_a_batch_is_numbered_by_its_rows(kiln: Kiln, one: httpx.Client) -> None:
+    kiln.batch([{**SMALL, "prompt": prompt} for prompt in ("a fox", "a hare", "an owl")], name="night")
+    render(kiln)
+    for filtered, names in (("", ["0001-a-fox", "0002-a-hare", "0003-an-owl"]), ("&q=owl", ["0003-an-owl"])):
+        found = one.get(f"/gallery.zip?batch=night{filtered}")
+        with ZipFile(io.BytesIO(found.content)) as archive:
+            held = sorted(name for name in archive.namelist() if name.endswith(".png"))
+        assert held == [f"{name}-1.png" for name in names]
+
+
 def test_a_zip_is_sent_while_it_is_made(settings: Settings, kiln: Kiln) -> None:
     kiln.submit_many([{**SMALL, "prompt": f"number {n}"} for n in range(3)])
     render(kiln)

@@ -62,6 +62,7 @@ def test_a_form_has_what_its_model_takes(local: httpx.Client, model: str) -> Non
     assert ("blend_seams" in names) == of.seams
     assert ("guidance" in names) == (of.guidance.range is not None)
     assert "a fox" in page.text
+    assert "maxlength" not in page.all("textarea", id="prompt")[0]  # by it browsers cut a long one unsaid
 
 
 def test_a_form_is_one_job(local: httpx.Client, fake: FakeKiln) -> None:
@@ -97,7 +98,9 @@ def test_several_are_a_batch_with_seeds_of_their_own(local: httpx.Client, fake: 
         ({"prompt": "a\x07"}, "prompt", "control character"),
         ({"seed": "x"}, "seed", "must be a whole number, not 'x'"),
         ({"seed": "-1"}, "seed", "greater"),
+        ({"prompt": "x" * 4001}, "prompt", "the limit is 4,000"),
         ({"pace": "own", "steps": "99"}, "pace", "out of range"),
+        ({"pace": "own"}, "pace", "say how many"),
         ({"pace": "own", "coarse_steps": "1.5"}, "pace", "whole number"),
         ({"width": "65"}, "size", "not a multiple of 32"),
         ({"width": ""}, "size", "width is missing"),

@@ -67,6 +67,34 @@ def test_what_is_wrong_is_told_with_its_mend(real: Door, kiln: Kiln) -> None:
     assert "the disk is full" not in text  # what others' machines lack is the admin's to read
 
 
+def test_what_was_paused_is_no_fault(real: Door, kiln: Kiln) -> None:
+    render_one = {**SMALL, "prompt": "a fox"}
+    kiln.submit(render_one)
+    render(kiln)
+    kiln.submit(render_one)
+    worker(kiln, "mac-1", "takes no jobs: the farm is paused", kiln_paused="farm")
+    text = read(real("admin"), "/").text
+    assert "farm is paused." in text
+    assert "kiln resume farm" in text
+    assert "kiln doctor" not in text
+    (waits,) = re.findall(r"bf16\s+normal\s+1\s+0\s+(.*)", text)
+    assert waits == "paused"  # and not how soon it would be done
+
+
+def test_a_picture_that_nobody_takes_says_why(real: Door, kiln: Kiln) -> None:
+    job, client = kiln.submit({**SMALL, "prompt": "a fox"}), real("one")
+    assert "no worker is there now" in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle", queues="z-image-turbo:q6")
+    assert "no worker serves demo:bf16 now" in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle")
+    assert "no worker" not in read(client, f"/pictures/{job.id}").text
+    for target, told in (("farm", "the farm is paused"), ("client:one", "client:one is paused")):
+        worker(kiln, "mac-1", "idle", kiln_paused=target)
+        assert told in read(client, f"/pictures/{job.id}").text
+    worker(kiln, "mac-1", "idle", kiln_paused="client:two,model:z-image-turbo")
+    assert "paused" not in read(client, f"/pictures/{job.id}").text
+
+
 def test_what_is_rendered_is_shown_step_by_step(real: Door, kiln: Kiln) -> None:
     job = kiln.submit({**SMALL, "prompt": "a fox in the snow"})
     claims = Claims(kiln.redis, "mac-1")

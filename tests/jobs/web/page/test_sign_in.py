@@ -29,6 +29,9 @@ def test_who_is_not_known_is_led_to_the_form(browser: httpx.Client) -> None:
         browser.get("/gallery", headers={"HX-Request": "true"}).headers["hx-redirect"]
         == "/sign-in?next=%2Fgallery"
     )
+    asked = browser.get("/compare?a=x&b=y+z", headers=HTML).headers["location"]
+    assert asked == "/sign-in?next=%2Fcompare%3Fa%3Dx%26b%3Dy%2Bz"
+    assert browser.post("/farm/orders", headers=HTML).headers["location"] == "/sign-in"
     page = read(browser, "/sign-in?next=/gallery")
     assert page.all("input", name="next", value="/gallery")
     assert not page.all("nav")
