@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
+from datetime import datetime
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
@@ -16,6 +17,7 @@ from starlette.responses import Response
 from pixelkiln.jobs.batches.estimate import Estimate
 from pixelkiln.jobs.batches.rows import SHOWN, FaultyRowsError
 from pixelkiln.jobs.batches.rows import refused as refused_in_words
+from pixelkiln.jobs.batches.windows import zone_of
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.commands.about import deadline
 from pixelkiln.jobs.commands.plan import space_of, time_of
@@ -114,6 +116,7 @@ def _planned(
         source=source,
         text=text,
         outlook=deadline(plan.deadline) if plan.deadline else "",
+        clock=datetime.now(zone_of(kiln.settings.zone)),
         there=there,
         errors=errors,
         fault="",

@@ -51,7 +51,7 @@ def get_now(request: Request, kiln: Farm, caller: Known) -> Response:
     known: Standings = request.app.state.standings
     seen: Lately[dict[str, Any]] = request.app.state.lately
     context = seen.get((caller.admin, caller.client), FRESH, lambda: _seen(kiln, caller, known))
-    return show(request, "now.html", many=SHOWN, **context)
+    return show(request, "now.html", many=SHOWN, may_order=kiln.may_order, **context)
 
 
 def _seen(kiln: Kiln, caller: Caller, known: Standings) -> dict[str, Any]:

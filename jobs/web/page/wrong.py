@@ -27,6 +27,7 @@ class Wrong:
     mend: str  # in words
     command: str = ""  # that mends it
     grave: bool = True  # red; else it is as somebody wanted it, and told all the same
+    resumes: str = ""  # the target that a button may resume
 
 
 def wrongs(
@@ -34,7 +35,7 @@ def wrongs(
 ) -> list[Wrong]:
     """All of it, the worst first; to who does not run the farm without the commands that mend it."""
     found = [*_no_workers(farm), *_unserved(farm, waiting), *_workers(workers), *_paused(farm, caller)]
-    return found if caller.admin else [replace(one, mend=OTHERS, command="") for one in found]
+    return found if caller.admin else [replace(one, mend=OTHERS, command="", resumes="") for one in found]
 
 
 def paused(farm: Farm, lane: Lane) -> str:
@@ -90,5 +91,6 @@ def _paused(farm: Farm, caller: Caller) -> list[Wrong]:
         if caller.admin or not one.startswith("client:") or one == f"client:{caller.client}"
     ]
     return [
-        Wrong(f"{one} is paused.", "It waits for:", f"kiln resume {one}", grave=False) for one in sorted(mine)
+        Wrong(f"{one} is paused.", "It waits for:", f"kiln resume {one}", grave=False, resumes=one)
+        for one in sorted(mine)
     ]

@@ -133,7 +133,10 @@ def test_the_farm_is_the_admins(door: Door, fake: FakeKiln) -> None:
     assert "farm paused" in read(admin, done).text
     assert "farm" in fake.farm().paused
     assert "The whole farm is paused." in read(admin, "/farm").text
-    send(admin, guard(admin) | {"verb": "resume", "target": "farm"}, "/farm/orders")
+    now = read(admin, "/")
+    assert now.all("form", action="/farm/orders")
+    assert not read(client, "/").all("form", action="/farm/orders")
+    send(admin, hidden(now), "/farm/orders")
     assert fake.farm().paused == set()
     for target in ("client:two", "model:demo"):
         send(admin, guard(admin) | {"verb": "pause", "target": target}, "/farm/orders")
@@ -160,6 +163,7 @@ def test_without_the_key_the_farm_says_what_is_missing(settings: Settings, one: 
     keyless = settings.model_copy(update={"admin_key": None})
     worker(one, "mac-1", "idle", kiln_memory="16000000000", kiln_hours="4000000000-4000003600")
     with serving(keyless, settings.tokens) as where, httpx.Client(base_url=where) as client:  # no tokens
+        assert not read(client, "/").all("form", action="/farm/orders")
         page = read(client, "/farm")
         assert "KILN_ADMIN_KEY is not set" in page.text
         assert {"16.0 GB to use"} <= set(page.words)

@@ -258,6 +258,7 @@ def test_a_file_is_sent_for_a_night(real: Door, kiln: Kiln) -> None:
     look = send(local, {**held, "deadline": "9h", "act": "look"}, "/new/batch")
     assert (look.status_code, mine.jobs()) == (200, [])
     assert "<dt>deadline</dt>" in look.text
+    assert re.search(r"on the server&#39;s clock it is \d\d:\d\d\.", look.text)
     assert Page(look.text).faults == []
     assert send(local, {**held, "deadline": "9h"}, "/new/batch").status_code == 303
     assert {job.not_before for job in mine.jobs()} == {"2090-01-01T22:00:00Z"}

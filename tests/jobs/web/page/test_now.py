@@ -195,7 +195,7 @@ def test_what_is_to_be_expected_of_a_deadline_is_told(real: Door, kiln: Kiln) ->
     time.sleep(1.1)
     one = real("one")
     views = {name: read(one, f"/batches/{name}") for name in ("later", "over", "free")}
-    assert "Whether it is ready by the deadline " in views["later"].text
+    assert re.search(r"Whether it is ready by the deadline [^<]*\(UTC[+-]\d\d:\d\d\)\.", views["later"].text)
     assert re.search(
         r'<p class="banner">The deadline \d\d:\d\d has passed: 1 to be rendered',
         one.get("/batches/over", headers=HTML).text,
