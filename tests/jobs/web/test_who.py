@@ -70,7 +70,8 @@ def test_who_guesses_is_held_up(door: Door, people: People) -> None:
     wrong = {"Authorization": f"Bearer {text[:18]}{'x' * 43}"}
     with ThreadPoolExecutor(20) as threads:  # at once, too
         codes = [*threads.map(lambda _: client.get("/v1/jobs/x", headers=wrong).status_code, range(20))]
-    assert sorted(codes) == [401] * 10 + [429] * 10
+    assert set(codes) == {401, 429}
+    assert codes.count(401) in (10, 11)  # one more is let try each six seconds
     assert client.get("/v1/jobs/x").status_code == 404
 
 
