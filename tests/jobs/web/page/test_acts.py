@@ -131,6 +131,7 @@ def test_the_farm_is_the_admins(door: Door, fake: FakeKiln) -> None:
     assert "Workers" in page.words
     done = send(admin, guard(admin) | order, "/farm/orders").headers["location"]
     assert "farm paused" in read(admin, done).text
+    assert ["every 4s" in admin.get(one, headers=HTML).text for one in (done, "/farm")] == [True, False]
     assert "farm" in fake.farm().paused
     assert "The whole farm is paused." in read(admin, "/farm").text
     now = read(admin, "/")
