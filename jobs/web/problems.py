@@ -143,7 +143,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [_fault(one, request) for one in error.errors()[:SHOWN]]
+        found = [_fault(one, request) for one in error.errors()[:SHOWN]]
+        errors = list({(one.field, one.message): one for one in found}.values())  # of a union each part tells
         first = errors[0] if errors else Fault(field="", message="is not what is taken here")
         return answer(request.scope, 422, f"{first.field}: {first.message}", field=first.field, errors=errors)
 

@@ -221,6 +221,8 @@ def test_what_is_wrong_with_a_request_is_told(local: httpx.Client, sent: Any, sa
     told = local.post("/v1/jobs", **sent)
     assert told.status_code == 422
     assert said in told.json()["detail"]
+    messages = [one["message"] for one in told.json()["errors"]]
+    assert len(set(messages)) == len(messages)
 
 
 def test_a_name_that_is_none_is_told(local: httpx.Client) -> None:
