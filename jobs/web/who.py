@@ -53,7 +53,10 @@ class Admission:
     def __init__(
         self, app: ASGIApp, tokens: Tokens, client: str, seal: bytes, hosts: frozenset[str] = LOOPBACK
     ) -> None:
-        """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`."""
+        """Without tokens everybody is the admin, as `client`, who calls the server by one of `hosts`.
+
+        Where there are no hosts, or once there were tokens, nobody is.
+        """
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
         self._seal = seal  # that addresses which need no token bear
         self._closed = not hosts  # to who has no token, even where there are none
