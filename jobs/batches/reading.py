@@ -106,6 +106,7 @@ def guessed(text: str) -> Format:
 
 def _is_json(line: str) -> bool:
     try:
+        json_text.Bound().take(line)
         json_text.DECODER.decode(line)
     except (ValueError, RecursionError, UsageError):
         return False

@@ -5,27 +5,49 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pixelkiln.jobs.batches.formats.document import Lined, row_of, rows_of
-from pixelkiln.jobs.batches.rows import Fault, FaultyRowsError, Place, Row
+from pixelkiln.jobs.batches.formats.lines import filled
+from pixelkiln.jobs.batches.rows import MAX_JOBS, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 from pixelkiln.jobs.hints import glimpse
 
+MAX_VALUES = 20 * MAX_JOBS  # of a file: a few characters may be an object, which takes two hundred bytes
 _BLANK = re.compile(r"[ \t\n\r]*")
-_LINE = re.compile(r"[^\n]*(?:\n|\Z)")  # U+2028 may stand in a JSON text
+_LINE = re.compile(r"[^ \t\r\n][^\n]*")  # U+2028 may stand in a JSON text
+# Up to what begins a list, an object, or one more member; what stands in a text does not.
+_VALUE = re.compile(r'(?:[^",\[{]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+(?:[,\[{]|\Z)', re.DOTALL)
+
+
+class Bound:
+    """How many values are still read of a file."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def take(self, text: str) -> None:
+        """Count what is to be read. Raises UsageError for more than a file holds."""
+        self._left -= sum(1 for _ in islice(_VALUE.finditer(text), self._left + 1))
+        if self._left < 0:
+            raise UsageError(f"more than {MAX_VALUES:,} values for at most {MAX_JOBS:,} jobs; split the file")
 
 
 def read_lines(text: str, folder: Path) -> Iterator[Row]:
-    """JSON Lines: each is a job's fields, or a prompt; blank ones do not count."""
-    for number, found in enumerate(_LINE.finditer(text), 1):
-        if line := found[0].strip(" \t\r\n"):
-            yield object_row(line, number, folder)
+    """JSON Lines: each is a job's fields, or a prompt; blank ones do not count. Raises FaultyRowsError."""
+    bound = Bound()
+    for number, line in filled(text, _LINE):
+        yield object_row(line.rstrip(" \t\r"), number, folder, bound)
 
 
-def object_row(line: str, number: int, folder: Path) -> Row:
-    """The row of one JSON value; what is at fault stands in it."""
+def object_row(line: str, number: int, folder: Path, bound: Bound) -> Row:
+    """The row of one JSON value; what is at fault stands in it. Raises FaultyRowsError for one too many."""
+    try:
+        bound.take(line)
+    except UsageError as error:
+        raise FaultyRowsError([Fault(Place(number), str(error))]) from None
     try:
         value = DECODER.decode(line)
     except (ValueError, RecursionError) as error:
@@ -72,6 +94,7 @@ class _Reader:
         """The value of the whole text."""
         self._skip()
         self.first = self.at
+        Bound().take(self.text)
         value = self._list() if self._sees("[") else self._object() if self._sees("{") else self._value()
         self._skip()
         if self.at < len(self.text):

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from pixelkiln.jobs.batches.columns import meant, row_of_pairs
+from pixelkiln.jobs.batches.formats.lines import bounded
 from pixelkiln.jobs.batches.rows import MAX_FIELDS, Fault, FaultyRowsError, Place, Row
 from pixelkiln.jobs.errors import UsageError
 
@@ -85,7 +86,8 @@ def _records(text: str, delimiter: str, before: int) -> Iterator[tuple[int, list
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 1 + before
     try:
-        for cells in reader:
+        for count, cells in enumerate(reader):
+            bounded(count, line)
             if any(cell.strip() for cell in cells):
                 yield line, cells
             line = reader.line_num + 1 + before

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pixelkiln.jobs.batches.formats.json_text import object_row
+from pixelkiln.jobs.batches.formats.json_text import Bound, object_row
+from pixelkiln.jobs.batches.formats.lines import filled
 from pixelkiln.jobs.batches.rows import Fault, Place, Row
 from pixelkiln.jobs.spec import MAX_PROMPT
 from pixelkiln.jobs.visible import is_visible
@@ -29,17 +30,18 @@ _FOREIGN = [
     )
 ]
 _OBJECT = re.compile(r"""\{\s*(?:["'}]|$)""")
-_LINE = re.compile(r"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
+_LINE = re.compile(r"\S[^\n]*")
 
 
 def read(text: str, folder: Path) -> Iterator[Row]:
-    """A row for each line that holds a prompt; spaces around it do not count."""
-    for number, line in enumerate(_LINE.finditer(text), 1):
-        prompt = line[1].strip()
+    """A row for each line that holds a prompt; spaces around it do not count. Raises FaultyRowsError."""
+    bound = Bound()
+    for number, line in filled(text.replace("\r\n", "\n").replace("\r", "\n"), _LINE):
+        prompt = line.rstrip()
         if prompt.startswith("#") or not is_visible(prompt):
             continue
         if _OBJECT.match(prompt):
-            yield object_row(prompt, number, folder)
+            yield object_row(prompt, number, folder, bound)
         elif len(prompt) <= MAX_PROMPT and (fault := _foreign(prompt)):
             yield Row({}, Place(number), (Fault(Place(number), fault),))
         else:

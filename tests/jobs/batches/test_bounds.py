@@ -15,7 +15,7 @@ import pytest
 
 from pixelkiln.jobs import UsageError
 from pixelkiln.jobs.batches import reading
-from pixelkiln.jobs.batches.formats import document, text
+from pixelkiln.jobs.batches.formats import document, lines, text
 from pixelkiln.jobs.batches.reading import read_rows
 from pixelkiln.jobs.batches.rows import MAX_DEPTH, MAX_FIELDS, MAX_JOBS, Row
 from pixelkiln.jobs.batches.sweeps import expand
@@ -154,6 +154,35 @@ def test_a_row_is_bounded_before_it_is_many(row: dict[str, object], told: str) -
 )
 def test_so_is_all_that_yaml_makes_of_a_file(data: str, told: str) -> None:
     assert told in said("yaml", data * 60)
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("kind", ["json", "jsonl", "text"])
+def test_and_of_json(kind: reading.Format) -> None:
+    line = '{"prompt": "' + '[{,\\"' * 99 + '", "ref": [' + '{"a":0},' * 200_000 + "1]}"
+    data = ",".join([line] * 25) if kind == "json" else "\n".join([line] * 25)
+    assert "more than 2,000,000 values" in said(kind, f"[{data}]" if kind == "json" else data)
+
+
+def test_what_stands_in_a_text_is_no_value() -> None:
+    prompt = '[{,\\"' * 500_000
+    assert outcome("json", json.dumps([prompt]))[0].fields == {"prompt": prompt}
+
+
+@pytest.mark.parametrize(("kind", "line"), [("text", "# a\n"), ("jsonl", '"a"\n'), ("csv", ",\n")])
+def test_lines_have_an_end(kind: reading.Format, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINES", 3)
+    header = "prompt,seed\n" if kind == "csv" else ""
+    assert "line 4: more than 3 lines" in said(kind, header + line * 4)
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonl"])
+def test_blank_ones_cost_little_and_count(kind: reading.Format) -> None:
+    (row,) = outcome(
+        kind, "\n\t \r\n" * MANY + ' "a fox" \r\n' if kind == "jsonl" else "\n \r\r\n" * MANY + " a fox\r"
+    )
+    assert row.fields == {"prompt": "a fox"}
+    assert row.place.line == (2 if kind == "jsonl" else 3) * MANY + 1
 
 
 @pytest.mark.usefixtures("narrow")

@@ -48,8 +48,9 @@ def test_pads_change_nothing_before_them_and_see_no_pad() -> None:
     (alone,) = encoder()([5, 9, 200], [2])
     (padded,) = encoder()([5, 9, 200, 7, 7], [2], padded=2)
     (others,) = encoder()([5, 9, 200, 8, 7], [2], padded=2)
-    np.testing.assert_allclose(padded[:3], alone, atol=1e-6)
-    np.testing.assert_allclose(padded[4], others[4], atol=1e-6)  # it does not look at the pad before it
+    # Five rows and three may go to kernels that sum in another order, as they do on AMD's processors.
+    np.testing.assert_allclose(padded[:3], alone, atol=2e-5)
+    np.testing.assert_allclose(padded[4], others[4], atol=2e-5)  # it does not look at the pad before it
     (unmasked,) = encoder()([5, 9, 200, 7, 7], [2])
     assert mx.abs(unmasked[4] - padded[4]).max() > 1e-3
 
