@@ -100,11 +100,11 @@ def shade(step: int) -> bytes:
     ("width", "scheme"), [(1280, "light"), (390, "dark"), (1280, "dark"), (390, "light")]
 )
 def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str) -> None:
-    worker(kiln, "mac-1", "idle", kiln_memory="16000000000", kiln_orders="")
     page = view("/", width, scheme)
 
     ids = []
     for seed in ("1", "2"):  # submit, watch previews arrive, open the picture
+        worker(kiln, "mac-1", "idle", kiln_memory="16000000000", kiln_orders="")  # its heart beats
         ids.append(ask(page, "a lighthouse at dusk", seed))
         seen(page, "waiting")
         rendered(page, kiln, ids[-1])
