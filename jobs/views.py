@@ -57,14 +57,18 @@ class Views:
         return self._kiln.queue.told(wait)
 
     def specs(self, statuses: Iterable[JobStatus]) -> dict[str, RenderSpec]:
-        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar."""
+        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar.
+
+        A record that stands in one client's lane and asks in another's name tells nothing.
+        """
         known = list(statuses)
         found = self._kiln.queue.specs([one.id for one in known])
         for one in known:
             if one.id not in found and one.state == "finished":
                 with suppress(CorruptObjectError):
                     found[one.id] = self._kiln.sidecar_of(one).spec
-        return {job_id: spec for job_id, spec in found.items() if spec is not None}
+        clients = {one.id: one.client for one in known}
+        return {name: spec for name, spec in found.items() if spec and spec.client == clients[name]}
 
     def link(self, job_id: str, seconds: int = 86_400) -> str:
         """An address at which a finished job's picture can be had without credentials, for so long.

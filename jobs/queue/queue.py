@@ -86,16 +86,19 @@ class Queue(Protocol):
         """What those that the queue knows ask for, seed included; None where a record cannot be read."""
         ...
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
-        """How each fares, in the order given; None for those the queue does not know."""
+    def statuses(self, job_ids: Sequence[str], client: str = "") -> dict[str, JobStatus | None]:
+        """How each fares, in the order given; None for those the queue does not know.
+
+        Of other clients than `client`, or '' for any, it knows none.
+        """
         ...
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs of one client, or '' for any, as cancelled; what each was."""
         ...
 
-    def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
-        """How many stand, in the order given; None for those the queue does not know."""
+    def standing(self, job_ids: Sequence[str], client: str = "") -> dict[str, Standing | None]:
+        """How many stand, in the order given; None as of `statuses`."""
         ...
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:

@@ -84,11 +84,12 @@ class RedisQueue(Places, Shelf):
             created += [bool(flag) for flag in flags]
         return created
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+    def statuses(self, job_ids: Sequence[str], client: str = "") -> dict[str, JobStatus | None]:
         """How each fares, by RQ's records."""
         self._check()
         with explained(self._settings):
-            return read_statuses(self.connection, job_ids)
+            found = read_statuses(self.connection, job_ids)
+        return {name: one if one and client in ("", one.client) else None for name, one in found.items()}
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs as cancelled; what each was."""

@@ -68,13 +68,13 @@ Since = Annotated[
 )
 async def get_job_events(kiln: Farm, caller: Known, request: Request, id: Id) -> Response:
     """Its status now and whenever it changes, until it has ended."""
-    theirs, _ = await run_in_threadpool(own, kiln, caller, id)
+    await run_in_threadpool(own, kiln, caller, id)
 
     def hears(status: JobStatus) -> bool:
         return status.id == id and caller.may_see(status)
 
     async def standing(stream: Stream) -> AsyncIterator[bytes]:
-        status = await run_in_threadpool(theirs.status, id)
+        _, status = await run_in_threadpool(own, kiln, caller, id)
         if status.ended:
             stream.close()
         yield event_of("job", told_of(status))
