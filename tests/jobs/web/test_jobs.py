@@ -187,6 +187,22 @@ def test_what_is_asked_for_wrongly_is_refused_by_its_name(local: httpx.Client, a
     assert (answer.status_code, answer.json()["field"]) == (422, asked.partition("=")[0])
 
 
+def test_an_admin_names_whose_a_job_is_that_the_queue_forgot(door: Door, fake: FakeKiln) -> None:
+    job = sent(door("one"))
+    fake.work()
+    del fake._farm._jobs[job["id"]]
+    admin, about = door("admin"), f"/v1/jobs/{job['id']}"
+    for path in (about, f"{about}/image", f"{about}/sidecar", f"{about}/events"):
+        found = [
+            admin.get(path, params=asked).status_code for asked in ({}, {"client": "one"}, {"client": "two"})
+        ]
+        assert found == [404, 200, 404], path
+    again = admin.post(f"{about}/retry", params={"client": "one", "again": True})
+    assert again.json() == {"id": job["id"], "was": "again"}
+    assert admin.delete(about, params={"client": "two"}).status_code == 404
+    assert admin.delete(about, params={"client": "one"}).json()["was"] == "queued"
+
+
 def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
     fake: FakeKiln, opened: ExitStack, tmp_path: Path
 ) -> None:
