@@ -52,15 +52,16 @@ def get_image(
     _until: Annotated[str | None, Query(alias="until", description="likewise")] = None,
     _seal: Annotated[str | None, Query(alias="seal", description="likewise")] = None,
 ) -> Response:
-    """A PNG, as it is stored; its ETag is its sha256."""
+    """A PNG, as it is stored; its ETag is its sha256. With KILN_IMAGE_LINKS it is the bucket's to answer."""
     theirs, status = own(kiln, caller, id, client)
     sidecar = theirs.sidecar_of(status)
+    if kiln.settings.image_links:  # whatever is had already: the address that led there ends
+        told = {"Cache-Control": "no-store"}
+        return RedirectResponse(theirs.bucket.link(sidecar.png.key, LINKED), headers=told)
     tag, size = f'"{sidecar.png.sha256}"', sidecar.png.bytes
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Accept-Ranges": "bytes"}
     if have is not None and (have.strip() == "*" or tag in re.findall(r'"[^"]*"', have)):
         return Response(status_code=304, headers=headers)
-    if kiln.settings.image_links:
-        return RedirectResponse(theirs.bucket.link(sidecar.png.key, LINKED), headers=headers)
     part = _part(wanted, size) if unless in (None, tag) else None
     first, last = part or (0, size - 1)
     headers |= {"Content-Length": str(last + 1 - first)}

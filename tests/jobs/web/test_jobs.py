@@ -211,9 +211,12 @@ def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
     client = opened.enter_context(httpx.Client(base_url=where))
     job = sent(client)
     fake.work()
-    answer = client.get(f"/v1/jobs/{job['id']}/image")
-    assert answer.status_code == 307
-    assert answer.headers["location"].startswith(f"memory://jobs/default/{job['id']}/image.png?expires=300")
+    for asked in ({}, {"If-None-Match": "*"}):  # an address that was kept is good no more
+        answer = client.get(f"/v1/jobs/{job['id']}/image", headers=asked)
+        assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
+        assert "etag" not in answer.headers
+        where = f"memory://jobs/default/{job['id']}/image.png?expires=300"
+        assert answer.headers["location"].startswith(where)
 
 
 def test_jobs_wait_until_they_may_be_taken(local: httpx.Client, fake: FakeKiln) -> None:
