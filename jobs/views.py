@@ -46,8 +46,8 @@ class Views:
         return thumbnails.of_reference(self._kiln.bucket, self._kiln.settings.client, name)
 
     def preview(self, job_id: str) -> bytes | None:
-        """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
-        return self._kiln.queue.previews([check_job_id(job_id)]).get(job_id)
+        """What a job of this client looks like while it is rendered, as a small WebP, if there is one."""
+        return self._kiln.queue.previews({check_job_id(job_id): self._kiln.settings.client}).get(job_id)
 
     def told(self, wait: float = 1.0) -> Generator[tuple[str, str] | None]:
         """What workers tell as it happens, as ('preview', job id); None after `wait` seconds of silence.

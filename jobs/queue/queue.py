@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -178,8 +178,11 @@ class Queue(Protocol):
         """Ids of some jobs that workers, by their names, were given and have not ended, as far as is told."""
         ...
 
-    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
-        """What pictures look like so far, WebP; of those of which that is kept, for who may read it."""
+    def previews(self, jobs: Mapping[str, str]) -> dict[str, bytes]:
+        """What pictures look like so far, WebP, by ids and clients of jobs.
+
+        Of those of which that is kept, for who may read it.
+        """
         ...
 
     def open_jobs(self, target: Target, client: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -187,7 +187,7 @@ class MemoryPlaces:
         mine = [(name, found[0]) for (whose, name), found in self._manifests.items() if whose == client]
         return dict(reversed(mine))
 
-    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+    def previews(self, jobs: Mapping[str, str]) -> dict[str, bytes]:
         """None: a gradient is there at once."""
         self._answer()
         return {}

@@ -86,8 +86,8 @@ def get_sidecar(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Side
 )
 def get_preview(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Response:
     """While it is rendered, a WebP of at most 256 pixels a side; anew each second or so."""
-    own(kiln, caller, id, client)
-    found = kiln.preview(id)
+    theirs, _ = own(kiln, caller, id, client)
+    found = theirs.preview(id)
     if found is None:
         raise ProblemError(404, "there is no preview of it now")
     return Response(found, media_type="image/webp")

@@ -89,8 +89,8 @@ async def get_thumbnail(
 @router.get("/previews/{id}")
 def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
     """What a job looks like so far; addresses have a step behind a question mark, so that each is new."""
-    own(kiln, caller, id)
-    found = kiln.preview(id)
+    theirs, _ = own(kiln, caller, id)
+    found = theirs.preview(id)
     if found is None:
         raise ProblemError(404, "there is no preview of it now")
     return Response(found, media_type="image/webp")
