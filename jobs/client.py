@@ -179,9 +179,12 @@ class Kiln(Controls, Batches, Views):
             )
         return found
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
-        """How several jobs fare, in the order given; None for those nothing is known of."""
-        found = self.queue.statuses([check_job_id(job_id) for job_id in job_ids])
+    def statuses(self, job_ids: Sequence[str], *, client: str = "") -> dict[str, JobStatus | None]:
+        """How several jobs fare, in the order given; None for those nothing is known of.
+
+        `client`: of no other's jobs anything is.
+        """
+        found = self.queue.statuses([check_job_id(job_id) for job_id in job_ids], client)
         return {job_id: status or self._stored(job_id) for job_id, status in found.items()}
 
     def watch(

@@ -98,7 +98,8 @@ FARM = "kiln:farm"  # this farm's identity, drawn by the first worker or admin w
 SERIAL = "kiln:orders:serial"  # changes with every order, so that a take can tell that its orders are stale
 CALLS = "kiln:calls"  # channel: workers shall look
 EVENTS = "kiln:events"  # channel: what happens to jobs
-PREVIEW = Key("kiln:preview:{}")  # WebP, by job id
+# By client, too: whose a job is RQ's records say, which any producer may write.
+PREVIEW = Key("kiln:preview:{}:{}")  # WebP, by client and job id
 
 # What is told to the addresses of KILN_WEBHOOKS
 ENDS = (

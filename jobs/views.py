@@ -46,8 +46,8 @@ class Views:
         return thumbnails.of_reference(self._kiln.bucket, self._kiln.settings.client, name)
 
     def preview(self, job_id: str) -> bytes | None:
-        """What a job that is being rendered looks like so far, as a small WebP, if there is one."""
-        return self._kiln.queue.previews([check_job_id(job_id)]).get(job_id)
+        """What a job of this client looks like while it is rendered, as a small WebP, if there is one."""
+        return self._kiln.queue.previews({check_job_id(job_id): self._kiln.settings.client}).get(job_id)
 
     def told(self, wait: float = 1.0) -> Generator[tuple[str, str] | None]:
         """What workers tell as it happens, as ('preview', job id); None after `wait` seconds of silence.
@@ -57,14 +57,18 @@ class Views:
         return self._kiln.queue.told(wait)
 
     def specs(self, statuses: Iterable[JobStatus]) -> dict[str, RenderSpec]:
-        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar."""
+        """What jobs ask for, where their records can be read; what Redis forgot by its sidecar.
+
+        A record that stands in one client's lane and asks in another's name tells nothing.
+        """
         known = list(statuses)
         found = self._kiln.queue.specs([one.id for one in known])
         for one in known:
             if one.id not in found and one.state == "finished":
                 with suppress(CorruptObjectError):
                     found[one.id] = self._kiln.sidecar_of(one).spec
-        return {job_id: spec for job_id, spec in found.items() if spec is not None}
+        clients = {one.id: one.client for one in known}
+        return {name: spec for name, spec in found.items() if spec and spec.client == clients[name]}
 
     def link(self, job_id: str, seconds: int = 86_400) -> str:
         """An address at which a finished job's picture can be had without credentials, for so long.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,8 +63,11 @@ class Batch:
         return self.manifest.ids
 
     def standing(self) -> dict[str, Standing | None]:
-        """How each job stands, in few words; None of those that neither the queue nor the bucket knows."""
-        found = self._kiln.queue.standing(self.ids)
+        """How each job stands, in few words; None of those that neither the queue nor the bucket knows.
+
+        Nothing is known of what is another client's, whatever the manifest names: its client writes that.
+        """
+        found = self._kiln.queue.standing(self.ids, self.manifest.client)
         absent = [job_id for job_id, one in found.items() if one is None]
         for job_id, sidecar in stored(self._kiln, self.manifest.client, absent).items():
             found[job_id] = Standing(
@@ -78,7 +81,7 @@ class Batch:
         counts = counted(standing.values())
         each = pace(standing.values())
         shown = {state: newest(standing, state, SHOWN) for state in ("started", "failed")}
-        full = self._kiln.statuses([*shown["started"], *shown["failed"]])
+        full = self._statuses([*shown["started"], *shown["failed"]])
         running, failures = (
             tuple(one for job_id in shown[state] if (one := full[job_id])) for state in ("started", "failed")
         )
@@ -141,7 +144,7 @@ class Batch:
             for one in sorted(found, reverse=True)
             if (not one[0] or one[0] >= moment) and (before is None or one < before)
         ][:limit]
-        statuses = self._kiln.statuses([job_id for _, job_id in newest])
+        statuses = self._statuses([job_id for _, job_id in newest])
         here = [one for one in statuses.values() if one is not None]
         return here, newest[-1] if len(newest) == limit else None
 
@@ -209,7 +212,7 @@ class Batch:
 
     def cancel(self) -> dict[str, CancelOutcome]:
         """End all that wait or are being rendered as cancelled; what each was, as Kiln.cancel tells it."""
-        standing = self._kiln.queue.standing(self.ids)
+        standing = self._kiln.queue.standing(self.ids, self.manifest.client)
         waiting = [one for one, now in standing.items() if now and now.state not in (*RETRIED, "finished")]
         return self._kiln.cancel(waiting)
 
@@ -242,6 +245,9 @@ class Batch:
         """Store its manifest changed, with the rows that others may have added meanwhile."""
         self.manifest = self._kiln.books.change(self.name, lambda there: change(there or self.manifest))
         self._home = Home(self._kiln, self.manifest)
+
+    def _statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+        return self._kiln.statuses(job_ids, client=self.manifest.client)
 
     def _retried(self, state: str, again: bool = False) -> dict[str, Retried]:
         chosen = [one for one, now in self.standing().items() if now is not None and now.state == state]

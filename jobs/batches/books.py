@@ -40,7 +40,7 @@ class Books:
         """
         found = self._queue.manifest(self.client, check_name(name))
         if found is not None:
-            return Manifest.unpacked(found[1], keys.BATCH(self.client, name))
+            return self._kept(found[1], name)
         return self._stored(name)
 
     def change(self, name: str, change: Callable[[Manifest | None], Manifest]) -> Manifest:
@@ -53,7 +53,7 @@ class Books:
             found = self._queue.manifest(self.client, check_name(name))
             before, away = None, ""
             if found is not None:
-                before = Manifest.unpacked(found[1], keys.BATCH(self.client, name))
+                before = self._kept(found[1], name)
             try:
                 if before is None:
                     before = self._stored(name)
@@ -69,10 +69,13 @@ class Books:
                 return _noted(after, away)
         raise NotReadyError(f"batch {name} is written all the time; try again")
 
+    def _kept(self, packed: bytes, name: str) -> Manifest:
+        return Manifest.unpacked(packed, keys.BATCH(self.client, name)).of_client(self.client)
+
     def _stored(self, name: str) -> Manifest | None:
         key = keys.MANIFEST(self.client, name)
         body = self._bucket().get(key)
-        return None if body is None else Manifest.read(body, key)
+        return None if body is None else Manifest.read(body, key).of_client(self.client)
 
     def _store(self, manifest: Manifest) -> str:
         """Put it into the bucket; why that did not work, or ''."""

@@ -111,7 +111,7 @@ class Batches:
             raise UsageError(f"limit: must be 1 or more, not {limit}")
         states = get_args(State) if state is None else (state,)
         found = self.marks(states, client=client, since=since, limit=limit, before=before)
-        statuses = self._kiln.queue.statuses([job_id for _, job_id in found])
+        statuses = self._kiln.queue.statuses([job_id for _, job_id in found], self._named(client))
         here = [one for one in statuses.values() if one is not None and one.state in states]
         return here, found[-1] if len(found) == limit else None
 
@@ -126,8 +126,11 @@ class Batches:
     ) -> list[Mark]:
         """The same without asking how each fares now."""
         moment = "" if since is None else f"{datetime.now(UTC) - since:%Y-%m-%dT%H:%M:%S}"
-        whose = (client or self._kiln.settings.client) if client is not None else ""
-        return self._kiln.queue.recent(whose, states, limit, moment, before)
+        return self._kiln.queue.recent(self._named(client), states, limit, moment, before)
+
+    def _named(self, client: str | None) -> str:
+        """As a queue takes it."""
+        return "" if client is None else client or self._kiln.settings.client
 
     def retry(
         self, job_ids: Sequence[str], *, again: bool = False, any_client: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from pixelkiln.jobs.batches.names import ENDING, Template, file_names, index_csv
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError, NotReadyError
 from pixelkiln.jobs.queue.queue import Standing
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.storage import objects
 from pixelkiln.jobs.storage.files import holds, write
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Home:
         ]
         for start in range(0, len(finished), SOME):
             some = finished[start : start + SOME]
-            statuses = self._kiln.statuses([entry.id for entry in some])
+            statuses = self._statuses([entry.id for entry in some])
             for entry in some:
                 try:
                     found.paths[entry.id] = self._bring(entry.id, statuses[entry.id], folder, named[entry.id])
@@ -70,7 +71,10 @@ class Home:
         named = self._named(names)
         if job_id not in named:
             raise NoSuchJobError(f"no job {job_id} in batch {self._manifest.name}")
-        return self._bring(job_id, None, folder, named[job_id])
+        return self._bring(job_id, self._statuses([job_id])[job_id], folder, named[job_id])
+
+    def _statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+        return self._kiln.statuses(job_ids, client=self._manifest.client)
 
     def _named(self, template: str) -> dict[str, str]:
         """What the pictures are called at home, by their jobs' ids."""
@@ -83,18 +87,16 @@ class Home:
 
     def _bring(self, job_id: str, status: JobStatus | None, folder: Path, name: str) -> Path:
         path = folder / name
-        if (
-            status
-            and status.result
-            and holds(path, status.result.sha256)
-            and path.with_suffix(".json").exists()
-        ):
+        if status is None:
+            raise NoSuchJobError(f"no job {job_id} of client {self._manifest.client!r}")
+        if status.result and holds(path, status.result.sha256) and path.with_suffix(".json").exists():
             return path
-        return self._kiln.fetch(job_id, folder, name=name.removesuffix(ENDING))
+        sidecar = self._kiln.sidecar_of(status)
+        return objects.fetch(self._kiln.bucket, sidecar, folder, name.removesuffix(ENDING))
 
     def _write_index(self, folder: Path, found: Fetched, standing: Mapping[str, Standing | None]) -> None:
         states = {one: now.state if now else "unknown" for one, now in standing.items()}
-        told = self._kiln.statuses([one for one, state in states.items() if state == "failed"])
+        told = self._statuses([one for one, state in states.items() if state == "failed"])
         errors = {one: status.error or "" for one, status in told.items() if status}
         rows = [
             (

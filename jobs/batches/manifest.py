@@ -47,6 +47,11 @@ class Entry:
         return RenderSpec.model_validate(dict(self.fields))
 
     @property
+    def client(self) -> Any:
+        """Whose its spec says it is."""
+        return self.fields.get("client", RenderSpec.model_fields["client"].default)
+
+    @property
     def prompt(self) -> str:
         """The prompt of its spec."""
         return str(self.fields["prompt"])
@@ -68,6 +73,14 @@ class Manifest:
     def ids(self) -> list[str]:
         """The ids of its jobs, by number."""
         return [entry.id for entry in self.entries]
+
+    def of_client(self, client: str) -> Self:
+        """The same as a client's: where it lies tells whose it is, not what somebody wrote into it."""
+        entries = (
+            one if one.client == client else replace(one, fields={**one.fields, "client": client})
+            for one in self.entries
+        )
+        return replace(self, client=client, entries=tuple(entries))
 
     def with_rows(self, rows: Iterable[tuple[str, RenderSpec]], source: str = "") -> Self:
         """The same with the rows (identity, spec) of a file: new ones are added, missing ones marked."""

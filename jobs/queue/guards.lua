@@ -29,6 +29,13 @@ function guard.field(job, name, longest)
   return guard.short(key.JOB(job), name, longest)
 end
 
+-- Whether a job is a client's, by its own record: any producer may list it in another's lane. '' or nil is any client.
+function guard.of(job, client)
+  if not client or client == '' then return true end
+  local _, _, whose = guard.parts(guard.field(job, 'origin', 1024) or '')
+  return whose == client
+end
+
 -- The execution that owns a job, or nil.
 function guard.owner(job)
   local owner = redis.pcall('GETRANGE', key.OWNER(job), 0, 127) -- whatever a producer wrote there

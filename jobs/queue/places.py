@@ -42,11 +42,11 @@ def standing_script(connection: redis.Redis) -> Script:
     return Script(connection, "states", HERE / "states.lua")
 
 
-def read_standing(script: Script, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+def read_standing(script: Script, job_ids: Sequence[str], client: str = "") -> dict[str, Standing | None]:
     """How many jobs stand, by RQ's records. Raises redis.RedisError."""
     found: dict[str, Standing | None] = {}
     for chunk in chunks(job_ids, MANY):
-        for job_id, answer in zip(chunk, script(jobs=list(chunk)), strict=True):
+        for job_id, answer in zip(chunk, script(jobs=list(chunk), client=client), strict=True):
             found[job_id] = standing_of(answer) if answer else None
     return found
 
@@ -83,11 +83,11 @@ class Places(Door):
             found |= {job_id: _spec(data.get(job_id), job_id) for job_id in there}
         return found
 
-    def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+    def standing(self, job_ids: Sequence[str], client: str = "") -> dict[str, Standing | None]:
         """How many stand, by RQ's records."""
         self._check()
         with explained(self._settings):
-            return read_standing(self._standing, job_ids)
+            return read_standing(self._standing, job_ids, client)
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
         """Let jobs that ended wait again."""
@@ -122,12 +122,13 @@ class Places(Door):
         self._check()
         newest: list[tuple[str, str]] = []
         behind = {} if before is None else {"before": before[0], "id": before[1]}
+        asked: dict[str, Any] = {"states": list(states), "limit": limit, "client": client, **behind}
         with explained(self._settings):
             names = lanes_of(self.connection)
             lanes = [one for one in names if client in ("", getattr(Lane.parse(one), "client", None))]
             for some in chunks(lanes, LOOKED_AT):
                 after = max(since, newest[-1][0] if len(newest) == limit else "")
-                found = self._recent(*some, states=list(states), limit=limit, after=after, **behind)
+                found = self._recent(*some, after=after, **asked)
                 texts = (part.decode("utf-8", "replace") for part in found)
                 pairs = {one: time for time, one in zip(texts, texts, strict=True) if JOB_ID.fullmatch(one)}
                 both = {*newest, *((plain(time), one) for one, time in pairs.items())}

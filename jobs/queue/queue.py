@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
@@ -86,16 +86,19 @@ class Queue(Protocol):
         """What those that the queue knows ask for, seed included; None where a record cannot be read."""
         ...
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
-        """How each fares, in the order given; None for those the queue does not know."""
+    def statuses(self, job_ids: Sequence[str], client: str = "") -> dict[str, JobStatus | None]:
+        """How each fares, in the order given; None for those the queue does not know.
+
+        Of other clients than `client`, or '' for any, it knows none.
+        """
         ...
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs of one client, or '' for any, as cancelled; what each was."""
         ...
 
-    def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
-        """How many stand, in the order given; None for those the queue does not know."""
+    def standing(self, job_ids: Sequence[str], client: str = "") -> dict[str, Standing | None]:
+        """How many stand, in the order given; None as of `statuses`."""
         ...
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
@@ -175,8 +178,11 @@ class Queue(Protocol):
         """Ids of some jobs that workers, by their names, were given and have not ended, as far as is told."""
         ...
 
-    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
-        """What pictures look like so far, WebP; of those of which that is kept, for who may read it."""
+    def previews(self, jobs: Mapping[str, str]) -> dict[str, bytes]:
+        """What pictures look like so far, WebP, by ids and clients of jobs.
+
+        Of those of which that is kept, for who may read it.
+        """
         ...
 
     def open_jobs(self, target: Target, client: str) -> list[str]:

@@ -1,6 +1,6 @@
 -- The newest jobs of lanes. a: states ('queued' and so on), limit; after: when something must have happened to a job;
 -- before, id: none but those that come behind that moment and id, where they are given;
--- lanes: ARGV[2] and on, since names may be anything.
+-- client: whose alone, nil for all; lanes: ARGV[2] and on, since names may be anything.
 -- Returns pairs: when something last happened to a job (UTC, ISO 8601), and its id; of each registry at most `limit`,
 -- and those beside that ended in the second of the last one, or the one before: their order is not the registry's.
 
@@ -31,10 +31,10 @@ local function page(name, at)
   return kind == 'zset' and redis.call('ZRANGE', name, at, at + PAGE - 1, 'REV') or {}
 end
 
--- When something last happened to a member of a registry, '' where that is not known; and its id.
+-- When something last happened to a member of a registry, '' where that is not known or it is not the client's; its id.
 local function moment(member, field)
   local job = string.match(member, '^(.*):') or member -- those that are started stand with their executions
-  return #job <= 64 and guard.field(job, field, 40) or '', job
+  return #job <= 64 and guard.of(job, a.client) and guard.field(job, field, 40) or '', job
 end
 
 -- Whether its moment is known, and it comes behind the mark, where there is one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,11 +84,12 @@ class RedisQueue(Places, Shelf):
             created += [bool(flag) for flag in flags]
         return created
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+    def statuses(self, job_ids: Sequence[str], client: str = "") -> dict[str, JobStatus | None]:
         """How each fares, by RQ's records."""
         self._check()
         with explained(self._settings):
-            return read_statuses(self.connection, job_ids)
+            found = read_statuses(self.connection, job_ids)
+        return {name: one if one and client in ("", one.client) else None for name, one in found.items()}
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs as cancelled; what each was."""
@@ -140,13 +141,13 @@ class RedisQueue(Places, Shelf):
             found[worker] = [one for one in dict.fromkeys(ids) if JOB_ID.fullmatch(one)]
         return found
 
-    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+    def previews(self, jobs: Mapping[str, str]) -> dict[str, bytes]:
         """As workers keep them; deploy/users.acl.example lets admins read them, not producers."""
         self._check()
         with explained(self._settings), self.connection.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.getrange(keys.PREVIEW(job_id), 0, MAX_PREVIEW)
-            found = dict(zip(job_ids, pipe.execute(raise_on_error=False), strict=True))
+            for job_id, client in jobs.items():
+                pipe.getrange(keys.PREVIEW(client, job_id), 0, MAX_PREVIEW)
+            found = dict(zip(jobs, pipe.execute(raise_on_error=False), strict=True))
         return {one: body for one, body in found.items() if _is_webp(body)}
 
     def told(self, wait: float) -> Generator[tuple[str, str] | None]:

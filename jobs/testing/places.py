@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -61,12 +61,12 @@ class MemoryPlaces:
     _asked: dict[tuple[str, str], str] = field(default_factory=dict, kw_only=True)
     _moment: datetime = field(default=BEGIN, kw_only=True)
 
-    def standing(self, job_ids: Sequence[str]) -> dict[str, Standing | None]:
+    def standing(self, job_ids: Sequence[str], client: str = "") -> dict[str, Standing | None]:
         """How many stand."""
         self._answer()
         found: dict[str, Standing | None] = {}
         for job_id in job_ids:
-            job = self._jobs.get(job_id)
+            job = self._of(job_id, client)
             if job is None:
                 found[job_id] = None
             else:
@@ -187,10 +187,15 @@ class MemoryPlaces:
         mine = [(name, found[0]) for (whose, name), found in self._manifests.items() if whose == client]
         return dict(reversed(mine))
 
-    def previews(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+    def previews(self, jobs: Mapping[str, str]) -> dict[str, bytes]:
         """None: a gradient is there at once."""
         self._answer()
         return {}
+
+    def _of(self, job_id: str, client: str) -> Job | None:
+        """A job of a client, or '' for any."""
+        job = self._jobs.get(job_id)
+        return job if job and client in ("", job.spec.client) else None
 
     def _placed(self, job_id: str, client: str, of: tuple[Stood, ...], act: Callable[[Job], None]) -> Stood:
         self._answer()

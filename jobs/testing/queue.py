@@ -69,10 +69,10 @@ class MemoryQueue(MemoryPlaces):
         self._answer()
         return {job_id: self._jobs[job_id].spec for job_id in job_ids if job_id in self._jobs}
 
-    def statuses(self, job_ids: Sequence[str]) -> dict[str, JobStatus | None]:
+    def statuses(self, job_ids: Sequence[str], client: str = "") -> dict[str, JobStatus | None]:
         """How each fares."""
         self._answer()
-        return {job_id: self._jobs[job_id].status if job_id in self._jobs else None for job_id in job_ids}
+        return {one: job.status if (job := self._of(one, client)) else None for one in job_ids}
 
     def cancel(self, job_ids: Sequence[str], client: str) -> dict[str, CancelOutcome]:
         """End jobs as cancelled; what each was."""

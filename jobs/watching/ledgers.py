@@ -82,7 +82,7 @@ class Ledgers:
         """Look at some more; the batches of which Redis knows anything, the newest first."""
         self._open_manifests()
         some = [*islice(self._open, OPEN)], [*islice(self._ended, ENDED)]
-        found = self._queue.standing([*some[0], *some[1]]) if any(some) else {}
+        found = self._queue.standing([*some[0], *some[1]], self._client) if any(some) else {}
         for ids, looked_at in zip((self._open, self._ended), some, strict=True):
             for _ in looked_at:  # now: were Redis away, they would wait in their places
                 ids.popleft()

@@ -49,8 +49,8 @@ class Watcher:
         lost = [job for one in by_interest(farm.workers)[:WORKERS] if one.gone and (job := told_job(one))]
         named = [*(one.id for some in held.values() for one in some), *(one.id for one in failures), *lost]
         self._learn(named)
-        rendered = [one.id for some in held.values() for one in some if one.phase == "rendering"]
-        shown = rendered[: self._previews]
+        rendered = [one for some in held.values() for one in some if one.phase == "rendering"]
+        shown = {one.id: one.client for one in rendered[: self._previews]}
         return Snapshot(
             at=self._clock(),
             farm=farm,

@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import anyio.to_thread
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import KilnError, NoSuchJobError
 from pixelkiln.jobs.plain import plain
 from pixelkiln.jobs.queue.status import JobStatus
+from pixelkiln.jobs.spec import Name
 from pixelkiln.jobs.web import limits, problems
 from pixelkiln.jobs.web.links import linked
 from pixelkiln.jobs.web.problems import ProblemError
@@ -246,15 +247,17 @@ BEARER = Security(HTTPBearer(auto_error=False, description="made with `kiln toke
 Known = Annotated[Caller, Depends(_caller)]
 Admin = Annotated[Caller, Depends(_admin)]
 Farm = Annotated[Kiln, Depends(_kiln)]  # as the caller's client sees it
+Whose = Annotated[Name | None, Query(description="an admin's to name")]
 
 
-def own(kiln: Kiln, caller: Caller, job_id: str) -> tuple[Kiln, JobStatus]:
+def own(kiln: Kiln, caller: Caller, job_id: str, client: str | None = None) -> tuple[Kiln, JobStatus]:
     """A job that is the caller's to see, and the farm as its client sees it.
 
+    One that the queue has forgotten is looked for among the pictures of `client`, as of `whose`.
     Raises NoSuchJobError, for another's too.
     """
-    status = kiln.status(job_id)
-    if not caller.may_see(status):
+    status = whose(kiln, caller, client).status(job_id)
+    if not caller.may_see(status) or client not in (None, status.client):
         raise NoSuchJobError(f"no job {job_id}")
     return (kiln.as_client(status.client) if status.client else kiln), status
 

@@ -81,7 +81,7 @@ def rendered(page: Any, kiln: Kiln, job_id: str) -> None:
     assert claim is not None
     assert claim.job_id == job_id
     for step in (1, 4):
-        kiln.redis.set(keys.PREVIEW(job_id), shade(step))
+        kiln.redis.set(keys.PREVIEW(claim.lane.client, job_id), shade(step))
         claims.renew([(claim, Progress("rendering", step, 28))])
         kiln.redis.publish(keys.EVENTS, json.dumps({"event": "preview", "job": job_id}))
         api.expect(page.get_by_text(f"rendering {step}/28")).to_be_visible(timeout=LONG)

@@ -72,7 +72,7 @@ def test_previews_come_one_after_another(view: Open, kiln: Kiln) -> None:
     def show(step: int) -> None:
         out = io.BytesIO()
         Image.new("RGB", (32, 32), (step * 40, 0, 0)).save(out, "WEBP", lossless=True)
-        kiln.redis.set(keys.PREVIEW(job.id), out.getvalue())
+        kiln.redis.set(keys.PREVIEW(claim.lane.client, job.id), out.getvalue())
         claims.renew([(claim, Progress("rendering", step, 28))])
         kiln.redis.publish(keys.EVENTS, json.dumps({"event": "preview", "job": job.id}))
 

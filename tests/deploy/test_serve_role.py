@@ -85,7 +85,7 @@ def test_it_hears_what_workers_tell(farm: Farm) -> None:
     with connect(farm.settings("serve")) as client, client.pubsub() as heard:  # type: ignore[no-untyped-call]
         heard.subscribe(keys.EVENTS)
         assert heard.get_message(timeout=10)["type"] == "subscribe"
-        assert client.getrange(keys.PREVIEW("fox"), 0, 10) == b""
+        assert client.getrange(keys.PREVIEW("default", "fox"), 0, 10) == b""
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_a_producer_watches_and_sees_no_previews(farm: Farm) -> None:
         admin.redis.sadd("rq:worker:mini:executions", f"{night.ids[0]}:e")
         progress = {"status": "started", "worker_name": "mini", "meta": '{"phase": "rendering"}'}
         admin.redis.hset(f"rq:job:{night.ids[0]}", mapping=progress)
-        admin.redis.set(f"kiln:preview:{night.ids[0]}", b"RIFF0000WEBP", ex=60)
+        admin.redis.set(f"kiln:preview:alice:{night.ids[0]}", b"RIFF0000WEBP", ex=60)
         found = Watcher(alice, previews=4).look()
         assert [(one.name, one.started, one.queued) for one in found.batches] == [("night", 1, 1)]
         assert [one.id for one in found.held["mini"]] == [night.ids[0]]

@@ -33,7 +33,7 @@ class _Look:
 
 
 class Previews(threading.Thread):
-    """Publishes previews: WebP under `kiln:preview:<job>`, and an event that tells of each.
+    """Publishes previews: WebP under `kiln:preview:<client>:<job>`, and an event that tells of each.
 
     A preview that is overtaken by the next before it was sent is dropped: it would be old news.
     """
@@ -87,8 +87,9 @@ class Previews(threading.Thread):
 
     def _publish(self, look: _Look) -> None:
         event = {"event": "preview", "job": look.claim.job_id, "step": look.step, "steps": look.total}
+        key = keys.PREVIEW(look.claim.lane.client, look.claim.job_id)
         with self._connection.pipeline(transaction=False) as pipe:
-            pipe.set(keys.PREVIEW(look.claim.job_id), small_webp(look.pixels), ex=KEPT)
+            pipe.set(key, small_webp(look.pixels), ex=KEPT)
             pipe.publish(keys.EVENTS, json.dumps(event))
             pipe.execute()
 

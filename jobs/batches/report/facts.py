@@ -90,7 +90,7 @@ def gather(
     ids = [job_id for _, job_id, _ in entries]
     statuses: dict[str, JobStatus | None] = {}
     for start in range(0, len(ids), PAGE):
-        statuses |= kiln.queue.statuses(ids[start : start + PAGE])
+        statuses |= kiln.queue.statuses(ids[start : start + PAGE], kiln.settings.client)
     with ThreadPoolExecutor(THREADS) as threads:
         bucket = kiln.bucket
         stored = list(threads.map(lambda entry: _look(bucket, entry[2].client, entry[1]), entries))
@@ -99,7 +99,7 @@ def gather(
         for (_, job_id, _), found in zip(entries, stored, strict=True)
         if found.whole and (status := statuses[job_id]) and not status.ended
     ]
-    statuses |= kiln.queue.statuses(late) if late else {}
+    statuses |= kiln.queue.statuses(late, kiln.settings.client) if late else {}
     told, disagreements = [], []
     for entry, found in zip(entries, stored, strict=True):
         status = statuses[entry[1]]

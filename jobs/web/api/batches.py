@@ -26,18 +26,17 @@ from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import SpecError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.shares import shortened
-from pixelkiln.jobs.spec import Name, Priority
+from pixelkiln.jobs.spec import Priority
 from pixelkiln.jobs.web.api.jobs import NotBefore, Spec
 from pixelkiln.jobs.web.idempotency import Key, keyed, note
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.receiving import heavily, received
-from pixelkiln.jobs.web.who import Farm, Known, whose
+from pixelkiln.jobs.web.who import Farm, Known, Whose, whose
 
 router = APIRouter(tags=["batches"])
 
 Named = Annotated[str, InPath(pattern=f"^{JOB_ID.pattern}$", description="of a batch")]
-Whose = Annotated[Name | None, Query(description="an admin's to name")]
 Verb = Literal["retry", "cancel", "pause", "resume", "prioritize"]
 Format = Literal["html", "markdown", "json"]
 

@@ -23,7 +23,7 @@ from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.listening import Listening, Stream, body_of, event_of, events, id_of, more, told_of
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.streams import OVERLAP, Streams
-from pixelkiln.jobs.web.who import Caller, Farm, Known, own, whose
+from pixelkiln.jobs.web.who import Caller, Farm, Known, Whose, own, whose
 
 router = APIRouter(tags=["events"])
 
@@ -66,15 +66,17 @@ Since = Annotated[
     response_class=Response,
     responses=_STREAM,
 )
-async def get_job_events(kiln: Farm, caller: Known, request: Request, id: Id) -> Response:
+async def get_job_events(
+    kiln: Farm, caller: Known, request: Request, id: Id, client: Whose = None
+) -> Response:
     """Its status now and whenever it changes, until it has ended."""
-    theirs, _ = await run_in_threadpool(own, kiln, caller, id)
+    await run_in_threadpool(own, kiln, caller, id, client)
 
     def hears(status: JobStatus) -> bool:
         return status.id == id and caller.may_see(status)
 
     async def standing(stream: Stream) -> AsyncIterator[bytes]:
-        status = await run_in_threadpool(theirs.status, id)
+        _, status = await run_in_threadpool(own, kiln, caller, id, client)
         if status.ended:
             stream.close()
         yield event_of("job", told_of(status))

@@ -13,7 +13,7 @@ from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import Problem, ProblemError
-from pixelkiln.jobs.web.who import Farm, Known, own
+from pixelkiln.jobs.web.who import Farm, Known, Whose, own
 
 LINKED = 300  # seconds for which an address in the bucket is good, where browsers are sent there
 
@@ -47,19 +47,21 @@ def get_image(
     wanted: Annotated[str | None, Header(alias="Range")] = None,
     have: Annotated[str | None, Header(alias="If-None-Match")] = None,
     unless: Annotated[str | None, Header(alias="If-Range")] = None,
+    client: Whose = None,
     _of: Sealed = None,
     _until: Annotated[str | None, Query(alias="until", description="likewise")] = None,
     _seal: Annotated[str | None, Query(alias="seal", description="likewise")] = None,
 ) -> Response:
-    """A PNG, as it is stored; its ETag is its sha256."""
-    theirs, status = own(kiln, caller, id)
+    """A PNG, as it is stored; its ETag is its sha256. With KILN_IMAGE_LINKS it is the bucket's to answer."""
+    theirs, status = own(kiln, caller, id, client)
     sidecar = theirs.sidecar_of(status)
+    if kiln.settings.image_links:  # whatever is had already: the address that led there ends
+        told = {"Cache-Control": "no-store"}
+        return RedirectResponse(theirs.bucket.link(sidecar.png.key, LINKED), headers=told)
     tag, size = f'"{sidecar.png.sha256}"', sidecar.png.bytes
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Accept-Ranges": "bytes"}
     if have is not None and (have.strip() == "*" or tag in re.findall(r'"[^"]*"', have)):
         return Response(status_code=304, headers=headers)
-    if kiln.settings.image_links:
-        return RedirectResponse(theirs.bucket.link(sidecar.png.key, LINKED), headers=headers)
     part = _part(wanted, size) if unless in (None, tag) else None
     first, last = part or (0, size - 1)
     headers |= {"Content-Length": str(last + 1 - first)}
@@ -70,9 +72,9 @@ def get_image(
 
 
 @router.get("/jobs/{id}/sidecar", summary="The record beside the picture", responses=_SIDECAR)
-def get_sidecar(kiln: Farm, caller: Known, id: Id) -> Sidecar:
+def get_sidecar(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Sidecar:
     """What was run, where, and how long it took."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, client)
     return theirs.sidecar_of(status)
 
 
@@ -82,10 +84,10 @@ def get_sidecar(kiln: Farm, caller: Known, id: Id) -> Sidecar:
     response_class=Response,
     responses={**NOT_THERE, 200: {"description": "A small one.", "content": {"image/webp": _BINARY}}},
 )
-def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
+def get_preview(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Response:
     """While it is rendered, a WebP of at most 256 pixels a side; anew each second or so."""
-    own(kiln, caller, id)
-    found = kiln.preview(id)
+    theirs, _ = own(kiln, caller, id, client)
+    found = theirs.preview(id)
     if found is None:
         raise ProblemError(404, "there is no preview of it now")
     return Response(found, media_type="image/webp")

@@ -18,7 +18,7 @@ from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web.idempotency import Key, keyed, note, used
 from pixelkiln.jobs.web.openapi import NOT_THERE, spec_schema
-from pixelkiln.jobs.web.who import Caller, Farm, Known, own
+from pixelkiln.jobs.web.who import Caller, Farm, Known, Whose, own
 
 MOST = 1000  # jobs of one request; more are a batch
 
@@ -128,16 +128,16 @@ def post_jobs(
 
 
 @router.get("/jobs/{id}", summary="How a job fares", responses=NOT_THERE)
-def get_job(kiln: Farm, caller: Known, id: Id) -> Job:
+def get_job(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Job:
     """From the queue, or from what is stored once the queue has forgotten it."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, client)
     return jobs_of(theirs, [status])[0]
 
 
 @router.delete("/jobs/{id}", summary="Cancel a job", responses=NOT_THERE)
-def delete_job(kiln: Farm, caller: Known, id: Id) -> Outcome:
+def delete_job(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Outcome:
     """A queued one is gone, a running one stops; what has ended stays as it is, and `was` says as what."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, client)
     was = theirs.cancel([id])[id]
     if was == "foreign":
         raise NoSuchJobError(f"no job {id}")
@@ -145,9 +145,9 @@ def delete_job(kiln: Farm, caller: Known, id: Id) -> Outcome:
 
 
 @router.post("/jobs/{id}/retry", summary="Let a job be rendered again", responses=NOT_THERE)
-def retry_job(kiln: Farm, caller: Known, id: Id, again: bool = False) -> Outcome:
+def retry_job(kiln: Farm, caller: Known, id: Id, again: bool = False, client: Whose = None) -> Outcome:
     """Under its id, where it failed or was cancelled; `again`: if finished, too: another picture."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, client)
     was = theirs.retry([id], again=again)[id]
     if was == "foreign":
         raise NoSuchJobError(f"no job {id}")

@@ -13,7 +13,7 @@ from pixelkiln.jobs.spec import Priority
 from pixelkiln.jobs.web.api.batches import Named, Verb, post_verb
 from pixelkiln.jobs.web.api.jobs import Id, delete_job, retry_job
 from pixelkiln.jobs.web.idempotency import keyed
-from pixelkiln.jobs.web.page.frame import Posted, after, field_of, inside, show
+from pixelkiln.jobs.web.page.frame import Posted, address, after, field_of, inside, show
 from pixelkiln.jobs.web.problems import ProblemError
 from pixelkiln.jobs.web.who import Farm, Known, own, whose
 
@@ -32,14 +32,16 @@ def post_picture(
     form: Posted,
 ) -> Response:
     """Cancel a job, try it again, render it anew in its place, or as another with another seed."""
+    client = field_of(form, "client", 48) or None
+    back = address(f"/pictures/{id}", client=client)
     if act == "another":
-        return after(f"/pictures/{_another(kiln, caller, id, form)}")
+        return after(f"/pictures/{_another(kiln, caller, id, client, form)}")
     if act == "cancel":
-        delete_job(kiln, caller, id)
+        delete_job(kiln, caller, id, client)
     elif act == "retry":
-        retry_job(kiln, caller, id)
+        retry_job(kiln, caller, id, client=client)
     else:
-        own(kiln, caller, id)
+        own(kiln, caller, id, client)
         if not field_of(form, "sure"):
             return asked(
                 request,
@@ -47,10 +49,10 @@ def post_picture(
                 title="Render it anew in its place?",
                 what="It keeps its name and its seed. This picture is replaced once the new one is there.",
                 button="Render it anew",
-                back=f"/pictures/{id}",
+                back=back,
             )
-        retry_job(kiln, caller, id, again=True)
-    return after(_next(form, f"/pictures/{id}"))
+        retry_job(kiln, caller, id, True, client)
+    return after(_next(form, back))
 
 
 @router.post("/batches/{name}/{verb}")
@@ -78,9 +80,9 @@ def post_batch(
     return after(_next(form, back))
 
 
-def _another(kiln: Farm, caller: Known, id: str, form: FormData) -> str:
+def _another(kiln: Farm, caller: Known, id: str, client: str | None, form: FormData) -> str:
     """The id of the same with another seed; the same button pressed twice is the same job."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, client)
     spec = theirs.specs([status]).get(id)
     if spec is None:
         raise ProblemError(409, "what it asked for is not known any more")

@@ -20,7 +20,7 @@ from pixelkiln.jobs.web.page.pictures import PAGE, Pictures, Wanted, Warnings
 from pixelkiln.jobs.web.page.zips import zipped
 from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.who import Caller, Farm, Known, own, whose
+from pixelkiln.jobs.web.who import Caller, Farm, Known, Whose, own, whose
 
 router = APIRouter()
 
@@ -65,10 +65,10 @@ def get_zip(request: Request, kiln: Farm, caller: Known, wanted: Filter) -> Resp
 
 @router.get("/thumbnails/{id}")
 async def get_thumbnail(
-    request: Request, kiln: Farm, caller: Known, id: Id, v: str | None = None
+    request: Request, kiln: Farm, caller: Known, id: Id, v: str | None = None, client: Whose = None
 ) -> Response:
     """A picture's smaller one; the first who asks waits until it is made."""
-    theirs, status = await run_in_threadpool(own, kiln, caller, id)
+    theirs, status = await run_in_threadpool(own, kiln, caller, id, client)
     sha256 = status.result.sha256 if status.result else ""
     headers = {"ETag": f'"{sha256[:16]}"', "Cache-Control": KEPT if v == sha256[:16] else "private, no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -89,8 +89,8 @@ async def get_thumbnail(
 @router.get("/previews/{id}")
 def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
     """What a job looks like so far; addresses have a step behind a question mark, so that each is new."""
-    own(kiln, caller, id)
-    found = kiln.preview(id)
+    theirs, _ = own(kiln, caller, id)
+    found = theirs.preview(id)
     if found is None:
         raise ProblemError(404, "there is no preview of it now")
     return Response(found, media_type="image/webp")

@@ -42,13 +42,14 @@ def get_new(
     model: Text = "",
     prompt: Text = "",
     seed: Text = "",
+    client: Text = "",
 ) -> Response:
     """Empty, or with all of a job's settings but its seed; some can be said in the address."""
     served = kiln.queue.served()
     if not like:
         named = model if model in CATALOGUE else _usual(kiln, served)
         return _shown(request, kiln, caller, Form.empty(named, prompt=prompt, seed=seed))
-    theirs, status = own(kiln, caller, like)
+    theirs, status = own(kiln, caller, like, client or None)
     spec = theirs.specs([status]).get(like)
     if spec is None or spec.model not in CATALOGUE:
         raise ProblemError(404, "what it asked for is not known any more")

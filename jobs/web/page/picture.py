@@ -17,7 +17,7 @@ from pixelkiln.jobs.sidecar import Sidecar
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.page.command import command
-from pixelkiln.jobs.web.page.frame import after, show, size
+from pixelkiln.jobs.web.page.frame import address, after, show, size
 from pixelkiln.jobs.web.page.gallery import Filter, pictures_of
 from pixelkiln.jobs.web.page.wrong import waits_for
 from pixelkiln.jobs.web.problems import ProblemError
@@ -31,7 +31,7 @@ One = Annotated[str, Query(pattern=f"^({JOB_ID.pattern})?$")]
 @router.get("/pictures/{id}")
 def get_picture(request: Request, kiln: Farm, caller: Known, id: Id, wanted: Filter) -> Response:
     """A job's picture; of one that has none what became of it. The filter says what stands beside it."""
-    theirs, status = own(kiln, caller, id)
+    theirs, status = own(kiln, caller, id, wanted.client or None)
     spec, sidecar, fault = _known(theirs, status)
     newer, older = "", ""
     if status.state == "finished":
@@ -62,16 +62,17 @@ def get_compare(
     caller: Known,
     a: One = "",
     b: One = "",
+    client: Annotated[str, Query(max_length=48)] = "",
     pick: Annotated[list[One], Query(max_length=200)] = [],  # noqa: B006 # FastAPI's way; nobody writes to it
 ) -> Response:
     """Two pictures; `pick` is what the gallery's boxes send."""
     if pick:
         if len(pick) != 2:
             return show(request, "compare.html", 422, two=None, chosen=len(pick))
-        return after(f"/compare?a={pick[0]}&b={pick[1]}")
+        return after(address("/compare", a=pick[0], b=pick[1], client=client))
     if not a or not b:
         return show(request, "compare.html", two=None, chosen=0)
-    two = [_side(kiln, caller, one) for one in (a, b)]
+    two = [_side(kiln, caller, one, client or None) for one in (a, b)]
     told = [one["settings"] for one in two]
     names = list(dict.fromkeys(name for one in told for name in one))
     rows = [(name, *(one.get(name, "") for one in told)) for name in names]
@@ -80,13 +81,14 @@ def get_compare(
         "compare.html",
         two=two,
         chosen=2,
+        client=client,
         differ=[row for row in rows if row[1] != row[2]],
         same=[row for row in rows if row[1] == row[2]],
     )
 
 
-def _side(kiln: Kiln, caller: Caller, job_id: str) -> dict[str, Any]:
-    theirs, status = own(kiln, caller, job_id)
+def _side(kiln: Kiln, caller: Caller, job_id: str, client: str | None) -> dict[str, Any]:
+    theirs, status = own(kiln, caller, job_id, client)
     spec, sidecar, fault = _known(theirs, status)
     if spec is None or sidecar is None:
         raise ProblemError(409, f"there is no picture of {job_id}: {fault or f'it is {status.state}'}")

@@ -86,14 +86,14 @@ class Warnings:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: OrderedDict[tuple[str, str], tuple[str, ...]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sidecars")
 
     def of(
         self, kiln: Kiln, statuses: Sequence[JobStatus], patience: float | None
     ) -> dict[str, tuple[str, ...]]:
         """By job id; of those of which nothing came in so many seconds nothing. Raises NotReadyError."""
-        names = {one.id: (one.id, one.result.sha256 if one.result else "") for one in statuses}
+        names = {one.id: (one.client, one.id, one.result.sha256 if one.result else "") for one in statuses}
         with self._lock:
             missing = [one for one in statuses if names[one.id] not in self._known]
         asked = {self._threads.submit(_warnings, kiln, one): names[one.id] for one in missing}
@@ -104,7 +104,7 @@ class Warnings:
         with self._lock:
             return {job_id: self._known[name] for job_id, name in names.items() if name in self._known}
 
-    def _learn(self, told: Mapping[tuple[str, str], Future[tuple[str, ...]]]) -> None:
+    def _learn(self, told: Mapping[tuple[str, str, str], Future[tuple[str, ...]]]) -> None:
         with self._lock:
             self._known.update({name: one.result() for name, one in told.items() if not one.exception()})
             while len(self._known) > REMEMBERED:
@@ -150,10 +150,13 @@ class Pictures:
         else:
             wanted = set(ids)
             specs = {one.id: one.spec for one in self._batch.entries if one.id in wanted}
-        known = self.kiln.statuses([one for one in ids if self.wanted.lets(specs.get(one))])
+        let = [one for one in ids if self.wanted.lets(specs.get(one))]
+        known = self.kiln.statuses(let, client=self._client or "")
         fit = [one for one in known.values() if one and one.state == "finished"]
         patience = None if self.wanted.suspicious else PATIENCE
         found = self._warnings.of(self.kiln, fit, patience) if told or self.wanted.suspicious else {}
+        clients = {one.id: one.client for one in fit}  # a record may ask in another name than its lane's
+        specs = {name: spec for name, spec in specs.items() if spec and spec.client == clients.get(name)}
         cards = [Card(one, specs.get(one.id), found.get(one.id)) for one in fit]
         return [one for one in cards if one.warnings or not self.wanted.suspicious]
 

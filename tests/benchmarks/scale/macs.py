@@ -156,7 +156,7 @@ class Mac:
             return
         if self._plan.previews:
             with self._previews.pipeline(transaction=False) as pipe:
-                pipe.set(keys.PREVIEW(claim.job_id), PREVIEW, ex=300)
+                pipe.set(keys.PREVIEW(claim.lane.client, claim.job_id), PREVIEW, ex=300)
                 pipe.publish(keys.EVENTS, "x" * 100)
                 pipe.execute()
         self._next(claim, step + 1, due + self._plan.seconds / self._plan.steps)

@@ -14,6 +14,7 @@ import pytest
 
 from pixelkiln import Kiln, NoSuchJobError, NotReadyError, SpecError, UsageError
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.batches.manifest import Entry, Manifest
 from pixelkiln.testing import FakeKiln
 from tests.jobs.farms import door, farm, kiln, new_client, other, resting
 
@@ -254,6 +255,33 @@ def test_where_the_bucket_is_away_the_next_change_stores_the_manifest(
     assert stored.count(b"\n") == 3
     assert "unstored" not in kiln.open_batch("night").manifest.options
     batch.cancel()
+
+
+@pytest.mark.parametrize("whose", ["mine", "other"])
+def test_jobs_of_another_client_are_unknown_whatever_a_manifest_names(
+    kiln: Kiln, other: Kiln, tmp_path: Path, whose: str
+) -> None:
+    theirs = other.batch(rows(1), name="night")
+    theirs.wait()
+    later = other.submit(small("later"), not_before=timedelta(hours=1)).id
+    before = other.statuses([*theirs.ids, later])
+    client = (kiln if whose == "mine" else other).settings.client
+    entries = tuple(
+        Entry(n, job_id, f"{n}", {**small(), "client": client}) for n, job_id in enumerate(before, 1)
+    )
+    manifest = Manifest("evil", client, "2026-11-26T00:00:00+00:00", entries=entries)
+    kiln.bucket.put(keys.MANIFEST(kiln.settings.client, "evil"), manifest.written(), "application/jsonl")
+    batch = kiln.open_batch("evil")
+    assert [*batch.standing().values()] == [None, None]
+    assert (batch.status().missing, batch.status().client) == (2, kiln.settings.client)
+    assert (batch.jobs(), batch.sent_ids(), batch.fetch(tmp_path).paths) == ([], [], {})
+    with pytest.raises(NoSuchJobError):
+        batch.fetch_one(batch.ids[0], tmp_path)
+    facts = batch.report(tmp_path / "report.html")
+    assert (facts.redis, facts.bucket) == ({"unknown": 2}, 0)
+    assert (batch.cancel(), batch.retry_failed(), batch.retry(again=True)) == ({}, {}, {})
+    assert (batch.pause(), batch.prioritize("low"), batch.resume()) == (0, 0, 0)
+    assert other.statuses([*before]) == before
 
 
 def _forget(kiln: Kiln, ids: list[str]) -> None:

@@ -181,7 +181,7 @@ def test_pictures_are_drawn_where_the_terminal_can(screen: Callable[..., Screen]
     kiln.redis.sadd("rq:worker:mini:executions", "j1:e1")
     progress = '{"phase": "rendering", "step": 3, "steps": 9, "each": 1.25}'
     kiln.redis.hset("rq:job:j1", mapping={"status": "started", "worker_name": "mini", "meta": progress})
-    kiln.redis.set("kiln:preview:j1", small_webp(np.zeros((64, 64, 3), np.uint8)))
+    kiln.redis.set("kiln:preview:default:j1", small_webp(np.zeros((64, 64, 3), np.uint8)))
     one = screen(TERM_PROGRAM="WezTerm")
     one.shows("3/9")
     assert "1337" not in one.raw  # there is no room for any

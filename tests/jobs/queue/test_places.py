@@ -210,3 +210,22 @@ def test_pages_have_each_of_those_that_ended_in_one_second(kiln: Kiln) -> None:
         found, last = kiln.page(limit=60, before=last)
         pages += [status.id for status in found]
     assert pages == ids[::-1]
+
+
+def test_what_stands_in_anothers_lane_is_no_job_of_that_client(kiln: Kiln, ids: list[str]) -> None:
+    """Any producer may list any job anywhere: whose it is its own record says."""
+    theirs = LANE.replace("default", "other")
+    kiln.redis.sadd(keys.QUEUES, keys.QUEUE(theirs))
+    kiln.redis.rpush(keys.QUEUE(theirs), "b", "c")
+    other = kiln.as_client("other")
+    own = other.submit(prompt="an owl", model="demo", id="own")
+    kiln.redis.rpush(keys.QUEUE(theirs), "a")
+    assert other.page(limit=1) == ([other.status(own.id)], other.marks()[0])  # the others take no place
+    assert [job_id for _, job_id in other.marks()] == ["own"]
+    assert {job.id for job in kiln.jobs(client=None)} == {"a", "b", "c", "own"}
+    assert kiln.queue.statuses(["a", "own"], "other") == {"a": None, "own": other.status("own")}
+    assert kiln.queue.standing(["a", "own", "x"], "other") == {
+        "a": None,
+        "own": Standing("queued"),
+        "x": None,
+    }

@@ -190,7 +190,7 @@ def test_an_outage_leaves_all_to_the_next_look(
         farm = through.farm()
         standing = through.queue.standing
         try:
-            through.queue.standing = lambda ids: (proxy.cut(), standing(ids))[1]  # type: ignore[method-assign]
+            through.queue.standing = lambda *asked: (proxy.cut(), standing(*asked))[1]  # type: ignore[method-assign]
             with pytest.raises(NotReadyError):
                 watched.look(farm)
         finally:

@@ -75,8 +75,8 @@ def test_previews_are_told_to_whom_they_belong(real: Door, kiln: Kiln) -> None:
     with heard(one, "/v1/events") as stream:
         assert next(stream)[2]["id"] == job["id"]
         while True:
-            for made in (other, job):
-                kiln.redis.set(keys.PREVIEW(made["id"]), webp)
+            for client, made in (("two", other), ("one", job)):
+                kiln.redis.set(keys.PREVIEW(client, made["id"]), webp)
                 kiln.redis.publish(keys.EVENTS, json.dumps({"event": "preview", "job": made["id"]}))
             kind, _, data = next(stream)
             assert data["id"] == job["id"]
@@ -86,7 +86,11 @@ def test_previews_are_told_to_whom_they_belong(real: Door, kiln: Kiln) -> None:
     assert one.get(path).content == webp
     assert one.get(path).headers["content-type"] == "image/webp"
     assert two.get(path).status_code == 404
-    kiln.redis.set(keys.PREVIEW(job["id"]), "<script>")
+    kiln.redis.hset(keys.JOB(other["id"]), "origin", "kiln:demo:bf16:normal:one")  # as any producer may
+    moved = f"/v1/jobs/{other['id']}"
+    assert [one.get(where).status_code for where in (moved, f"{moved}/preview")] == [200, 404]
+    assert one.get(f"/previews/{other['id']}").status_code == 404
+    kiln.redis.set(keys.PREVIEW("one", job["id"]), "<script>")
     assert one.get(path).status_code == 404
 
 

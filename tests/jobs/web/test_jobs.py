@@ -187,6 +187,22 @@ def test_what_is_asked_for_wrongly_is_refused_by_its_name(local: httpx.Client, a
     assert (answer.status_code, answer.json()["field"]) == (422, asked.partition("=")[0])
 
 
+def test_an_admin_names_whose_a_job_is_that_the_queue_forgot(door: Door, fake: FakeKiln) -> None:
+    job = sent(door("one"))
+    fake.work()
+    del fake._farm._jobs[job["id"]]
+    admin, about = door("admin"), f"/v1/jobs/{job['id']}"
+    for path in (about, f"{about}/image", f"{about}/sidecar", f"{about}/events"):
+        found = [
+            admin.get(path, params=asked).status_code for asked in ({}, {"client": "one"}, {"client": "two"})
+        ]
+        assert found == [404, 200, 404], path
+    again = admin.post(f"{about}/retry", params={"client": "one", "again": True})
+    assert again.json() == {"id": job["id"], "was": "again"}
+    assert admin.delete(about, params={"client": "two"}).status_code == 404
+    assert admin.delete(about, params={"client": "one"}).json()["was"] == "queued"
+
+
 def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
     fake: FakeKiln, opened: ExitStack, tmp_path: Path
 ) -> None:
@@ -195,9 +211,12 @@ def test_where_it_is_set_who_asks_is_sent_to_the_bucket(
     client = opened.enter_context(httpx.Client(base_url=where))
     job = sent(client)
     fake.work()
-    answer = client.get(f"/v1/jobs/{job['id']}/image")
-    assert answer.status_code == 307
-    assert answer.headers["location"].startswith(f"memory://jobs/default/{job['id']}/image.png?expires=300")
+    for asked in ({}, {"If-None-Match": "*"}):  # an address that was kept is good no more
+        answer = client.get(f"/v1/jobs/{job['id']}/image", headers=asked)
+        assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
+        assert "etag" not in answer.headers
+        where = f"memory://jobs/default/{job['id']}/image.png?expires=300"
+        assert answer.headers["location"].startswith(where)
 
 
 def test_jobs_wait_until_they_may_be_taken(local: httpx.Client, fake: FakeKiln) -> None:

@@ -50,7 +50,7 @@ def test_what_cannot_be_shown_is_passed_over(
     previews.offer(CLAIM, step(lambda: np.zeros((3, 5, 7, 2), np.uint8)))  # no picture
     until(lambda: len(caplog.records) == 2, "both are logged")
     previews.offer(CLAIM, step(lambda: np.zeros((64, 64, 3), np.uint8)))
-    until(lambda: kiln.redis.get(keys.PREVIEW("job-1")), "the next one is there")
+    until(lambda: kiln.redis.get(keys.PREVIEW("default", "job-1")), "the next one is there")
 
 
 def test_the_watchdog_times_previews_too(settings: Settings, bucket: Bucket) -> None:

@@ -22,6 +22,7 @@ from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import Page, read
 from tests.jobs.web.page.rendering import render
+from tests.jobs.web.page.test_new import hidden, send
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
@@ -185,6 +186,38 @@ def test_a_zip_is_sent_while_it_is_made(settings: Settings, kiln: Kiln) -> None:
     assert len(first) < 64 * 1024
     kiln.bucket.close()
     assert b"".join([first, *parts])[-22:].startswith(b"PK\x05\x06")
+
+
+def test_an_admin_has_what_redis_forgot_of_any_client(door: Door, fake: FakeKiln) -> None:
+    rows = [{**SMALL, "prompt": one} for one in ("a fox", "a hare")]
+    a, b = fake.as_client("one").batch(rows, name="old").ids
+    fake.work()
+    for job_id in (a, b):
+        del fake._farm._jobs[job_id]
+    admin = door("admin")
+    where = "/gallery?batch=old&client=one"
+    gallery = read(admin, where)
+    assert hidden(gallery)["client"] == "one"
+    pictures = [str(found["href"]) for found in gallery.all("a", class_="picture")]
+    pages = [
+        gallery,
+        *(read(admin, one) for one in pictures),
+        read(admin, f"/compare?a={a}&b={b}&client=one"),
+    ]
+    assert "a fox" in pages[-1].text
+    linked = {str(found["src"]) for page in pages for found in page.all("img")}
+    linked |= {str(found["href"]) for page in pages for found in page.all("a") if a in str(found["href"])}
+    kinds = ("/thumbnails/", "/pictures/", "/v1/jobs/", "/compare", "/new")
+    assert [kind for kind in kinds if not any(one.startswith(kind) for one in linked)] == []
+    assert {one: admin.get(one).status_code for one in linked} == dict.fromkeys(linked, 200)
+    found = admin.get(where.replace("gallery", "gallery.zip"))
+    assert len(ZipFile(io.BytesIO(found.content)).namelist()) == 4
+    chosen = admin.get("/compare", params={"pick": [a, b], "client": "one"})
+    assert chosen.headers["location"] == f"/compare?a={a}&b={b}&client=one"
+    asked = send(admin, hidden(pages[1]), f"/pictures/{a}/again")
+    sure = send(admin, hidden(Page(asked.text)), f"/pictures/{a}/again")
+    assert (sure.status_code, sure.headers["location"]) == (303, f"/pictures/{a}?client=one")
+    assert fake.status(a).state == "queued"
 
 
 def test_a_zip_breaks_off_where_the_bucket_goes_away(rewire: Rewire, kiln: Kiln) -> None:

@@ -102,7 +102,7 @@ def test_what_is_rendered_is_shown_step_by_step(real: Door, kiln: Kiln) -> None:
     assert claim is not None
     worker(kiln, "mac-1", f"rendering {job.id}")
     claims.renew([(claim, Progress("rendering", 3, 28))])
-    kiln.redis.set(keys.PREVIEW(job.id), b"RIFF\0\0\0\0WEBPVP8 ")
+    kiln.redis.set(keys.PREVIEW("one", job.id), b"RIFF\0\0\0\0WEBPVP8 ")
     client = real("one")
     page = read(client, "/")
     (bar,) = page.all("progress")
