@@ -30,20 +30,24 @@ const follow = () => {
   }
 };
 
-// A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place.
+// A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place, and no
+// problem that may pass: only that it may not be seen, or is no more.
 let renewed = new Date();
-const unreached = () => {
-  if (find("#unreached")) return;
+const unreached = (why) => {
+  if (find("#unreached, #problem")) return;
   const when = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(renewed);
-  const words = `The server does not answer. This is as it was at ${when}; it goes on by itself once the server is back.`;
+  const words = `This is as it was at ${when}: ${why}. It goes on by itself once that is over.`;
   find("main").before(Object.assign(document.createElement("p"), { id: "unreached", className: "banner", textContent: words }));
   find("#told").textContent = words;
 };
-document.addEventListener("htmx:sendError", (event) => event.detail.target.id === "main" && unreached());
+document.addEventListener("htmx:sendError", (event) => event.detail.target.id === "main" && unreached("the server does not answer"));
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id !== "main" || event.detail.xhr.status === 204) return;
-  event.detail.shouldSwap &&= event.detail.xhr.responseText.includes('id="main"');
-  if (!event.detail.shouldSwap) return unreached();
+  const { target, xhr, requestConfig } = event.detail;
+  if (target.id !== "main" || xhr.status === 204) return;
+  const told = new DOMParser().parseFromString(xhr.responseText, "text/html");
+  const passes = requestConfig.elt === target && xhr.status >= 400 && ![401, 403, 404].includes(xhr.status);
+  event.detail.shouldSwap &&= find("#main", told) && !passes;
+  if (!event.detail.shouldSwap) return unreached(find("#problem", told)?.textContent ?? "the server does not answer");
   renewed = new Date();
   find("#unreached")?.remove();
 });
