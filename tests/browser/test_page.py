@@ -229,3 +229,27 @@ def test_a_page_outlives_what_passes(view: Open) -> None:
         page.unroute("**/")
         page.evaluate("htmx.trigger(document.body, 'kiln:changed')")
         api.expect(told).to_have_count(0)
+
+
+def test_streams_that_are_refused_are_asked_for_ever_later(view: Open, kiln: Kiln) -> None:
+    page = view("about:blank")
+    asked: list[str] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.route("**/v1/events", refuse)
+    page.clock.install()
+    page.goto("/")
+    for _ in range(180):
+        page.clock.run_for(1_000)
+        page.evaluate("fetch('/static/icon.svg').then(answer => answer.text())")  # what is asked is answered
+    assert 5 <= len(asked) <= 9
+    page.unroute("**/v1/events")
+    with page.expect_response("**/v1/events") as answer:
+        page.clock.run_for(60_000)
+    assert answer.value.status == 200
+    kiln.submit({"prompt": "a fox", "model": "demo"})
+    with page.expect_response("**/"):
+        page.clock.run_for(1_000)

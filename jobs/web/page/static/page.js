@@ -6,7 +6,7 @@ const all = (what, within = document) => [...within.querySelectorAll(what)];
 
 // Live pages: one stream; a second after something happened htmx asks for the page again, however much it was. Not at
 // once: the server's look is good for almost a second.
-let stream = null, due = null;
+let stream = null, due = null, wait = 0, resting = null;
 const changed = () => {
   due ??= setTimeout(() => {
     due = null;
@@ -17,17 +17,30 @@ const follow = () => {
   if (!find("[data-live]") || document.hidden) {
     stream?.close();
     stream = null;
-  } else if (!stream) {
+  } else if (!stream && !resting) {
     stream = new EventSource("/v1/events");
     for (const kind of ["job", "away", "back", "more"]) stream.addEventListener(kind, changed);
-    // Whether the server is gone is asked at once; a stream that was refused is no stream any more.
+    // Whether the server is gone is asked at once.
     stream.addEventListener("error", () => {
-      if (stream?.readyState === EventSource.CLOSED) stream = null;
+      if (stream?.readyState === EventSource.CLOSED) rest();
       changed();
     });
-    stream.addEventListener("open", () => find("#unreached") && changed());
+    stream.addEventListener("open", () => {
+      wait = 0;
+      if (find("#unreached")) changed();
+    });
     stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
   }
+};
+
+// A stream that was refused is no stream any more; the next one is asked for later each time, up to a minute.
+const rest = () => {
+  stream = null;
+  wait = Math.min(2 * wait || 1, 60);
+  resting = setTimeout(() => {
+    resting = null;
+    follow();
+  }, 1000 * wait);
 };
 
 // A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place, and no
