@@ -187,11 +187,11 @@ def submit_file(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken
         return Plan.model_validate(plan(checked, estimated(kiln, checked)[0], outlook))
     if checked.faults and not (how.skip_bad and checked.asked):
         raise FaultyRowsError(checked.faults, checked.bad)
-    name = how.name
+    name, resent = how.name, False
     if key is not None:
-        note(kiln, key, ["batches", data, how.model_dump()])
+        resent = note(kiln, key, ["batches", data, how.model_dump()])
         name = name or f"batch-{keyed(kiln.settings.client, key, 0)}"
-    batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due)
+    batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due, resent=resent)
     sent = batch.sent
     return Taken(
         name=batch.name,

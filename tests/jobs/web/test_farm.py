@@ -131,6 +131,23 @@ def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
     assert len(local.get("/v1/batches").json()) == 1
 
 
+@pytest.mark.parametrize("name", ["", "&name=night"])
+def test_a_file_sent_again_under_its_key_leaves_what_became_of_it(real: Door, kiln: Kiln, name: str) -> None:
+    one, key = real("one"), {"Idempotency-Key": "k"}
+
+    def post(**headers: str) -> dict[str, int]:
+        answer = one.post(f"/v1/batches?deadline=9h{name}", content=FILE, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return {told: answer.json()[told] for told in ("new", "again", "there")}
+
+    assert post(**key) == {"new": 2, "again": 0, "there": 0}
+    (batch,) = kiln.as_client("one").batches()
+    batch.cancel()
+    assert post(**key) == {"new": 0, "again": 0, "there": 2}
+    assert kiln.as_client("one").open_batch(batch.name).manifest == batch.manifest  # and its deadline
+    assert post(**{"Idempotency-Key": "l"})["again" if name else "new"] == 2  # another request
+
+
 @pytest.mark.parametrize(
     ("how", "file"),
     [
