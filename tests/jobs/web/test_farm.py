@@ -108,6 +108,10 @@ def test_a_file_is_for_a_night(real: Door, kiln: Kiln) -> None:
     [
         ("deadline=soon", "deadline"),
         ("deadline=2020-01-01", "deadline"),
+        ("deadline=0h", "deadline"),
+        ("deadline=9999-12-31T23:59-12:00", "deadline"),  # which is none in other zones
+        ("not_before=9999-12-31T23:59-12:00", "not_before"),
+        ("not_before=0001-01-01T00:00%2B12:00", "not_before"),
         ("not_before=99:00", "not_before"),
         ("window=Mo-Xx", "window"),
         ("not_before=3h&window=22:00-07:00", "window"),
@@ -117,9 +121,11 @@ def test_a_file_is_for_a_night(real: Door, kiln: Kiln) -> None:
 def test_what_is_no_time_for_a_file_is_named(
     local: httpx.Client, fake: FakeKiln, how: str, field: str
 ) -> None:
-    answer = local.post(f"/v1/batches?source=a.csv&{how}", content=FILE)
+    key = {"Idempotency-Key": "k"}
+    answer = local.post(f"/v1/batches?source=a.csv&{how}", content=FILE, headers=key)
     assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
     assert fake.jobs() == []
+    assert local.post("/v1/batches?source=a.csv", content=FILE, headers=key).status_code == 201
 
 
 def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
