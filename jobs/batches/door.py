@@ -80,9 +80,7 @@ class Batches:
         """This client's batches that Redis knows, the newest first; older ones `open_batch` finds by name."""
         from pixelkiln.jobs.batches.batch import Batch
 
-        names = list(self._kiln.queue.batches(self._kiln.settings.client))[:limit]
-        found = (self.books.find(name) for name in names)
-        return [Batch(self._kiln, manifest) for manifest in found if manifest is not None]
+        return [Batch(self._kiln, manifest) for manifest in self.books.newest(limit)]
 
     def jobs(
         self,

@@ -228,12 +228,12 @@ def get_batches(
     return [
         Listed(
             name=one.name,
-            created=one.manifest.created,
-            source=one.manifest.source,
-            paused=one.manifest.paused,
+            created=one.created,
+            source=one.source,
+            paused=one.paused,
             total=len(one.entries),
         )
-        for one in whose(kiln, caller, client).batches(limit)
+        for one in whose(kiln, caller, client).books.newest(limit)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from pixelkiln import Kiln
+from pixelkiln.jobs.batches.books import Books
+from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
@@ -135,6 +138,25 @@ def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
     }
     assert len(names) == 1
     assert len(local.get("/v1/batches").json()) == 1
+
+
+def test_batches_are_listed_without_holding_all_of_them(
+    local: httpx.Client, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        fake.batch([FOX], f"night-{n}", source="a.csv")  # type: ignore[list-item]
+    alive, find = list[int](), Books.find
+
+    def finding(books: Books, name: str) -> Manifest | None:
+        alive.append(sum(isinstance(one, Manifest) for one in gc.get_objects()))
+        return find(books, name)
+
+    monkeypatch.setattr(Books, "find", finding)
+    found = local.get("/v1/batches?limit=3").json()
+    assert [(one["name"], one["source"], one["total"]) for one in found] == [
+        (f"night-{n}", "a.csv", 1) for n in (3, 2, 1)
+    ]
+    assert [one - alive[0] for one in alive] == [0, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["", "&name=night"])
