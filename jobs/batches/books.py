@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pixelkiln.jobs import keys
@@ -42,6 +42,12 @@ class Books:
         if found is not None:
             return self._kept(found[1], name)
         return self._stored(name)
+
+    def newest(self, limit: int | None = None) -> Iterator[Manifest]:
+        """The batches that Redis knows, the newest first; read one by one, since each may be large."""
+        for name in list(self._queue.batches(self.client))[:limit]:
+            if (found := self.find(name)) is not None:
+                yield found
 
     def change(self, name: str, change: Callable[[Manifest | None], Manifest]) -> Manifest:
         """Put `change` of what is there in its place, in the bucket and in Redis.

@@ -43,6 +43,7 @@ class Batches:
         source: str = "",
         not_before: When | None = None,
         deadline: datetime | timedelta | None = None,
+        resent: bool = False,
         begun: Callable[[Manifest], None] = lambda manifest: None,
     ) -> Batch:
         """Submit many pictures under a name, by which any machine finds them again: see Batch.
@@ -52,14 +53,16 @@ class Batches:
         are missing from them now are told (`Batch.sent.unlisted`), and go on.
         `not_before`, as of `submit`, is for what is enqueued now. `deadline` is when all of it shall be
         ready (without a zone: in this machine's); another one given later takes its place. `Batch.outlook`
-        says whether it holds, and workers follow that. `source` is the name of the file; `begun` is called
+        says whether it holds, and workers follow that. `resent` says that this very submit was begun
+        before and may not have come to its end: what is missing of it is sent, and all else stays as it has
+        become since. `source` is the name of the file; `begun` is called
         once the manifest is stored, before the first job is sent. Raises as `submit`, UsageError for a name
         that none can be, and for a deadline that is over.
         """
         from pixelkiln.jobs.batches.batch import Batch
         from pixelkiln.jobs.batches.sending import send
 
-        manifest, sent = send(self._kiln, rows, name, source, begun, not_before, deadline)
+        manifest, sent = send(self._kiln, rows, name, source, begun, not_before, deadline, resent)
         return Batch(self._kiln, manifest, sent)
 
     def open_batch(self, name: str) -> Batch:
@@ -77,9 +80,7 @@ class Batches:
         """This client's batches that Redis knows, the newest first; older ones `open_batch` finds by name."""
         from pixelkiln.jobs.batches.batch import Batch
 
-        names = list(self._kiln.queue.batches(self._kiln.settings.client))[:limit]
-        found = (self.books.find(name) for name in names)
-        return [Batch(self._kiln, manifest) for manifest in found if manifest is not None]
+        return [Batch(self._kiln, manifest) for manifest in self.books.newest(limit)]
 
     def jobs(
         self,

@@ -45,6 +45,7 @@ def send(
     begun: Callable[[Manifest], None],
     not_before: When | None,
     deadline: datetime | timedelta | None,
+    resent: bool,
 ) -> tuple[Manifest, Sent]:
     """See Kiln.batch. `begun` is called when the manifest is stored and before the first job is sent."""
     asked = kiln.completed(rows)
@@ -60,6 +61,8 @@ def send(
     def with_rows(manifest: Manifest | None) -> Manifest:
         before.clear()
         before.update(() if manifest is None else manifest.ids)
+        if resent and manifest and set(found) <= {entry.identity for entry in manifest.entries}:
+            return manifest
         manifest = manifest or Manifest(name, kiln.settings.client, datetime.now(UTC).isoformat())
         manifest = manifest.with_rows(((one, meant[one].spec) for one in found), source)
         return replace(manifest, options={**manifest.options, **options})
@@ -70,7 +73,7 @@ def send(
     begun(manifest)
     entries = {entry.identity: entry for entry in manifest.entries}
     mine = [entries[one] for one in found]
-    new, again = fill(kiln, manifest, mine, before, not_before)
+    new, again = fill(kiln, manifest, mine, before, not_before, retry=not resent)
     created = new | again
     jobs = tuple(Submitted(one.id, one.spec, one.id in created, meant[one.identity].filled) for one in mine)
     gone = tuple(entry for entry in manifest.entries if not entry.listed)
@@ -83,13 +86,15 @@ def fill(
     entries: Sequence[Entry],
     sent_before: set[str],
     not_before: When | None = None,
+    retry: bool = True,
 ) -> tuple[set[str], set[str]]:
     """Enqueue those entries that have no picture and do not wait: ids of the new ones, and of those retried.
 
+    Without `retry` those that failed or were cancelled stay so.
     Of those `sent_before` a picture may lie in the bucket that the queue has forgotten.
     """
     standing = kiln.queue.standing([entry.id for entry in entries])
-    ended = [one for one, now in standing.items() if now is not None and now.state in RETRIED]
+    ended = [one for one, now in standing.items() if now is not None and now.state in RETRIED and retry]
     back = {
         one for one, was in kiln.queue.retry(ended, manifest.client, again=False).items() if was in RETRIED
     }

@@ -28,6 +28,6 @@ def due(zone: str | None, deadline: str | None) -> datetime | timedelta | None:
         at = None if deadline is None else moment_in(deadline, now, zone_of(zone))
     except ValueError as error:
         raise SpecError("deadline", str(error)) from None
-    if isinstance(at, datetime) and at <= now:
+    if at is not None and (now + at if isinstance(at, timedelta) else at) <= now:
         raise SpecError("deadline", f"{deadline} is over; name one that is to come")
     return at

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 DAYS = ("mo", "tu", "we", "th", "fr", "sa", "su")
@@ -122,6 +122,8 @@ def moment_in(text: str, now: datetime, zone: tzinfo | None = None) -> datetime 
         return next(due for day in days if (due := _moment(day, minutes, zone)) > now)
     try:
         given = datetime.fromisoformat(text.strip())
+        if given.year in (MINYEAR, MAXYEAR):  # in another zone it may be none
+            raise ValueError
     except ValueError:
         raise ValueError(f"{text[:40]!r} is no time: write 22:00, 2026-11-27T22:00 or 3h") from None
     return given if given.tzinfo is not None else _moment(given, 0, zone)

@@ -158,8 +158,8 @@ class Queue(Protocol):
         """Keep a manifest as the one after `revision`, 0 for none; False where another came in between."""
         ...
 
-    def note(self, client: str, key: str, asked: str) -> bool:
-        """Keep for a week what a client asked for under a key; False where that was something else."""
+    def note(self, client: str, key: str, asked: str) -> str:
+        """Keep for a week what a client asked for under a key; what was kept of an earlier call, else ''."""
         ...
 
     def expect(self, client: str, name: str) -> None:

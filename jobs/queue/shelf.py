@@ -58,17 +58,19 @@ class Shelf(Door):
                 return False
         return True
 
-    def note(self, client: str, key: str, asked: str) -> bool:
+    def note(self, client: str, key: str, asked: str) -> str:
         """Whoever comes first says what it is. Without the right to (an older ACL file) nothing is kept."""
         self._check()
         name = keys.ASKED(client, key)
         with explained(self._settings):
             try:
                 self._become(name, b"string")
-                self.connection.set(name, asked, nx=True, ex=ASKED)
-                return self.connection.get(name) in (None, asked.encode())
+                if self.connection.set(name, asked, nx=True, ex=ASKED):
+                    return ""
+                found: Any = self.connection.get(name)
             except redis.exceptions.NoPermissionError:
-                return True
+                return ""
+        return (found or b"").decode("utf-8", "replace")
 
     def expect(self, client: str, name: str) -> None:
         """Let workers follow its deadline, from their next look on."""

@@ -74,10 +74,12 @@ class MemoryPlaces:
                 found[job_id] = Standing(job.stood, now.started_at, now.ended_at, bool(now.suspicious))
         return found
 
-    def note(self, client: str, key: str, asked: str) -> bool:
+    def note(self, client: str, key: str, asked: str) -> str:
         """Keep what was asked for under a key."""
         self._answer()
-        return self._asked.setdefault((client, key), asked) == asked
+        before = self._asked.get((client, key), "")
+        self._asked[client, key] = before or asked
+        return before
 
     def retry(self, job_ids: Sequence[str], client: str, *, again: bool) -> dict[str, Stood]:
         """Let jobs that ended wait again."""

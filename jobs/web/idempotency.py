@@ -28,14 +28,17 @@ def keyed(client: str, key: str, place: int) -> str:
     return _digest(f"{client}\0{key}\0{place}")[:32]
 
 
-def note(kiln: Kiln, key: str, asked: Any) -> None:
+def note(kiln: Kiln, key: str, asked: Any) -> bool:
     """Let a key stand for what is asked for, in JSON and bytes, from before the first job of it is made.
 
-    Raises ProblemError where it stands for something else.
+    Whether it did so before: then the request was sent again. Raises ProblemError where it stands for
+    something else.
     """
     meant = _digest(json.dumps(asked, sort_keys=True, default=lambda data: hashlib.sha256(data).hexdigest()))
-    if not kiln.queue.note(kiln.settings.client, _digest(key)[:32], meant):
+    before = kiln.queue.note(kiln.settings.client, _digest(key)[:32], meant)
+    if before not in ("", meant):
         raise used()
+    return before == meant
 
 
 def used() -> ProblemError:

@@ -25,6 +25,7 @@ OVERLAP = timedelta(seconds=60)  # that is looked back: machines' clocks differ
 AT_ONCE = 500  # jobs that are read at once
 MOST = 10_000  # that are looked at by one look: more changes between two looks are told as `more`
 WHOLE = 10  # looks, of which one goes back through all of that time, known or not
+WAITING = 2000  # of those that are known, which a whole look reads again while they are open
 REMEMBERED = 2 * MOST  # jobs whose last status is known; so those of a whole look are
 STREAMS = 1000  # at once
 EACH = 250  # of one caller
@@ -144,6 +145,9 @@ class Streams:
         self._forget(watched)
         page = self._kiln.marks(["started"], client=None, limit=AT_ONCE)
         ids, before = running | self._open(watched) | self._moved(page), None
+        if turn % WHOLE == 0:  # a pause or another priority is of no moment by which a job is found
+            waiting = {job_id for _, job_id in self._kiln.marks(["queued"], client=None, limit=AT_ONCE)}
+            ids |= self._open(waiting.union(list(self._known)[-WAITING:]))
         for number in range(MOST // AT_ONCE):
             page = self._kiln.marks(client=None, since=since, limit=AT_ONCE, before=before)
             new = {job_id for moment, job_id in page if not self._is_known(job_id, moment)}

@@ -22,6 +22,8 @@ EXPECTED = (
     "status of 503",
     "status of 404",
     "status of 422",
+    "status of 429",
+    "status of 500",
 )  # that the console may tell of: the test wants them
 
 

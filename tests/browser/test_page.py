@@ -201,7 +201,55 @@ def test_an_outage_is_told_and_over_when_it_is_over(
         page.goto("/")
         api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
         proxy.cut()
-        api.expect(page.get_by_role("alert")).to_contain_text("asks again", timeout=30_000)
+        told = page.locator("#unreached")
+        api.expect(told).to_contain_text("It goes on by itself", timeout=30_000)
+        api.expect(told).to_contain_text("Redis")
+        api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        late = chromium.new_page(base_url=where)
+        late.goto("/")
+        api.expect(late.get_by_role("alert")).to_contain_text("asks again")
         proxy.mend()
-        api.expect(page.get_by_text("Nothing waits.")).to_be_visible(timeout=30_000)
+        api.expect(told).to_have_count(0, timeout=30_000)
+        api.expect(late.get_by_text("Nothing waits.")).to_be_visible(timeout=30_000)
         page.close()
+        late.close()
+
+
+def test_a_page_outlives_what_passes(view: Open) -> None:
+    page = view("/")
+    told = page.locator("#unreached")
+    for status in (429, 500, 503):
+        body = f'<main id="main"><h1>No</h1><p id="problem">it was {status}</p></main>'
+        page.route(
+            "**/", lambda route, _, known=(status, body): route.fulfill(status=known[0], body=known[1])
+        )
+        page.evaluate("htmx.trigger(document.body, 'kiln:changed')")
+        api.expect(told).to_contain_text(f": it was {status}. ")
+        api.expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        page.unroute("**/")
+        page.evaluate("htmx.trigger(document.body, 'kiln:changed')")
+        api.expect(told).to_have_count(0)
+
+
+def test_streams_that_are_refused_are_asked_for_ever_later(view: Open, kiln: Kiln) -> None:
+    page = view("about:blank")
+    asked: list[str] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=503)
+
+    page.route("**/v1/events", refuse)
+    page.clock.install()
+    page.goto("/")
+    for _ in range(180):
+        page.clock.run_for(1_000)
+        page.evaluate("fetch('/static/icon.svg').then(answer => answer.text())")  # what is asked is answered
+    assert 5 <= len(asked) <= 9
+    page.unroute("**/v1/events")
+    with page.expect_response("**/v1/events") as answer:
+        page.clock.run_for(60_000)
+    assert answer.value.status == 200
+    kiln.submit({"prompt": "a fox", "model": "demo"})
+    with page.expect_response("**/"):
+        page.clock.run_for(1_000)

@@ -186,11 +186,11 @@ def submit_file(kiln: Kiln, data: bytes, how: Sending, key: str | None) -> Taken
         return Plan.model_validate(plan(checked, estimated(kiln, checked)[0], outlook))
     if checked.faults and not (how.skip_bad and checked.asked):
         raise FaultyRowsError(checked.faults, checked.bad)
-    name = how.name
+    name, resent = how.name, False
     if key is not None:
-        note(kiln, key, ["batches", data, how.model_dump()])
+        resent = note(kiln, key, ["batches", data, how.model_dump()])
         name = name or f"batch-{keyed(kiln.settings.client, key, 0)}"
-    batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due)
+    batch = kiln.batch(checked.asked, name, source=how.source, not_before=when, deadline=due, resent=resent)
     sent = batch.sent
     return Taken(
         name=batch.name,
@@ -227,12 +227,12 @@ def get_batches(
     return [
         Listed(
             name=one.name,
-            created=one.manifest.created,
-            source=one.manifest.source,
-            paused=one.manifest.paused,
+            created=one.created,
+            source=one.source,
+            paused=one.paused,
             total=len(one.entries),
         )
-        for one in whose(kiln, caller, client).batches(limit)
+        for one in whose(kiln, caller, client).books.newest(limit)
     ]
 
 

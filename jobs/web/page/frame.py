@@ -53,7 +53,6 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     """A page, from the template of that name."""
     scope = request.scope
     caller: Caller | None = scope.get("caller")
-    here = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
     body = (
         templates()
         .get_template(name)
@@ -62,7 +61,7 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
             signed_in=COOKIE in request.cookies,
             csrf=seal(request) if caller else "",
             path=scope["path"],
-            here=here,
+            here=_here(request),
             **context,
         )
     )
@@ -75,6 +74,20 @@ def show(request: Request, name: str, status: int = 200, **context: Any) -> HTML
     # With no-referrer a browser's forms come from the origin "null", which nobody's page is let do.
     told = {"Content-Security-Policy": POLICY.format(elsewhere), "Referrer-Policy": "same-origin"}
     return HTMLResponse(body, status, told)
+
+
+def _here(request: Request) -> str:
+    """The address at which a page is had again; of what answers a form, that of the page on which it was."""
+    path: str = request.scope["path"]
+    query: str = request.scope["query_string"].decode("latin-1")
+    if request.method != "POST":
+        return path + (f"?{query}" if query else "")
+    told: str = request.scope.get("next", "")
+    if told:
+        return inside(told)
+    host, slash, where = request.headers.get("referer", "").partition("://")[2].partition("/")
+    theirs = host != request.headers.get("host") or f"/{where.partition('?')[0]}" == path  # of another form
+    return "/" if theirs else inside(slash + where)
 
 
 def problem(scope: Scope, status: int, title: str, detail: str, headers: dict[str, str] | None) -> Response:
@@ -112,6 +125,7 @@ async def _posted(request: Request) -> FormData:
     given = form.get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), seal(request).encode()):
         raise ProblemError(403, "this form is not from a page of here, or an old one; load the page again")
+    request.scope["next"] = field_of(form, "next", 2000)  # for what tells of a problem, which has no form
     return form
 
 

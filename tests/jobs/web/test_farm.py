@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from pixelkiln import Kiln
+from pixelkiln.jobs.batches.books import Books
+from pixelkiln.jobs.batches.manifest import Manifest
 from pixelkiln.jobs.catalogue import CATALOGUE
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
@@ -108,6 +111,10 @@ def test_a_file_is_for_a_night(real: Door, kiln: Kiln) -> None:
     [
         ("deadline=soon", "deadline"),
         ("deadline=2020-01-01", "deadline"),
+        ("deadline=0h", "deadline"),
+        ("deadline=9999-12-31T23:59-12:00", "deadline"),  # which is none in other zones
+        ("not_before=9999-12-31T23:59-12:00", "not_before"),
+        ("not_before=0001-01-01T00:00%2B12:00", "not_before"),
         ("not_before=99:00", "not_before"),
         ("window=Mo-Xx", "window"),
         ("not_before=3h&window=22:00-07:00", "window"),
@@ -117,9 +124,11 @@ def test_a_file_is_for_a_night(real: Door, kiln: Kiln) -> None:
 def test_what_is_no_time_for_a_file_is_named(
     local: httpx.Client, fake: FakeKiln, how: str, field: str
 ) -> None:
-    answer = local.post(f"/v1/batches?source=a.csv&{how}", content=FILE)
+    key = {"Idempotency-Key": "k"}
+    answer = local.post(f"/v1/batches?source=a.csv&{how}", content=FILE, headers=key)
     assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
     assert fake.jobs() == []
+    assert local.post("/v1/batches?source=a.csv", content=FILE, headers=key).status_code == 201
 
 
 def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
@@ -129,6 +138,42 @@ def test_a_file_under_a_key_is_the_same_batch(local: httpx.Client) -> None:
     }
     assert len(names) == 1
     assert len(local.get("/v1/batches").json()) == 1
+
+
+def test_batches_are_listed_without_holding_all_of_them(
+    local: httpx.Client, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        fake.batch([FOX], f"night-{n}", source="a.csv")  # type: ignore[list-item]
+    alive, find = list[int](), Books.find
+
+    def finding(books: Books, name: str) -> Manifest | None:
+        alive.append(sum(isinstance(one, Manifest) for one in gc.get_objects()))
+        return find(books, name)
+
+    monkeypatch.setattr(Books, "find", finding)
+    found = local.get("/v1/batches?limit=3").json()
+    assert [(one["name"], one["source"], one["total"]) for one in found] == [
+        (f"night-{n}", "a.csv", 1) for n in (3, 2, 1)
+    ]
+    assert [one - alive[0] for one in alive] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["", "&name=night"])
+def test_a_file_sent_again_under_its_key_leaves_what_became_of_it(real: Door, kiln: Kiln, name: str) -> None:
+    one, key = real("one"), {"Idempotency-Key": "k"}
+
+    def post(**headers: str) -> dict[str, int]:
+        answer = one.post(f"/v1/batches?deadline=9h{name}", content=FILE, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return {told: answer.json()[told] for told in ("new", "again", "there")}
+
+    assert post(**key) == {"new": 2, "again": 0, "there": 0}
+    (batch,) = kiln.as_client("one").batches()
+    batch.cancel()
+    assert post(**key) == {"new": 0, "again": 0, "there": 2}
+    assert kiln.as_client("one").open_batch(batch.name).manifest == batch.manifest  # and its deadline
+    assert post(**{"Idempotency-Key": "l"})["again" if name else "new"] == 2  # another request
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_what_happens_to_many_at_once_is_told_of_each(
     assert (told, asked) == ([], [2])  # what is running, and the newest, which are known
     looks._looks = streams.WHOLE
     looks._find()
-    assert (told, asked) == ([], [2 + 1 + 4])
+    assert (told, asked) == ([], [2 + 2 + 4])  # and what waits
     submitted(kiln, 55)
     looks._find()
     assert [state for state, _ in taken(told)].count("queued") == 50
@@ -147,6 +147,29 @@ def test_after_an_outage_a_look_goes_back_to_the_last_one(
     looks._find()
     first, second = (one.total_seconds() for one in since if one)
     assert (first, round(second - first, -2)) == (60, 3600)
+
+
+def test_what_happens_to_one_that_waits_for_long_is_told_by_a_whole_look(
+    kiln: Kiln, told: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "OVERLAP", timedelta(hours=-1))  # no moment is found any more
+    batch = kiln.batch([{"prompt": "a fox", "model": "demo"}], "night")
+    looks = Streams(kiln)
+
+    def look() -> list[tuple[bool, str]]:
+        looks._looks = streams.WHOLE
+        told.clear()
+        looks._find()
+        return [(one.held, one.lane.split(":")[3]) for one, _ in told if one]
+
+    assert look() == [(False, "normal")]
+    assert look() == []
+    batch.pause()
+    assert look() == [(True, "normal")]
+    batch.resume()
+    assert look() == [(False, "normal")]
+    batch.prioritize("high")
+    assert look() == [(False, "high")]
 
 
 def test_a_preview_of_what_was_not_known_tells_of_it_first(kiln: Kiln, told: list[Event]) -> None:

@@ -6,7 +6,7 @@ const all = (what, within = document) => [...within.querySelectorAll(what)];
 
 // Live pages: one stream; a second after something happened htmx asks for the page again, however much it was. Not at
 // once: the server's look is good for almost a second.
-let stream = null, due = null;
+let stream = null, due = null, wait = 0, resting = null;
 const changed = () => {
   due ??= setTimeout(() => {
     due = null;
@@ -17,33 +17,50 @@ const follow = () => {
   if (!find("[data-live]") || document.hidden) {
     stream?.close();
     stream = null;
-  } else if (!stream) {
+  } else if (!stream && !resting) {
     stream = new EventSource("/v1/events");
     for (const kind of ["job", "away", "back", "more"]) stream.addEventListener(kind, changed);
-    // Whether the server is gone is asked at once; a stream that was refused is no stream any more.
+    // Whether the server is gone is asked at once.
     stream.addEventListener("error", () => {
-      if (stream?.readyState === EventSource.CLOSED) stream = null;
+      if (stream?.readyState === EventSource.CLOSED) rest();
       changed();
     });
-    stream.addEventListener("open", () => find("#unreached") && changed());
+    stream.addEventListener("open", () => {
+      wait = 0;
+      if (find("#unreached")) changed();
+    });
     stream.addEventListener("preview", (event) => renew(JSON.parse(event.data).id));
   }
 };
 
-// A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place.
+// A stream that was refused is no stream any more; the next one is asked for later each time, up to a minute.
+const rest = () => {
+  stream = null;
+  wait = Math.min(2 * wait || 1, 60);
+  resting = setTimeout(() => {
+    resting = null;
+    follow();
+  }, 1000 * wait);
+};
+
+// A page that cannot be renewed says so: what it shows may be old. Nothing else's answer takes its place, and no
+// problem that may pass: only that it may not be seen, or is no more.
 let renewed = new Date();
-const unreached = () => {
-  if (find("#unreached")) return;
+const unreached = (why) => {
+  if (find("#unreached, #problem")) return;
   const when = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }).format(renewed);
-  const words = `The server does not answer. This is as it was at ${when}; it goes on by itself once the server is back.`;
+  const words = `This is as it was at ${when}: ${why}. It goes on by itself once that is over.`;
   find("main").before(Object.assign(document.createElement("p"), { id: "unreached", className: "banner", textContent: words }));
   find("#told").textContent = words;
 };
-document.addEventListener("htmx:sendError", (event) => event.detail.target.id === "main" && unreached());
+document.addEventListener("htmx:sendError", (event) => event.detail.target.id === "main" && unreached("the server does not answer"));
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.target.id !== "main" || event.detail.xhr.status === 204) return;
-  event.detail.shouldSwap &&= event.detail.xhr.responseText.includes('id="main"');
-  if (!event.detail.shouldSwap) return unreached();
+  const { target, xhr, requestConfig } = event.detail;
+  if (target.id !== "main" || xhr.status === 204) return;
+  const told = new DOMParser().parseFromString(xhr.responseText, "text/html");
+  const passes = requestConfig.elt === target && xhr.status >= 400 && ![401, 403, 404].includes(xhr.status);
+  event.detail.shouldSwap &&= find("#main", told) && !passes;
+  if (!event.detail.shouldSwap) return unreached(find("#problem", told)?.textContent ?? "the server does not answer");
   renewed = new Date();
   find("#unreached")?.remove();
 });

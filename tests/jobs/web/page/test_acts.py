@@ -115,6 +115,35 @@ def test_what_is_anothers_is_not_there_and_no_page_of_elsewhere_acts(real: Door,
     assert one.status(job.id).state == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("referer", "given", "then"),
+    [
+        ("{base}/batches/night?client=default", {}, "/batches/night?client=default"),
+        ("{base}/gallery", {"next": "/?x=1"}, "/?x=1"),
+        ("{base}/gallery", {"next": "//elsewhere.example"}, "/"),
+        ("{base}/batches/night/pause", {}, "/"),  # itself what answered the button
+        ("http://elsewhere.example/batches", {}, "/"),
+        ("{base}//elsewhere.example", {}, "/"),
+        ("http://[", {}, "/"),
+        ("", {}, "/"),
+    ],
+)
+def test_a_button_pressed_while_redis_is_away_leads_to_its_page(
+    local: httpx.Client, fake: FakeKiln, referer: str, given: dict[str, str], then: str
+) -> None:
+    fake.batch([{"prompt": "a fox", **SMALL}], name="night")  # type: ignore[list-item]
+    headers = HTML | {"Referer": referer.format(base=str(local.base_url).rstrip("/"))}
+    held = guard(local)
+    with fake.away():
+        answer = local.post("/batches/night/pause", data=held | given, headers=headers)
+    page = Page(answer.text)
+    assert (answer.status_code, page.faults) == (503, [])
+    (main,) = page.all("main")
+    assert (main["hx-get"], main["hx-trigger"]) == (then, "every 5s")
+    assert page.all("a", href=then)
+    assert local.get(then, headers=HTML).status_code == 200
+
+
 def test_browsers_tell_pages_of_here_where_a_form_was(local: httpx.Client) -> None:
     """Else the origin that they tell of it is null, and it is refused as another site's."""
     assert local.get("/new", headers=HTML).headers["referrer-policy"] == "same-origin"
