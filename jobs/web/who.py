@@ -155,7 +155,10 @@ class Admission:
             return limits.bounded(receive, most, leave), leave
         body = await limits.whole(limits.bounded(receive, most))
         if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
-            limits.check_nesting(body)
+            if len(body) > limits.SMALL:
+                await anyio.to_thread.run_sync(limits.check_json, body)
+            else:
+                limits.check_json(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:

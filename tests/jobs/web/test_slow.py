@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -11,7 +13,10 @@ import httpx
 import pytest
 from starlette.types import Message
 
+from pixelkiln.jobs.catalogue import MAX_REFERENCES
+from pixelkiln.jobs.spec import MAX_LABELS, RenderSpec
 from pixelkiln.jobs.web import limits, server, streams
+from pixelkiln.jobs.web.api.jobs import MOST
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import answered
@@ -132,6 +137,51 @@ def test_json_that_is_meant_to_hurt(local: httpx.Client, body: bytes) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(answer.text) < 2000
     assert local.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" + b'"",' * 200_000 + b'""]', "more than 128,000 values"),
+        (b'{"a": [' + b'"]",' * 3 + b"[" * 40, "deeper than 32"),
+        (b'["\\"]", ' + b"[" * 40, "deeper than 32"),
+    ],
+)
+def test_what_takes_more_to_read_than_to_send_is_not_read(
+    local: httpx.Client, body: bytes, said: str
+) -> None:
+    answer = local.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+
+
+def test_a_thousand_jobs_that_say_all_there_is_are_not_too_much() -> None:
+    box = dict.fromkeys(("x1", "x2", "y1", "y2"), 0.1) | {"text": '"[{,\\'}
+    many = {"references": ["0" * 64], "layout": [box]}
+    spec = dict.fromkeys(RenderSpec.model_fields, 1) | {
+        **{name: value * MAX_REFERENCES for name, value in many.items()},
+        "labels": {f"label-{number}": "" for number in range(MAX_LABELS)},
+    }
+    limits.check_json(json.dumps([spec] * MOST, indent=1).encode())
+
+
+def test_while_a_large_body_is_looked_at_others_are_answered(
+    local: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, really = threading.Event(), threading.Event(), limits.check_json
+
+    def check(body: bytes) -> None:
+        began.set()
+        assert go_on.wait(30)
+        really(body)
+
+    monkeypatch.setattr(limits, "check_json", check)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(local.post, "/v1/jobs", json=[{"prompt": "x" * limits.SMALL}])
+        assert began.wait(30)
+        assert httpx.get(local.base_url.join("/healthz"), timeout=20).status_code == 200
+        go_on.set()
+        assert asked.result().status_code == 422
 
 
 def test_many_streams_of_one_are_refused_in_words(
