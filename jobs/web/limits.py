@@ -23,14 +23,12 @@ UNKNOWN = 16 * 1024  # of one from who has shown no token
 FILE = 32 * 2**20  # of a file of jobs
 BESIDE = 2**20  # fields and headers around files in a form
 FORM = 4 * PICTURE  # of all pictures in one
-SMALL = 64 * 1024  # of JSON that is looked at without a thread
+CARRIED = 8 * 2**20  # of a compressed file of jobs in a page
+SMALL = 64 * 1024  # of JSON that needs no place, and is looked at without a thread
 DEPTH = 32  # objects and lists within each other
 VALUES = 128_000  # of a body: a thousand specs that say all there is, of about 105 each
 
-LARGE, EACH = (
-    16,
-    4,
-)  # bodies of more than JSON's size that come at once, and of one token: they lie on the disk
+LARGE, EACH = 16, 4  # uploads that come at once, and of one token; as many large bodies of JSON
 
 BEGIN = 15.0  # seconds that the next part of a body may take
 SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
@@ -42,7 +40,7 @@ BODIES = {
     "/v1/images/edits": FORM + BESIDE,
     "/new": FORM + BESIDE,  # the page's forms
     "/new/file": FILE + BESIDE,
-    "/new/batch": FILE + BESIDE,
+    "/new/batch": CARRIED + BESIDE,
 }
 
 # Up to the next sign between values: a text is passed over within the match, whatever stands in it.
@@ -132,14 +130,21 @@ def bounded(receive: Receive, most: int, ended: Callable[[], None] = lambda: Non
     return act
 
 
-async def whole(receive: Receive) -> bytes:
-    """The body, read to its end. Raises ProblemError where the other side left."""
-    parts = []
+async def whole(receive: Receive, grown: Callable[[], object]) -> bytes:
+    """The body, read to its end; `grown`: called once there is more than SMALL of it.
+
+    Raises ProblemError where the other side left.
+    """
+    parts, had = list[bytes](), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProblemError(400, "the body is not whole")
-        parts.append(message.get("body", b""))
+        part = message.get("body", b"")
+        if had <= SMALL < had + len(part):
+            grown()
+        had += len(part)
+        parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
 

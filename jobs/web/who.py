@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -60,7 +61,8 @@ class Admission:
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
         self._seal = seal  # that addresses which need no token bear
         self._closed = not hosts  # to who has no token, even where there are none
-        self._places = limits.Places()
+        self._uploads = limits.Places()  # which lie on the disk, and are given back once they do
+        self._bodies = limits.Places()  # of JSON, in memory until it is answered
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
         self._finding = asyncio.Lock()  # one scrypt at a time: who guesses takes neither cores nor threads
 
@@ -81,11 +83,8 @@ class Admission:
             scope["known"] = self._known
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
-            body, leave = await self._body(scope, receive)
-            try:
-                await self._app(scope, body, sending)
-            finally:
-                leave()
+            with ExitStack() as held:
+                await self._app(scope, await self._body(scope, receive, held), sending)
         except HTTPException as error:
             if begun:
                 raise
@@ -140,20 +139,19 @@ class Admission:
             self._guesses.take(guess)
         return found
 
-    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, Callable[[], None]]:
-        """JSON is read and looked at here, whole; what may be larger by who takes it, who has a place."""
+    async def _body(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
+        """JSON is read and looked at here, whole; what may be larger by who takes it. Both need places."""
         large = limits.BODIES.get(scope["path"]) if scope["method"] == "POST" else None
         most = large or (limits.UNKNOWN if is_public(scope["path"]) else limits.JSON)
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most:
             raise limits.too_large(most)
         if scope["method"] in SAFE:
-            return receive, _nothing
+            return receive
         if large:
-            if (leave := self._places.take(scope["caller"].id)) is None:
-                raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
-            return limits.bounded(receive, most, leave), leave
-        body = await limits.whole(limits.bounded(receive, most))
+            return limits.bounded(receive, most, _place(self._uploads, scope, held))
+        receive_some = limits.bounded(receive, most)
+        body = await limits.whole(receive_some, lambda: _place(self._bodies, scope, held))
         if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
             if len(body) > limits.SMALL:
                 await anyio.to_thread.run_sync(limits.check_json, body)
@@ -164,11 +162,15 @@ class Admission:
         async def again() -> Message:
             return given.pop() if given else await receive()
 
-        return again, _nothing
+        return again
 
 
-def _nothing() -> None:
-    """What is to be left by who has taken no place."""
+def _place(places: limits.Places, scope: Scope, held: ExitStack) -> Callable[[], None]:
+    """Take one for as long as it is held; what gives it back before. Raises ProblemError."""
+    if (leave := places.take(scope["caller"].id)) is None:
+        raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
+    held.callback(leave)
+    return leave
 
 
 def is_public(path: str) -> bool:

@@ -83,6 +83,25 @@ def test_who_uploads_slowly_leaves_places_to_others(door: Door) -> None:
     until(lambda: one.post("/v1/batches", content=b"").status_code == 422, "they are left")
 
 
+def test_large_json_has_few_places_and_small_needs_none(door: Door) -> None:
+    one, two = door("one"), door("two")
+    large = {"prompt": "x" * 2 * limits.SMALL}
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {4 * limits.SMALL}\r\n"
+        f"Authorization: {one.headers['Authorization']}\r\n\r\n"
+    )
+    where = one.base_url.host, one.base_url.port or 0
+    with ExitStack() as stack:
+        for _ in range(limits.EACH):
+            wire = stack.enter_context(socket.create_connection(where, timeout=30))
+            wire.sendall(head.encode() + b" " * 3 * limits.SMALL)
+        until(lambda: one.post("/v1/jobs", json=large).status_code == 503, "all its places are taken")
+        assert one.post("/v1/jobs", json={"prompt": ""}).status_code == 422
+        assert one.post("/v1/batches", content=b"").status_code == 422
+        assert two.post("/v1/jobs", json=large).status_code == 422
+    until(lambda: one.post("/v1/jobs", json=large).status_code == 422, "they are left")
+
+
 def test_an_answer_that_takes_long_keeps_no_place(door: Door, fake: FakeKiln) -> None:
     one = door("one")
     edit = {"prompt": "as a painting", "model": "flux2-klein-4b"}
