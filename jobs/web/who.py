@@ -80,7 +80,7 @@ class Admission:
 
         try:
             _check_origin(scope["method"], Headers(scope=scope))
-            scope["known"] = self._known
+            scope["known"], scope["holds"] = self._known, self._holds
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
             with ExitStack() as held:
@@ -120,6 +120,15 @@ class Admission:
         if wait := self._rates.take(caller.id, price):
             raise ProblemError(429, "too many requests", headers={"Retry-After": f"{max(1, round(wait))}"})
         return caller
+
+    def _holds(self, caller: Caller) -> bool:
+        """Whether it would be let in again: a token may be revoked while who has it listens."""
+        try:
+            if caller.id:
+                return self._tokens.has(caller.id)
+            return not (self._closed or self._tokens.all())
+        except KilnError:
+            return False
 
     async def _known(self, address: str, text: str) -> Caller:
         found = self._tokens.known(text)
