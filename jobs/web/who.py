@@ -60,7 +60,7 @@ class Admission:
         """
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
         self._seal = seal  # that addresses which need no token bear
-        self._closed = not hosts  # to who has no token, even where there are none
+        self._closed = not hosts or _any(tokens)  # to who has no token, even where there are none
         self._uploads = limits.Places()  # which lie on the disk, and are given back once they do
         self._bodies = limits.Places()  # of JSON, in memory until it is answered
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
@@ -172,6 +172,14 @@ class Admission:
             return given.pop() if given else await receive()
 
         return again
+
+
+def _any(tokens: Tokens) -> bool:
+    """Whether there are tokens, or may be."""
+    try:
+        return bool(tokens.all())
+    except KilnError:
+        return True
 
 
 def _place(places: limits.Places, scope: Scope, held: ExitStack) -> Callable[[], None]:
