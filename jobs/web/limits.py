@@ -160,6 +160,8 @@ def check_json(body: bytes) -> None:
 
     It looks as far as a parser would: what is no JSON ends it, and is told by who reads it.
     """
+    if b"\0" in body:  # else Python takes it for UTF-16 or UTF-32, and reads what was not looked at
+        raise ProblemError(422, "the body has a NUL byte: JSON is sent in UTF-8")
     depth = values = 0
     for found in _SIGN.finditer(body):
         sign = found[1]

@@ -161,7 +161,7 @@ class Admission:
             return limits.bounded(receive, most, _place(self._uploads, scope, held))
         receive_some = limits.bounded(receive, most)
         body = await limits.whole(receive_some, lambda: _place(self._bodies, scope, held))
-        if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
+        if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() not in FORMS:
             if len(body) > limits.SMALL:
                 await anyio.to_thread.run_sync(limits.check_json, body)
             else:

@@ -164,14 +164,17 @@ def test_json_that_is_meant_to_hurt(local: httpx.Client, body: bytes) -> None:
         (b"[" + b'"",' * 200_000 + b'""]', "more than 128,000 values"),
         (b'{"a": [' + b'"]",' * 3 + b"[" * 40, "deeper than 32"),
         (b'["\\"]", ' + b"[" * 40, "deeper than 32"),
+        (('["\\"", ' + "[" * 40 + "]" * 41).encode("utf-16"), "sent in UTF-8"),
+        (('["\\"", ' + "[" * 40 + "]" * 41).encode("utf-32-le"), "sent in UTF-8"),
     ],
 )
 def test_what_takes_more_to_read_than_to_send_is_not_read(
     local: httpx.Client, body: bytes, said: str
 ) -> None:
-    answer = local.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    for media in ("application/json", "application/x-www-form-urlencoded+json", ""):
+        answer = local.post("/v1/jobs", content=body, headers={"Content-Type": media})
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"]
 
 
 def test_a_thousand_jobs_that_say_all_there_is_are_not_too_much() -> None:
