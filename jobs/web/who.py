@@ -14,7 +14,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
@@ -96,6 +96,8 @@ class Admission:
             problems.log.error("%s", error)
             told = problems.answer(scope, 503, "tokens cannot be read; the server's log says why")
             await told(scope, receive, send)
+        except ClientDisconnect:
+            problems.log.debug("%s %s: the other side left", scope["method"], scope["path"])
         except Exception:
             if begun:
                 raise

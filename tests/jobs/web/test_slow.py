@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -125,9 +126,16 @@ def test_strangers_send_little(door: Door, path: str) -> None:
     assert told.status_code == 413
 
 
-def test_half_an_upload_stores_nothing(local: httpx.Client) -> None:
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/references", "/v1/images/edits"])
+def test_half_an_upload_stores_nothing_and_is_no_fault_of_the_servers(
+    local: httpx.Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="kiln.serve")
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
     with socket.create_connection((local.base_url.host, local.base_url.port or 0), timeout=30) as wire:
-        wire.sendall(b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\na fox\n")
+        wire.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
+    until(lambda: f"POST {path}" in caplog.text, "it is told")
+    assert [record.levelname for record in caplog.records if record.name == "kiln.serve"] == ["DEBUG"]
     assert local.get("/v1/batches").json() == []
 
 
