@@ -23,13 +23,12 @@ UNKNOWN = 16 * 1024  # of one from who has shown no token
 FILE = 32 * 2**20  # of a file of jobs
 BESIDE = 2**20  # fields and headers around files in a form
 FORM = 4 * PICTURE  # of all pictures in one
+CARRIED = 8 * 2**20  # of a compressed file of jobs in a page
+SMALL = 64 * 1024  # of JSON that needs no place, and is looked at without a thread
 DEPTH = 32  # objects and lists within each other
-PARTS = 200_000  # objects and lists of a body
+VALUES = 128_000  # of a body: a thousand specs that say all there is, of about 105 each
 
-LARGE, EACH = (
-    16,
-    4,
-)  # bodies of more than JSON's size that come at once, and of one token: they lie on the disk
+LARGE, EACH = 16, 4  # uploads that come at once, and of one token; as many large bodies of JSON
 
 BEGIN = 15.0  # seconds that the next part of a body may take
 SLOWEST = 64 * 1024  # bytes a second, beyond the first half minute
@@ -41,10 +40,15 @@ BODIES = {
     "/v1/images/edits": FORM + BESIDE,
     "/new": FORM + BESIDE,  # the page's forms
     "/new/file": FILE + BESIDE,
-    "/new/batch": FILE + BESIDE,
+    "/new/batch": CARRIED + BESIDE,
 }
 
-_MARKS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+# Up to the next sign between values: a text is passed over within the match, whatever stands in it.
+# No JSON has more than five pieces before a sign: blanks, a name, a colon, a text, blanks.
+_SIGN = re.compile(
+    rb'(?:[^",\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?){0,5}+([,\[\]{}])?',
+    re.DOTALL,
+)
 
 
 class Rates:
@@ -126,14 +130,21 @@ def bounded(receive: Receive, most: int, ended: Callable[[], None] = lambda: Non
     return act
 
 
-async def whole(receive: Receive) -> bytes:
-    """The body, read to its end. Raises ProblemError where the other side left."""
-    parts = []
+async def whole(receive: Receive, grown: Callable[[], object]) -> bytes:
+    """The body, read to its end; `grown`: called once there is more than SMALL of it.
+
+    Raises ProblemError where the other side left.
+    """
+    parts, had = list[bytes](), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProblemError(400, "the body is not whole")
-        parts.append(message.get("body", b""))
+        part = message.get("body", b"")
+        if had <= SMALL < had + len(part):
+            grown()
+        had += len(part)
+        parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
 
@@ -144,14 +155,23 @@ def too_large(most: int) -> ProblemError:
     return ProblemError(413, told, headers={"Connection": "close"})
 
 
-def check_nesting(body: bytes) -> None:
-    """Raise ProblemError for JSON that would take far more to read than to send."""
-    depth = parts = 0
-    for mark in _MARKS.finditer(body):
-        one = mark[0]
-        if one in b"[{":
-            depth, parts = depth + 1, parts + 1
-            if depth > DEPTH or parts > PARTS:
-                raise ProblemError(422, f"the body is nested deeper than {DEPTH}, or has too many parts")
-        elif one in b"]}":
+def check_json(body: bytes) -> None:
+    """Raise ProblemError for JSON that would take far more to read than to send.
+
+    It looks as far as a parser would: what is no JSON ends it, and is told by who reads it.
+    """
+    if b"\0" in body:  # else Python takes it for UTF-16 or UTF-32, and reads what was not looked at
+        raise ProblemError(422, "the body has a NUL byte: JSON is sent in UTF-8")
+    depth = values = 0
+    for found in _SIGN.finditer(body):
+        sign = found[1]
+        if sign is None or depth < 0:
+            return
+        if sign in b"]}":
             depth -= 1
+            continue
+        values += 1
+        depth += sign in b"[{"
+        if depth > DEPTH or values > VALUES:
+            told = f"the body is nested deeper than {DEPTH}, or has more than {VALUES:,} values"
+            raise ProblemError(422, told)

@@ -84,9 +84,9 @@ def more() -> bytes:
     return body_of("more", {"detail": "more happened than is told here: list /v1/jobs anew"})
 
 
-async def events(stream: Stream, ends: bool = False) -> AsyncIterator[bytes]:
-    """What happens; `ends`: until the job that it is about has ended."""
-    while (found := await stream.next()) is not None:
+async def events(stream: Stream, holds: Callable[[], bool], ends: bool = False) -> AsyncIterator[bytes]:
+    """What happens, for as long as it `holds`; `ends`: until the job that it is about has ended."""
+    while (found := await stream.next()) is not None and holds():
         yield b"".join(event for _, event in found) or b": \n\n"
         if ends and any(status is not None and status.ended for status, _ in found):
             return

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from pixelkiln.jobs.batches.rows import SHOWN, FaultyRowsError
@@ -31,6 +32,7 @@ log = logging.getLogger("kiln.serve")
 
 MEDIA = "application/problem+json"
 AGAIN = 5  # seconds after which it may be tried again where Redis or the bucket is away
+METHODS = ("DELETE", "GET", "POST")  # that there are
 OPENAI = "/v1/images/"  # where OpenAI's clients call
 
 
@@ -139,6 +141,8 @@ def install(app: FastAPI) -> None:
     def refused(request: Request, error: HTTPException) -> Response:
         field = error.field if isinstance(error, ProblemError) else None
         headers = dict(error.headers) if error.headers else None
+        if error.status_code == 405:  # the router's own Allow is of one route: each has a method
+            headers = {"Allow": ", ".join(_allowed(request))}
         return answer(request.scope, error.status_code, str(error.detail), field=field, headers=headers)
 
     @app.exception_handler(RequestValidationError)
@@ -147,6 +151,13 @@ def install(app: FastAPI) -> None:
         errors = list({(one.field, one.message): one for one in found}.values())  # of a union each part tells
         first = errors[0] if errors else Fault(field="", message="is not what is taken here")
         return answer(request.scope, 422, f"{first.field}: {first.message}", field=first.field, errors=errors)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of a path."""
+    asked = [(method, {**request.scope, "method": method}) for method in METHODS]
+    routes = request.app.routes
+    return [name for name, scope in asked if any(one.matches(scope)[0] == Match.FULL for one in routes)]
 
 
 def _fault(found: dict[str, Any], request: Request) -> Fault:

@@ -69,6 +69,10 @@ class Tokens:
         """Those of the file, the oldest first. Raises NotReadyError where it cannot be used."""
         return list(self._read().values())
 
+    def has(self, id: str) -> bool:
+        """Whether the token of that id is there still. Raises NotReadyError as `all` does."""
+        return id in self._read()
+
     def known(self, text: str) -> Token | None:
         """The token of that text, where it was found good before: without the price of `find`."""
         self._read()

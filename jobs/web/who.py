@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelkiln.jobs.client import Kiln
@@ -60,8 +61,9 @@ class Admission:
         """
         self._app, self._tokens, self._client, self._hosts = app, tokens, client, hosts
         self._seal = seal  # that addresses which need no token bear
-        self._closed = not hosts  # to who has no token, even where there are none
-        self._places = limits.Places()
+        self._closed = not hosts or _any(tokens)  # to who has no token, even where there are none
+        self._uploads = limits.Places()  # which lie on the disk, and are given back once they do
+        self._bodies = limits.Places()  # of JSON, in memory until it is answered
         self._rates, self._guesses = limits.Rates(), limits.Rates(*limits.GUESSES)
         self._finding = asyncio.Lock()  # one scrypt at a time: who guesses takes neither cores nor threads
 
@@ -79,14 +81,11 @@ class Admission:
 
         try:
             _check_origin(scope["method"], Headers(scope=scope))
-            scope["known"] = self._known
+            scope["known"], scope["holds"] = self._known, self._holds
             if not is_public(scope["path"]):
                 scope["caller"] = await self._caller(scope)
-            body, leave = await self._body(scope, receive)
-            try:
-                await self._app(scope, body, sending)
-            finally:
-                leave()
+            with ExitStack() as held:
+                await self._app(scope, await self._body(scope, receive, held), sending)
         except HTTPException as error:
             if begun:
                 raise
@@ -98,6 +97,8 @@ class Admission:
             problems.log.error("%s", error)
             told = problems.answer(scope, 503, "tokens cannot be read; the server's log says why")
             await told(scope, receive, send)
+        except ClientDisconnect:
+            problems.log.debug("%s %s: the other side left", scope["method"], scope["path"])
         except Exception:
             if begun:
                 raise
@@ -123,6 +124,15 @@ class Admission:
             raise ProblemError(429, "too many requests", headers={"Retry-After": f"{max(1, round(wait))}"})
         return caller
 
+    def _holds(self, caller: Caller) -> bool:
+        """Whether it would be let in again: a token may be revoked while who has it listens."""
+        try:
+            if caller.id:
+                return self._tokens.has(caller.id)
+            return not (self._closed or self._tokens.all())
+        except KilnError:
+            return False
+
     async def _known(self, address: str, text: str) -> Caller:
         found = self._tokens.known(text)
         if found is None and (name := self._tokens.named(text)):  # only then it costs scrypt's time
@@ -141,32 +151,46 @@ class Admission:
             self._guesses.take(guess)
         return found
 
-    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, Callable[[], None]]:
-        """JSON is read and looked at here, whole; what may be larger by who takes it, who has a place."""
+    async def _body(self, scope: Scope, receive: Receive, held: ExitStack) -> Receive:
+        """JSON is read and looked at here, whole; what may be larger by who takes it. Both need places."""
         large = limits.BODIES.get(scope["path"]) if scope["method"] == "POST" else None
         most = large or (limits.UNKNOWN if is_public(scope["path"]) else limits.JSON)
         told = Headers(scope=scope).get("content-length", "")
         if told.isdecimal() and int(told[:20]) > most:
             raise limits.too_large(most)
         if scope["method"] in SAFE:
-            return receive, _nothing
+            return receive
         if large:
-            if (leave := self._places.take(scope["caller"].id)) is None:
-                raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
-            return limits.bounded(receive, most, leave), leave
-        body = await limits.whole(limits.bounded(receive, most))
-        if not Headers(scope=scope).get("content-type", "").startswith(FORMS):
-            limits.check_nesting(body)
+            return limits.bounded(receive, most, _place(self._uploads, scope, held))
+        receive_some = limits.bounded(receive, most)
+        body = await limits.whole(receive_some, lambda: _place(self._bodies, scope, held))
+        if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() not in FORMS:
+            if len(body) > limits.SMALL:
+                await anyio.to_thread.run_sync(limits.check_json, body)
+            else:
+                limits.check_json(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def again() -> Message:
             return given.pop() if given else await receive()
 
-        return again, _nothing
+        return again
 
 
-def _nothing() -> None:
-    """What is to be left by who has taken no place."""
+def _any(tokens: Tokens) -> bool:
+    """Whether there are tokens, or may be."""
+    try:
+        return bool(tokens.all())
+    except KilnError:
+        return True
+
+
+def _place(places: limits.Places, scope: Scope, held: ExitStack) -> Callable[[], None]:
+    """Take one for as long as it is held; what gives it back before. Raises ProblemError."""
+    if (leave := places.take(scope["caller"].id)) is None:
+        raise ProblemError(503, "too many uploads now", headers={"Retry-After": "10"})
+    held.callback(leave)
+    return leave
 
 
 def is_public(path: str) -> bool:

@@ -128,7 +128,7 @@ async def _answer(
                 yield part
         except NotReadyError:
             yield more()
-        async for part in events(stream, ends=bool(watched)):
+        async for part in events(stream, lambda: request.scope["holds"](caller), ends=bool(watched)):
             yield part
 
     return Listening(body(), stack, "text/event-stream")

@@ -25,8 +25,8 @@ from pixelkiln.jobs.errors import KilnError, SpecError, UsageError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.spec import RenderSpec
 from pixelkiln.jobs.web.api.batches import Plan, Sending, Taken, submit_file
-from pixelkiln.jobs.web.limits import FILE
-from pixelkiln.jobs.web.page.frame import CARRIED, Posted, after, field_of, show
+from pixelkiln.jobs.web.limits import CARRIED, FILE
+from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
 from pixelkiln.jobs.web.problems import ProblemError, of_error
 from pixelkiln.jobs.web.receiving import heavily
 from pixelkiln.jobs.web.who import Caller, Farm, Known

@@ -25,6 +25,7 @@ from pixelkiln.jobs.commands.about import counts, deadline, remaining, span
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.lanes import Lane
 from pixelkiln.jobs.plain import plain
+from pixelkiln.jobs.web.limits import BODIES
 from pixelkiln.jobs.web.receiving import read_form
 from pixelkiln.jobs.web.who import COOKIE, Caller
 
@@ -33,7 +34,8 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:{};"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-CARRIED = 8 * 2**20  # bytes of a compressed file in a page
+# Of a form, in memory: fields, and files, of which Starlette lays those beyond 1 MiB on the disk.
+FIELDS, FIELD, FILES = 256, 64 * 1024, 16
 FOREVER = "public, max-age=31536000, immutable"
 API = ("/v1/", "/metrics", "/healthz", "/readyz", "/static/")
 
@@ -121,7 +123,9 @@ def seal(request: Request) -> str:
 async def _posted(request: Request) -> FormData:
     from pixelkiln.jobs.web.problems import ProblemError
 
-    form = await read_form(request, max_part_size=CARRIED)
+    carries = request.scope["path"] == "/new/batch"  # a file, in one of its fields
+    most = BODIES["/new/batch"] if carries else FIELD
+    form = await read_form(request, max_files=FILES, max_fields=FIELDS, max_part_size=most)
     given = form.get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), seal(request).encode()):
         raise ProblemError(403, "this form is not from a page of here, or an old one; load the page again")

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,8 +17,10 @@ from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import NotReadyError
 from pixelkiln.jobs.web import streams
 from pixelkiln.jobs.web.api import events
+from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
+from tests.jobs.web.serving import People
 from tests.jobs.web.test_jobs import sent
 
 
@@ -98,6 +101,29 @@ def test_another_clients_stream_is_not_there(door: Door) -> None:
     job = sent(door("one"))
     assert door("two").get(f"/v1/jobs/{job['id']}/events").status_code == 404
     assert door("two").get("/v1/events?client=one").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/jobs/{}/events"])
+def test_a_stream_ends_with_its_token(door: Door, fake: FakeKiln, people: People, path: str) -> None:
+    name = f"lost-{len(path)}"
+    bearer = {"Authorization": f"Bearer {Tokens(people.path).make(name, 'one')}"}
+    job = fake.as_client("one").submit(prompt="a fox", model="demo")
+    with heard(door("one"), path.format(job.id), **bearer) as stream:
+        assert next(stream)[2]["state"] == "queued"
+        Tokens(people.path).revoke(name)
+        fake.work()
+        assert "finished" not in (data["state"] for _, _, data in stream)
+
+
+def test_a_stream_without_a_token_ends_with_the_first_one(
+    local: httpx.Client, fake: FakeKiln, tmp_path: Path
+) -> None:
+    job = sent(local)
+    with heard(local, f"/v1/jobs/{job['id']}/events") as stream:
+        assert next(stream)[2]["state"] == "queued"
+        Tokens(tmp_path / "none.json").make("phone", "acme")
+        fake.work()
+        assert "finished" not in (data["state"] for _, _, data in stream)
 
 
 def until(stream: Iterator[tuple[str, str, Any]], last: Callable[[str, Any], bool]) -> list[tuple[str, Any]]:

@@ -35,6 +35,16 @@ def test_what_goes_wrong_here_is_told_as_all_else(
     assert "division" not in told.text
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"), [("/v1/jobs", "GET, POST"), ("/v1/jobs/a", "DELETE, GET"), ("/new", "GET, POST")]
+)
+def test_a_method_that_is_not_there_is_told_those_that_are(
+    local: httpx.Client, path: str, methods: str
+) -> None:
+    answer = local.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
 def test_a_job_is_submitted_rendered_and_had(local: httpx.Client, fake: FakeKiln) -> None:
     job = sent(local)
     assert job["created"]

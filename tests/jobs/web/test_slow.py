@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -11,7 +14,10 @@ import httpx
 import pytest
 from starlette.types import Message
 
+from pixelkiln.jobs.catalogue import MAX_REFERENCES
+from pixelkiln.jobs.spec import MAX_LABELS, RenderSpec
 from pixelkiln.jobs.web import limits, server, streams
+from pixelkiln.jobs.web.api.jobs import MOST
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import answered
@@ -78,6 +84,25 @@ def test_who_uploads_slowly_leaves_places_to_others(door: Door) -> None:
     until(lambda: one.post("/v1/batches", content=b"").status_code == 422, "they are left")
 
 
+def test_large_json_has_few_places_and_small_needs_none(door: Door) -> None:
+    one, two = door("one"), door("two")
+    large = {"prompt": "x" * 2 * limits.SMALL}
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {4 * limits.SMALL}\r\n"
+        f"Authorization: {one.headers['Authorization']}\r\n\r\n"
+    )
+    where = one.base_url.host, one.base_url.port or 0
+    with ExitStack() as stack:
+        for _ in range(limits.EACH):
+            wire = stack.enter_context(socket.create_connection(where, timeout=30))
+            wire.sendall(head.encode() + b" " * 3 * limits.SMALL)
+        until(lambda: one.post("/v1/jobs", json=large).status_code == 503, "all its places are taken")
+        assert one.post("/v1/jobs", json={"prompt": ""}).status_code == 422
+        assert one.post("/v1/batches", content=b"").status_code == 422
+        assert two.post("/v1/jobs", json=large).status_code == 422
+    until(lambda: one.post("/v1/jobs", json=large).status_code == 422, "they are left")
+
+
 def test_an_answer_that_takes_long_keeps_no_place(door: Door, fake: FakeKiln) -> None:
     one = door("one")
     edit = {"prompt": "as a painting", "model": "flux2-klein-4b"}
@@ -101,9 +126,16 @@ def test_strangers_send_little(door: Door, path: str) -> None:
     assert told.status_code == 413
 
 
-def test_half_an_upload_stores_nothing(local: httpx.Client) -> None:
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/references", "/v1/images/edits"])
+def test_half_an_upload_stores_nothing_and_is_no_fault_of_the_servers(
+    local: httpx.Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="kiln.serve")
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
     with socket.create_connection((local.base_url.host, local.base_url.port or 0), timeout=30) as wire:
-        wire.sendall(b"POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\na fox\n")
+        wire.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
+    until(lambda: f"POST {path}" in caplog.text, "it is told")
+    assert [record.levelname for record in caplog.records if record.name == "kiln.serve"] == ["DEBUG"]
     assert local.get("/v1/batches").json() == []
 
 
@@ -132,6 +164,54 @@ def test_json_that_is_meant_to_hurt(local: httpx.Client, body: bytes) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert len(answer.text) < 2000
     assert local.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" + b'"",' * 200_000 + b'""]', "more than 128,000 values"),
+        (b'{"a": [' + b'"]",' * 3 + b"[" * 40, "deeper than 32"),
+        (b'["\\"]", ' + b"[" * 40, "deeper than 32"),
+        (('["\\"", ' + "[" * 40 + "]" * 41).encode("utf-16"), "sent in UTF-8"),
+        (('["\\"", ' + "[" * 40 + "]" * 41).encode("utf-32-le"), "sent in UTF-8"),
+    ],
+)
+def test_what_takes_more_to_read_than_to_send_is_not_read(
+    local: httpx.Client, body: bytes, said: str
+) -> None:
+    for media in ("application/json", "application/x-www-form-urlencoded+json", ""):
+        answer = local.post("/v1/jobs", content=body, headers={"Content-Type": media})
+        assert answer.status_code == 422
+        assert said in answer.json()["detail"]
+
+
+def test_a_thousand_jobs_that_say_all_there_is_are_not_too_much() -> None:
+    box = dict.fromkeys(("x1", "x2", "y1", "y2"), 0.1) | {"text": '"[{,\\'}
+    many = {"references": ["0" * 64], "layout": [box]}
+    spec = dict.fromkeys(RenderSpec.model_fields, 1) | {
+        **{name: value * MAX_REFERENCES for name, value in many.items()},
+        "labels": {f"label-{number}": "" for number in range(MAX_LABELS)},
+    }
+    limits.check_json(json.dumps([spec] * MOST, indent=1).encode())
+
+
+def test_while_a_large_body_is_looked_at_others_are_answered(
+    local: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on, really = threading.Event(), threading.Event(), limits.check_json
+
+    def check(body: bytes) -> None:
+        began.set()
+        assert go_on.wait(30)
+        really(body)
+
+    monkeypatch.setattr(limits, "check_json", check)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(local.post, "/v1/jobs", json=[{"prompt": "x" * limits.SMALL}])
+        assert began.wait(30)
+        assert httpx.get(local.base_url.join("/healthz"), timeout=20).status_code == 200
+        go_on.set()
+        assert asked.result().status_code == 422
 
 
 def test_many_streams_of_one_are_refused_in_words(

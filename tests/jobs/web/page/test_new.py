@@ -12,6 +12,9 @@ from PIL import Image
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs.catalogue import CATALOGUE
+from pixelkiln.jobs.spec import MAX_PROMPT
+from pixelkiln.jobs.web.limits import CARRIED
+from pixelkiln.jobs.web.page.frame import FIELD, FIELDS, FILES
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import HTML, Page, read
@@ -196,6 +199,22 @@ def test_fast_and_draft_are_the_commands_own(local: httpx.Client, fake: FakeKiln
     shares = CATALOGUE["demo"].shares(256, 256)
     wanted = (None, shares.fast) if pace == "fast" else shares.draft
     assert (spec.steps, spec.coarse_steps) == wanted
+
+
+def test_what_is_held_of_a_form_in_memory_is_bounded(local: httpx.Client) -> None:
+    fields = {**blank(local), **SMALL}
+    long = {**fields, "prompt": "x" * (FIELD + 1)}
+    many = {**fields, **{f"field-{number}": "" for number in range(FIELDS)}}
+    none = [("pictures", (f"{number}.png", b"")) for number in range(FILES + 1)]
+    for sent, files in ((long, []), (long, none[:1]), (many, []), (many, none[:1]), (fields, none)):
+        answer = local.post("/new", data=sent, files=files, headers=HTML)
+        assert (answer.status_code, "aximum" in answer.text) == (400, True)
+    longest = {**fields, "prompt": "\N{FOX FACE}" * MAX_PROMPT}
+    for files in ([], [("steps", (None, ""))]):
+        assert local.post("/new", data=longest, files=files, headers=HTML).status_code == 303
+    file = {**fields, "name": "n", "file": "A" * (CARRIED - 2) + "=="}
+    assert send(local, file, "/new/batch").status_code == 422  # it is read, and is none
+    assert send(local, {**file, "more": file["file"]}, "/new/batch").status_code == 413
 
 
 def test_an_outage_keeps_what_was_typed(local: httpx.Client, fake: FakeKiln) -> None:
