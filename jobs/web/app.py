@@ -22,6 +22,7 @@ from pixelkiln.jobs.web import heads, health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page import frame, views
+from pixelkiln.jobs.web.reading import Readers
 from pixelkiln.jobs.web.receiving import AT_ONCE
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
@@ -67,6 +68,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     )
     app.state.kiln = kiln
     app.state.few = {kind: CapacityLimiter(most) for kind, most in AT_ONCE.items()}
+    app.state.readers = Readers()
     app.state.streams, app.state.standing = Streams(kiln), Lately(events.SHARED)
     app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(tokens)

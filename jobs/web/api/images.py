@@ -13,7 +13,8 @@ from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import Problem, ProblemError
-from pixelkiln.jobs.web.who import Farm, Known, own
+from pixelkiln.jobs.web.reading import OrBucket, WithBucket
+from pixelkiln.jobs.web.who import Known, own
 
 LINKED = 300  # seconds for which an address in the bucket is good, where browsers are sent there
 
@@ -41,7 +42,7 @@ Sealed = Annotated[
 
 @router.get("/jobs/{id}/image", summary="The picture", response_class=Response, responses=_PICTURE)
 def get_image(
-    kiln: Farm,
+    kiln: WithBucket,
     caller: Known,
     id: Id,
     wanted: Annotated[str | None, Header(alias="Range")] = None,
@@ -70,7 +71,7 @@ def get_image(
 
 
 @router.get("/jobs/{id}/sidecar", summary="The record beside the picture", responses=_SIDECAR)
-def get_sidecar(kiln: Farm, caller: Known, id: Id) -> Sidecar:
+def get_sidecar(kiln: WithBucket, caller: Known, id: Id) -> Sidecar:
     """What was run, where, and how long it took."""
     theirs, status = own(kiln, caller, id)
     return theirs.sidecar_of(status)
@@ -82,7 +83,7 @@ def get_sidecar(kiln: Farm, caller: Known, id: Id) -> Sidecar:
     response_class=Response,
     responses={**NOT_THERE, 200: {"description": "A small one.", "content": {"image/webp": _BINARY}}},
 )
-def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
+def get_preview(kiln: OrBucket, caller: Known, id: Id) -> Response:
     """While it is rendered, a WebP of at most 256 pixels a side; anew each second or so."""
     own(kiln, caller, id)
     found = kiln.preview(id)
