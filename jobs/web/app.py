@@ -50,6 +50,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.warnings.close()
         app.state.streams.close()
         await run_in_threadpool(app.state.streams.join)
         kiln.close()
