@@ -16,6 +16,9 @@ class Proxy:
         self._target = target
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._away = False
+        self._passing = threading.Event()
+        self._passing.set()
+        self.held = 0  # replies that hang
         self._losing: bytes | None = None
         self.lost = 0  # replies that were swallowed
         self.before: tuple[bytes, Callable[[], None]] | None = None  # what is done before a request
@@ -34,12 +37,18 @@ class Proxy:
         for pair in self._pairs:
             _hang_up(*pair)
 
+    def hang(self) -> None:
+        """Take every request, and let no reply through."""
+        self._passing.clear()
+
     def mend(self) -> None:
         """Serve again."""
         self._away = False
+        self._passing.set()
 
     def close(self) -> None:
         self.cut()
+        self._passing.set()
         # A thread blocked in accept() would keep the port; shutdown wakes it.
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -82,6 +91,9 @@ class Proxy:
                 if last["lose"]:
                     self.lost += 1
                     break
+                if not self._passing.is_set():
+                    self.held += 1
+                    self._passing.wait()
                 if self.alter is not None:
                     chunk = self.alter(last["request"], chunk)
                 client.sendall(chunk)

@@ -74,10 +74,11 @@ class Bucket:
         return self._clients.current()
 
     @classmethod
-    def open(cls, settings: Settings, *, attempts: int = 3) -> Self:
+    def open(cls, settings: Settings, *, attempts: int = 3, patience: float = 30) -> Self:
         """The bucket that the settings name, or the local instance's. Connects on first use.
 
-        `attempts` counts the tries botocore makes of one request before it gives up.
+        `attempts` counts the tries botocore makes of one request before it gives up; `patience` is for how
+        many seconds nothing may come in one.
         """
         check_endpoint(settings)
         instance = Instance.read(settings.home) if settings.redis_url is None else None
@@ -86,7 +87,7 @@ class Bucket:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             connect_timeout=5,
-            read_timeout=30,
+            read_timeout=patience,
             retries={"total_max_attempts": attempts, "mode": "standard"},
             proxies={} if instance is not None or without_proxy(settings.s3_endpoint) else None,
         )

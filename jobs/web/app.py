@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -22,7 +21,8 @@ from pixelkiln.jobs.web import heads, health, openapi, problems
 from pixelkiln.jobs.web.api import batches, events, farm, images, jobs, listing, openai, references
 from pixelkiln.jobs.web.lately import Lately
 from pixelkiln.jobs.web.page import frame, views
-from pixelkiln.jobs.web.receiving import AT_ONCE
+from pixelkiln.jobs.web.reading import Readers
+from pixelkiln.jobs.web.receiving import fewer
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.tokens import Tokens
 from pixelkiln.jobs.web.who import BEARER, EXACT, LOOPBACK, Admission
@@ -49,6 +49,7 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        app.state.warnings.close()
         app.state.streams.close()
         await run_in_threadpool(app.state.streams.join)
         kiln.close()
@@ -66,7 +67,8 @@ def build(kiln: Kiln, tokens: Tokens, hosts: frozenset[str] = LOOPBACK) -> FastA
         lifespan=lifespan,
     )
     app.state.kiln = kiln
-    app.state.few = {kind: CapacityLimiter(most) for kind, most in AT_ONCE.items()}
+    app.state.few = fewer()
+    app.state.readers = Readers()
     app.state.streams, app.state.standing = Streams(kiln), Lately(events.SHARED)
     app.state.health = health.Health(kiln)
     app.state.seal = seal = seal_key(tokens)

@@ -20,11 +20,17 @@ class Lately(Generic[T]):
         self._lock = threading.Lock()
         self._known: OrderedDict[object, tuple[threading.Lock, list[tuple[float, T]]]] = OrderedDict()
 
-    def get(self, key: object, fresh: float, look: Callable[[], T], asked: float | None = None) -> T:
+    def get(
+        self,
+        key: object,
+        fresh: float | Callable[[T], float],
+        look: Callable[[], T],
+        asked: float | None = None,
+    ) -> T:
         """What was seen under `key` by a look that began less than `fresh` seconds before it was asked for.
 
         Else what `look` finds. `asked`: when that was, by the monotonic clock; absent, now. With `fresh` 0
-        it is what a look finds that began later.
+        it is what a look finds that began later. It may depend on what was seen.
         """
         asked = time.monotonic() if asked is None else asked
         with self._lock:
@@ -33,6 +39,6 @@ class Lately(Generic[T]):
             if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
         with turn:
-            if not seen or asked - seen[0][0] >= fresh:
+            if not seen or asked - seen[0][0] >= (fresh(seen[0][1]) if callable(fresh) else fresh):
                 seen[:] = [(time.monotonic(), look())]
             return seen[0][1]

@@ -115,10 +115,10 @@ def of_error(error: KilnError, admin: bool) -> tuple[int, str, dict[str, str]]:
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer so."""
+    """Let `app` answer so; asynchronously, though none waits: no thread may be free to say why."""
 
     @app.exception_handler(KilnError)
-    def ours(request: Request, error: KilnError) -> Response:
+    async def ours(request: Request, error: KilnError) -> Response:
         caller = request.scope.get("caller")
         status, words, headers = of_error(error, bool(caller and caller.admin))
         if status == 500:
@@ -138,7 +138,7 @@ def install(app: FastAPI) -> None:
         return answer(request.scope, status, words, field=field, errors=errors, headers=headers)
 
     @app.exception_handler(HTTPException)
-    def refused(request: Request, error: HTTPException) -> Response:
+    async def refused(request: Request, error: HTTPException) -> Response:
         field = error.field if isinstance(error, ProblemError) else None
         headers = dict(error.headers) if error.headers else None
         if error.status_code == 405:  # the router's own Allow is of one route: each has a method
@@ -146,7 +146,7 @@ def install(app: FastAPI) -> None:
         return answer(request.scope, error.status_code, str(error.detail), field=field, headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         found = [_fault(one, request) for one in error.errors()[:SHOWN]]
         errors = list({(one.field, one.message): one for one in found}.values())  # of a union each part tells
         first = errors[0] if errors else Fault(field="", message="is not what is taken here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,11 +15,13 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 
-from pixelkiln.jobs.web.problems import ProblemError
+from pixelkiln.jobs.web.limits import Places
+from pixelkiln.jobs.web.problems import AGAIN, ProblemError
 
 T = TypeVar("T")
 
 AT_ONCE = {"bodies": 2, "reports": 1}  # that are read, decoded or written: each may hold hundreds of MB
+EACH = {"bodies": 8, "reports": 2}  # of one token that are, or wait: a page shows several pictures at once
 
 
 @asynccontextmanager
@@ -45,6 +48,24 @@ async def read_form(request: Request, **bounds: int) -> FormData:
 
 
 async def heavily(request: Request, act: Callable[[], T], among: str = "bodies") -> T:
-    """Do what takes much memory or time, in a thread and after others of its kind."""
-    few: anyio.CapacityLimiter = request.app.state.few[among]
-    return await anyio.to_thread.run_sync(act, limiter=few)
+    """Do what takes much memory or time, in a thread and after others of its kind.
+
+    Raises ProblemError where as many of the caller's wait as may, and once the caller has left.
+    """
+    few, places = request.app.state.few[among]
+    if (leave := places.take(request.scope["caller"].id)) is None:
+        raise ProblemError(429, f"too many {among} of yours wait now", headers={"Retry-After": f"{AGAIN}"})
+    try:
+        async with few:
+            if await request.is_disconnected():
+                raise ProblemError(400, "who asked has left")
+            return await anyio.to_thread.run_sync(act, limiter=anyio.CapacityLimiter(1))
+    finally:
+        leave()
+
+
+def fewer() -> dict[str, tuple[anyio.CapacityLimiter, Places]]:
+    """By kind: the turns of those that are done at once, and the places of those who wait, too."""
+    return {
+        kind: (anyio.CapacityLimiter(most), Places(sys.maxsize, EACH[kind])) for kind, most in AT_ONCE.items()
+    }

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NotReadyError, UsageError
 from pixelkiln.jobs.settings import Settings
+from pixelkiln.jobs.storage.bucket import Bucket
 from pixelkiln.jobs.web.app import build
 from pixelkiln.jobs.web.problems import AGAIN, MEDIA, Problem, answer
 from pixelkiln.jobs.web.tokens import FILE, Tokens
@@ -34,6 +35,7 @@ STALLED = 60.0  # seconds that nobody may read what is sent
 HEAD = 10.0  # seconds that a request's line and headers may take
 IDLE = 15  # seconds that a connection may wait for its next request
 STARTING = 30.0  # seconds that it may take until it listens
+ANSWER = 5.0  # seconds that the bucket has to answer a request, twice: who asks here does not wait for it
 ENDING = 5  # seconds that what is under way has when the server ends
 
 
@@ -141,7 +143,8 @@ def server(
 ) -> Server:
     """The server on a socket that is bound: run it with `server.run([bound])`."""
     hosts = LOOPBACK | {bound.getsockname()[0]} if is_loopback(bound) else frozenset[str]()
-    app = build(kiln or Kiln(settings), tokens_of(settings), hosts)
+    bucket = None if kiln else Bucket.open(settings, attempts=2, patience=ANSWER)
+    app = build(kiln or Kiln(settings, bucket=bucket), tokens_of(settings), hosts)
     tls: dict[str, Any] = {}
     if settings.serve_cert is not None:
         check_tls(settings.serve_cert, settings.serve_key)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from fastapi import Request
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from pixelkiln.jobs.client import Kiln
@@ -22,6 +22,7 @@ from pixelkiln.jobs.web import problems
 from pixelkiln.jobs.web.links import link
 from pixelkiln.jobs.web.listening import Listening, Stream
 from pixelkiln.jobs.web.parts import begun
+from pixelkiln.jobs.web.reading import reading
 from pixelkiln.jobs.web.streams import Streams
 from pixelkiln.jobs.web.who import Caller
 
@@ -67,7 +68,7 @@ async def rendered(
     streams: Streams = request.app.state.streams
     ids = frozenset(job.id for job in jobs)
 
-    def pictures() -> Iterator[bytes]:
+    def pictures() -> AsyncIterator[bytes]:
         wait.check()
         return begun(_pictures(request, kiln, [(job, wait.found[job.id]) for job in jobs], form))
 
@@ -76,7 +77,7 @@ async def rendered(
         stream = stack.enter_context(streams.listening(caller, lambda status: status.id in ids, ids))
         wait = _Wait(kiln, sorted(ids), stream)
         if await wait.over(SILENT):
-            parts = await run_in_threadpool(pictures)
+            parts = await reading(request, caller, pictures)
             stack.close()
             return StreamingResponse(parts, media_type="application/json")
     except KilnError as error:
@@ -94,13 +95,13 @@ async def rendered(
             while not await wait.over(SILENT):
                 yield b" "
             stack.close()
-            parts = await run_in_threadpool(pictures)
+            parts = await reading(request, caller, pictures)
         except (KilnError, problems.ProblemError) as error:
             status, words, _ = _told(error, caller)
             failed = {"created": int(time.time()), "data": [], **problems.openai_error(status, words)}
             yield json.dumps(failed).encode()
             return
-        async for part in iterate_in_threadpool(parts):
+        async for part in parts:
             yield part
 
     return Listening(body(), stack, "application/json")

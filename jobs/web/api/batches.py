@@ -31,6 +31,7 @@ from pixelkiln.jobs.web.api.jobs import NotBefore, Spec
 from pixelkiln.jobs.web.idempotency import Key, keyed, note
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.problems import ProblemError
+from pixelkiln.jobs.web.reading import WithBucket
 from pixelkiln.jobs.web.receiving import heavily, received
 from pixelkiln.jobs.web.who import Farm, Known, Whose, whose
 
@@ -218,10 +219,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 @router.get("/batches", summary="The newest batches", responses=NOT_THERE)
 def get_batches(
-    kiln: Farm,
-    caller: Known,
-    client: Whose = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    kiln: WithBucket, caller: Known, client: Whose = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> list[Listed]:
     """Those that the queue knows; older ones are found by name."""
     return [
@@ -237,7 +235,7 @@ def get_batches(
 
 
 @router.get("/batches/{name}", summary="How a batch fares", responses=NOT_THERE)
-def get_batch(kiln: Farm, caller: Known, name: Named, client: Whose = None) -> BatchStatus:
+def get_batch(kiln: WithBucket, caller: Known, name: Named, client: Whose = None) -> BatchStatus:
     """Every picture of it is counted once."""
     return whose(kiln, caller, client).open_batch(name).status()
 
@@ -277,7 +275,7 @@ async def get_report(
 
 @router.post("/batches/{name}/{verb}", summary="Do something with a batch", responses=NOT_THERE)
 def post_verb(
-    kiln: Farm,
+    kiln: WithBucket,
     caller: Known,
     name: Named,
     verb: Verb,

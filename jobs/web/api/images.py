@@ -13,7 +13,8 @@ from pixelkiln.jobs.web.api.jobs import Id
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import Problem, ProblemError
-from pixelkiln.jobs.web.who import Farm, Known, Whose, own
+from pixelkiln.jobs.web.reading import OrBucket, WithBucket
+from pixelkiln.jobs.web.who import Known, Whose, own
 
 LINKED = 300  # seconds for which an address in the bucket is good, where browsers are sent there
 
@@ -41,7 +42,7 @@ Sealed = Annotated[
 
 @router.get("/jobs/{id}/image", summary="The picture", response_class=Response, responses=_PICTURE)
 def get_image(
-    kiln: Farm,
+    kiln: WithBucket,
     caller: Known,
     id: Id,
     wanted: Annotated[str | None, Header(alias="Range")] = None,
@@ -72,7 +73,7 @@ def get_image(
 
 
 @router.get("/jobs/{id}/sidecar", summary="The record beside the picture", responses=_SIDECAR)
-def get_sidecar(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Sidecar:
+def get_sidecar(kiln: WithBucket, caller: Known, id: Id, client: Whose = None) -> Sidecar:
     """What was run, where, and how long it took."""
     theirs, status = own(kiln, caller, id, client)
     return theirs.sidecar_of(status)
@@ -84,7 +85,7 @@ def get_sidecar(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Side
     response_class=Response,
     responses={**NOT_THERE, 200: {"description": "A small one.", "content": {"image/webp": _BINARY}}},
 )
-def get_preview(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Response:
+def get_preview(kiln: OrBucket, caller: Known, id: Id, client: Whose = None) -> Response:
     """While it is rendered, a WebP of at most 256 pixels a side; anew each second or so."""
     theirs, _ = own(kiln, caller, id, client)
     found = theirs.preview(id)

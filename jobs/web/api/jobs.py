@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field, WithJsonSchema
 
@@ -18,6 +18,7 @@ from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.web.idempotency import Key, keyed, note, used
 from pixelkiln.jobs.web.openapi import NOT_THERE, spec_schema
+from pixelkiln.jobs.web.reading import OrBucket, reading
 from pixelkiln.jobs.web.who import Caller, Farm, Known, Whose, own
 
 MOST = 1000  # jobs of one request; more are a batch
@@ -109,7 +110,8 @@ def submit(
     summary="Submit one job, or many",
     responses={200: {"description": "They were there already.", "model": Accepted | list[Accepted]}},
 )
-def post_jobs(
+async def post_jobs(
+    request: Request,
     kiln: Farm,
     caller: Known,
     response: Response,
@@ -120,22 +122,26 @@ def post_jobs(
     """All are looked at before the first is enqueued. One object gives one, a list a list."""
     when = times.when(kiln.settings.zone, not_before)
     specs = body if isinstance(body, list) else [body]
-    jobs = submit(kiln, caller, specs, key, ["jobs", body, not_before], when)
-    if not any(job.created for job in jobs):
+
+    def act() -> list[Accepted]:
+        jobs = submit(kiln, caller, specs, key, ["jobs", body, not_before], when)
+        return [Accepted.of(job) for job in jobs]
+
+    told = await reading(request, caller, act, any(spec.get("references") for spec in specs))
+    if not any(job.created for job in told):
         response.status_code = 200
-    told = [Accepted.of(job) for job in jobs]
     return told if isinstance(body, list) else told[0]
 
 
 @router.get("/jobs/{id}", summary="How a job fares", responses=NOT_THERE)
-def get_job(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Job:
+def get_job(kiln: OrBucket, caller: Known, id: Id, client: Whose = None) -> Job:
     """From the queue, or from what is stored once the queue has forgotten it."""
     theirs, status = own(kiln, caller, id, client)
     return jobs_of(theirs, [status])[0]
 
 
 @router.delete("/jobs/{id}", summary="Cancel a job", responses=NOT_THERE)
-def delete_job(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Outcome:
+def delete_job(kiln: OrBucket, caller: Known, id: Id, client: Whose = None) -> Outcome:
     """A queued one is gone, a running one stops; what has ended stays as it is, and `was` says as what."""
     theirs, status = own(kiln, caller, id, client)
     was = theirs.cancel([id])[id]
@@ -145,7 +151,7 @@ def delete_job(kiln: Farm, caller: Known, id: Id, client: Whose = None) -> Outco
 
 
 @router.post("/jobs/{id}/retry", summary="Let a job be rendered again", responses=NOT_THERE)
-def retry_job(kiln: Farm, caller: Known, id: Id, again: bool = False, client: Whose = None) -> Outcome:
+def retry_job(kiln: OrBucket, caller: Known, id: Id, again: bool = False, client: Whose = None) -> Outcome:
     """Under its id, where it failed or was cancelled; `again`: if finished, too: another picture."""
     theirs, status = own(kiln, caller, id, client)
     was = theirs.retry([id], again=again)[id]

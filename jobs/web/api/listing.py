@@ -18,7 +18,8 @@ from pixelkiln.jobs.spec import Name
 from pixelkiln.jobs.web.api.jobs import Job, jobs_of
 from pixelkiln.jobs.web.openapi import NOT_THERE
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.who import Farm, Known, whose
+from pixelkiln.jobs.web.reading import OrBucket
+from pixelkiln.jobs.web.who import Known, whose
 
 router = APIRouter(tags=["jobs"])
 
@@ -51,7 +52,7 @@ class Page(BaseModel):
 
 
 @router.get("/jobs", summary="The newest jobs", responses=NOT_THERE)
-def get_jobs(kiln: Farm, caller: Known, request: Request, wanted: Annotated[Wanted, Query()]) -> Page:
+def get_jobs(kiln: OrBucket, caller: Known, request: Request, wanted: Annotated[Wanted, Query()]) -> Page:
     """Those that the queue remembers, by what last happened to them; of a batch, those stored, too."""
     key, about = request.app.state.seal, f"{caller.id} {wanted.about}"
     before = None if wanted.cursor is None else opened(wanted.cursor, about, key)

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, WithJsonSchema
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
@@ -22,6 +21,7 @@ from pixelkiln.jobs.web.api.references import of_form
 from pixelkiln.jobs.web.idempotency import Key
 from pixelkiln.jobs.web.openapi import REFUSALS, spec_schema
 from pixelkiln.jobs.web.problems import ProblemError
+from pixelkiln.jobs.web.reading import reading
 from pixelkiln.jobs.web.receiving import heavily, read_form
 from pixelkiln.jobs.web.waiting import rendered
 from pixelkiln.jobs.web.who import Caller, Farm, Known
@@ -155,7 +155,8 @@ async def _answer(
     key: str | None,
 ) -> Response:
     asked = [request.url.path, specs, form]
-    jobs = await run_in_threadpool(submit, kiln, caller, specs, key, asked)
+    referring = any(spec.get("references") for spec in specs)
+    jobs = await reading(request, caller, lambda: submit(kiln, caller, specs, key, asked), referring)
     return await rendered(request, kiln, caller, jobs, form)
 
 

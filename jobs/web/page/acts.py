@@ -9,13 +9,15 @@ from fastapi import APIRouter, Request
 from starlette.datastructures import FormData
 from starlette.responses import Response
 
+from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.spec import Priority
 from pixelkiln.jobs.web.api.batches import Named, Verb, post_verb
 from pixelkiln.jobs.web.api.jobs import Id, delete_job, retry_job
 from pixelkiln.jobs.web.idempotency import keyed
 from pixelkiln.jobs.web.page.frame import Posted, address, after, field_of, inside, show
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.who import Farm, Known, own, whose
+from pixelkiln.jobs.web.reading import OrBucket, WithBucket
+from pixelkiln.jobs.web.who import Known, own, whose
 
 router = APIRouter()
 
@@ -25,7 +27,7 @@ _PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 @router.post("/pictures/{id}/{act}")
 def post_picture(
     request: Request,
-    kiln: Farm,
+    kiln: OrBucket,
     caller: Known,
     id: Id,
     act: Literal["cancel", "retry", "again", "another"],
@@ -57,7 +59,7 @@ def post_picture(
 
 @router.post("/batches/{name}/{verb}")
 def post_batch(
-    request: Request, kiln: Farm, caller: Known, name: Named, verb: Verb, form: Posted, client: str = ""
+    request: Request, kiln: WithBucket, caller: Known, name: Named, verb: Verb, form: Posted, client: str = ""
 ) -> Response:
     """As the API does it."""
     client = field_of(form, "client", 48) or client
@@ -80,7 +82,7 @@ def post_batch(
     return after(_next(form, back))
 
 
-def _another(kiln: Farm, caller: Known, id: str, client: str | None, form: FormData) -> str:
+def _another(kiln: Kiln, caller: Known, id: str, client: str | None, form: FormData) -> str:
     """The id of the same with another seed; the same button pressed twice is the same job."""
     theirs, status = own(kiln, caller, id, client)
     spec = theirs.specs([status]).get(id)

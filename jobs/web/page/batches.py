@@ -15,7 +15,8 @@ from pixelkiln.jobs.web.page.frame import show
 from pixelkiln.jobs.web.page.gallery import pictures_of
 from pixelkiln.jobs.web.page.pictures import Wanted
 from pixelkiln.jobs.web.page.standing import Standings
-from pixelkiln.jobs.web.who import Caller, Farm, Known, whose
+from pixelkiln.jobs.web.reading import WithBucket
+from pixelkiln.jobs.web.who import Caller, Known, whose
 
 router = APIRouter()
 
@@ -28,7 +29,7 @@ Whose = Annotated[str, Query(max_length=48)]
 
 
 @router.get("/batches")
-def get_batches(request: Request, kiln: Farm, caller: Known, client: Whose = "") -> Response:
+def get_batches(request: Request, kiln: WithBucket, caller: Known, client: Whose = "") -> Response:
     """The newest of a client."""
     theirs = whose(kiln, caller, client or None)
     known: Standings = request.app.state.standings
@@ -43,7 +44,7 @@ def get_batches(request: Request, kiln: Farm, caller: Known, client: Whose = "")
 
 
 @router.get("/batches/{name}")
-def get_batch(request: Request, kiln: Farm, caller: Known, name: Named, client: Whose = "") -> Response:
+def get_batch(request: Request, kiln: WithBucket, caller: Known, name: Named, client: Whose = "") -> Response:
     """One batch."""
     theirs = whose(kiln, caller, client or None)
     batch = theirs.open_batch(name)

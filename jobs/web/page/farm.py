@@ -115,7 +115,7 @@ def _shown(
         workers=farm.workers,
         clients=grouped("client", clients),
         models=grouped("model", models | {lane.model for lane, _ in lanes}),
-        batches=[one for client in theirs for one in known.of(client, BATCHES) if one.open],
+        batches=[one for client in theirs for one in known.of(client, BATCHES, under_way=True)],
         may_order=kiln.may_order,
         no_key=NO_KEY,
         fault=fault,

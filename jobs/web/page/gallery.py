@@ -20,7 +20,8 @@ from pixelkiln.jobs.web.page.pictures import PAGE, Pictures, Wanted, Warnings
 from pixelkiln.jobs.web.page.zips import zipped
 from pixelkiln.jobs.web.parts import begun
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.who import Caller, Farm, Known, Whose, own, whose
+from pixelkiln.jobs.web.reading import OrBucket, WithBucket
+from pixelkiln.jobs.web.who import Caller, Known, Whose, own, whose
 
 router = APIRouter()
 
@@ -32,7 +33,7 @@ Filter = Annotated[Wanted, Query()]
 
 @router.get("/gallery")
 def get_gallery(
-    request: Request, kiln: Farm, caller: Known, wanted: Filter, cursor: str | None = None
+    request: Request, kiln: OrBucket, caller: Known, wanted: Filter, cursor: str | None = None
 ) -> Response:
     """One page of it; the cursor says where it begins."""
     found = pictures_of(request, kiln, caller, wanted)
@@ -55,7 +56,7 @@ def get_gallery(
 
 
 @router.get("/gallery.zip")
-def get_zip(request: Request, kiln: Farm, caller: Known, wanted: Filter) -> Response:
+def get_zip(request: Request, kiln: WithBucket, caller: Known, wanted: Filter) -> Response:
     """All of a filter, each with the record beside it, as they come from the bucket."""
     found = pictures_of(request, kiln, caller, wanted)
     name = wanted.batch or f"pictures-{datetime.now():%Y-%m-%d}"
@@ -65,7 +66,7 @@ def get_zip(request: Request, kiln: Farm, caller: Known, wanted: Filter) -> Resp
 
 @router.get("/thumbnails/{id}")
 async def get_thumbnail(
-    request: Request, kiln: Farm, caller: Known, id: Id, v: str | None = None, client: Whose = None
+    request: Request, kiln: WithBucket, caller: Known, id: Id, v: str | None = None, client: Whose = None
 ) -> Response:
     """A picture's smaller one; the first who asks waits until it is made."""
     theirs, status = await run_in_threadpool(own, kiln, caller, id, client)
@@ -87,7 +88,7 @@ async def get_thumbnail(
 
 
 @router.get("/previews/{id}")
-def get_preview(kiln: Farm, caller: Known, id: Id) -> Response:
+def get_preview(kiln: OrBucket, caller: Known, id: Id) -> Response:
     """What a job looks like so far; addresses have a step behind a question mark, so that each is new."""
     theirs, _ = own(kiln, caller, id)
     found = theirs.preview(id)

@@ -22,6 +22,7 @@ from pixelkiln.jobs.web.idempotency import keyed
 from pixelkiln.jobs.web.page.form import MOST, Form, Picture, sizes
 from pixelkiln.jobs.web.page.frame import Posted, after, field_of, show
 from pixelkiln.jobs.web.problems import ProblemError, of_error
+from pixelkiln.jobs.web.reading import OrBucket
 from pixelkiln.jobs.web.receiving import heavily
 from pixelkiln.jobs.web.who import Caller, Farm, Known, own
 
@@ -36,7 +37,7 @@ Text = Annotated[str, Query(max_length=4000)]
 @router.get("/new")
 def get_new(
     request: Request,
-    kiln: Farm,
+    kiln: OrBucket,
     caller: Known,
     like: Annotated[str, Query(alias="from", pattern=f"^({JOB_ID.pattern})?$")] = "",
     model: Text = "",

@@ -70,7 +70,7 @@ def _seen(kiln: Kiln, caller: Caller, known: Standings) -> dict[str, Any]:
         "failed": _with_specs(kiln, failed),
         "waiting": waiting,
         "workers": workers,
-        "batches": [one for client in clients for one in known.of(client, BATCHES) if one.open],
+        "batches": [one for client in clients for one in known.of(client, BATCHES, under_way=True)],
         "wrong": wrongs(farm, workers, waiting, caller),
         "counts": _counts(kiln, waiting, whose),
     }

@@ -21,7 +21,8 @@ from pixelkiln.jobs.web.page.frame import address, after, show, size
 from pixelkiln.jobs.web.page.gallery import Filter, pictures_of
 from pixelkiln.jobs.web.page.wrong import waits_for
 from pixelkiln.jobs.web.problems import ProblemError
-from pixelkiln.jobs.web.who import Caller, Farm, Known, own
+from pixelkiln.jobs.web.reading import WithBucket
+from pixelkiln.jobs.web.who import Caller, Known, own
 
 router = APIRouter()
 
@@ -29,7 +30,7 @@ One = Annotated[str, Query(pattern=f"^({JOB_ID.pattern})?$")]
 
 
 @router.get("/pictures/{id}")
-def get_picture(request: Request, kiln: Farm, caller: Known, id: Id, wanted: Filter) -> Response:
+def get_picture(request: Request, kiln: WithBucket, caller: Known, id: Id, wanted: Filter) -> Response:
     """A job's picture; of one that has none what became of it. The filter says what stands beside it."""
     theirs, status = own(kiln, caller, id, wanted.client or None)
     spec, sidecar, fault = _known(theirs, status)
@@ -58,7 +59,7 @@ def get_picture(request: Request, kiln: Farm, caller: Known, id: Id, wanted: Fil
 @router.get("/compare")
 def get_compare(
     request: Request,
-    kiln: Farm,
+    kiln: WithBucket,
     caller: Known,
     a: One = "",
     b: One = "",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from threading import Lock
+from threading import Lock, Thread
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pixelkiln.jobs.batches.door import Mark
 from pixelkiln.jobs.client import Kiln
-from pixelkiln.jobs.errors import CorruptObjectError
+from pixelkiln.jobs.errors import CorruptObjectError, JobFailedError, NotReadyError, StorageAwayError
 from pixelkiln.jobs.queue.record import JOB_ID
 from pixelkiln.jobs.queue.status import JobStatus
 from pixelkiln.jobs.spec import NAME_PATTERN, RenderSpec
@@ -24,8 +25,14 @@ PAGE = 60  # pictures of one page
 LOOKED = 1200  # that are looked at for one page where a filter lets few through
 LOOKED_INTO = 480  # whose sidecars are, where it is about suspicion
 PATIENCE = 0.1  # seconds that a page waits for what checks found: it is told later, or the next time
+LONGEST = 15.0  # seconds, where it is about suspicion
 THREADS = 16  # that ask the bucket
 REMEMBERED = 20_000  # pictures of which it is known whether they are suspicious
+
+
+log = logging.getLogger("kiln.serve")
+
+Name = tuple[str, str, str]  # a job's id, and its picture's sha256
 
 
 class Wanted(BaseModel):
@@ -86,29 +93,65 @@ class Warnings:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._known: OrderedDict[tuple[str, str, str], tuple[str, ...]] = OrderedDict()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="sidecars")
+        self._known: OrderedDict[Name, tuple[str, ...]] = OrderedDict()
+        self._asked: dict[Name, Future[None]] = {}  # that are done once the bucket has answered, or did not
+        self._waiting: deque[tuple[Name, Kiln, JobStatus]] = deque()
+        self._threads = 0
 
     def of(
         self, kiln: Kiln, statuses: Sequence[JobStatus], patience: float | None
     ) -> dict[str, tuple[str, ...]]:
-        """By job id; of those of which nothing came in so many seconds nothing. Raises NotReadyError."""
+        """By job id; of those of which nothing came in so many seconds nothing.
+
+        Without patience, all; raises StorageAwayError where the bucket does not tell.
+        """
         names = {one.id: (one.client, one.id, one.result.sha256 if one.result else "") for one in statuses}
         with self._lock:
             missing = [one for one in statuses if names[one.id] not in self._known]
-        asked = {self._threads.submit(_warnings, kiln, one): names[one.id] for one in missing}
-        done, late = wait(asked, patience)
-        for one in late:
-            one.add_done_callback(lambda one: self._learn({asked[one]: one}))
-        self._learn({asked[one]: one for one in done})
+            asked = [self._ask(kiln, one, names[one.id]) for one in missing]
+        wait(asked, LONGEST if patience is None else patience)
         with self._lock:
-            return {job_id: self._known[name] for job_id, name in names.items() if name in self._known}
+            found = {job_id: self._known[name] for job_id, name in names.items() if name in self._known}
+        if patience is None and len(found) < len(names):
+            raise StorageAwayError("the bucket does not tell what checks found; try again later")
+        return found
 
-    def _learn(self, told: Mapping[tuple[str, str, str], Future[tuple[str, ...]]]) -> None:
+    def close(self) -> None:
+        """Ask no more; who waits is told nothing."""
         with self._lock:
-            self._known.update({name: one.result() for name, one in told.items() if not one.exception()})
-            while len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+            while self._waiting:
+                self._asked.pop(self._waiting.popleft()[0]).set_result(None)
+
+    def _ask(self, kiln: Kiln, status: JobStatus, name: Name) -> Future[None]:
+        """Once, however many look: a bucket that hangs shall not be asked the same ever more often."""
+        if name not in self._asked:
+            self._asked[name] = Future()
+            self._waiting.append((name, kiln, status))
+            if self._threads < THREADS:
+                self._threads += 1
+                Thread(target=self._work, name="sidecars", daemon=True).start()  # none keeps the server alive
+        return self._asked[name]
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._threads -= 1
+                    return
+                name, kiln, status = self._waiting.popleft()
+            found = None
+            try:
+                found = _warnings(kiln, status)
+            except NotReadyError:
+                pass  # who looks again asks again
+            except Exception:
+                log.exception("what checks found in %s", status.id)
+            with self._lock:
+                if found is not None:
+                    self._known[name] = found
+                    if len(self._known) > REMEMBERED:
+                        self._known.popitem(last=False)
+                self._asked.pop(name).set_result(None)
 
 
 def _warnings(kiln: Kiln, status: JobStatus) -> tuple[str, ...]:
@@ -116,6 +159,8 @@ def _warnings(kiln: Kiln, status: JobStatus) -> tuple[str, ...]:
         return tuple(kiln.sidecar_of(status).checks.warnings)
     except CorruptObjectError:
         return ("its record is gone",)
+    except JobFailedError:  # its result cannot be read
+        return ()
 
 
 class Pictures:

@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
+from typing import NamedTuple
 
-from pixelkiln.jobs.batches.standing import BatchStatus
+from pixelkiln.jobs.batches.standing import BatchStatus, counted
 from pixelkiln.jobs.client import Kiln
 from pixelkiln.jobs.errors import NoSuchJobError
+from pixelkiln.jobs.web.lately import Lately
 
-FRESH, FRESH_ENDED = 5.0, 60.0  # seconds for which a count is good: of a batch under way, of another
-REMEMBERED = 500  # batches
+# Seconds for which is good: a count of a batch under way, what Redis says of another, and a count of that
+# while Redis says the same.
+FRESH, FRESH_ENDED, KEPT = 5.0, 60.0, 3600.0
+
+
+class _Queued(NamedTuple):
+    """What Redis alone says of a batch: little is asked for that."""
+
+    open: bool  # not all have ended
+    mark: int  # changes with it
 
 
 class Standings:
-    """What was counted, for a while; safe to share between threads."""
+    """What was counted, for a while; safe to share between threads. A batch that is counted delays no other.
+
+    The bucket is asked for what Redis has forgotten, in two requests a picture, so that is kept for long.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, str], tuple[float, BatchStatus]] = OrderedDict()
+        self._queued, self._counts = Lately[_Queued | None](), Lately[BatchStatus | None]()
 
-    def of(self, kiln: Kiln, most: int) -> list[BatchStatus]:
-        """A client's batches, the newest first. Raises NotReadyError."""
-        names = list(kiln.queue.batches(kiln.settings.client))[:most]
-        with self._lock:  # one counts, the others have what it counted
-            found = [self._of(kiln, name) for name in names]
+    def of(self, kiln: Kiln, most: int, *, under_way: bool = False) -> list[BatchStatus]:
+        """A client's batches, the newest first; `under_way`: of these, no others. Raises NotReadyError."""
+        client, found = kiln.settings.client, []
+        for name in list(kiln.queue.batches(client))[:most]:
+            queued = self._queued.get((client, name), _fresh, lambda name=name: _look(kiln, name))  # type: ignore[misc]
+            if queued is not None and (queued.open or not under_way):
+                fresh = FRESH if queued.open else KEPT
+                key = client, name, queued.mark
+                found.append(self._counts.get(key, fresh, lambda name=name: _count(kiln, name)))  # type: ignore[misc]
         return [one for one in found if one is not None]
 
-    def _of(self, kiln: Kiln, name: str) -> BatchStatus | None:
-        key = (kiln.settings.client, name)
-        when, status = self._known.get(key, (0.0, None))
-        if status and time.monotonic() - when < (FRESH if status.open else FRESH_ENDED):
-            return status
-        try:
-            status = kiln.open_batch(name).status()
-        except NoSuchJobError:  # it was pruned
-            return None
-        self._known[key] = time.monotonic(), status
-        self._known.move_to_end(key)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return status
+
+def _fresh(queued: _Queued | None) -> float:
+    return FRESH_ENDED if queued is not None and not queued.open else FRESH
+
+
+def _look(kiln: Kiln, name: str) -> _Queued | None:
+    try:
+        batch = kiln.open_batch(name)
+    except NoSuchJobError:  # it was pruned
+        return None
+    standing = kiln.queue.standing(batch.ids)
+    counts = counted(standing.values())
+    listed = tuple(one.listed for one in batch.entries)
+    mark = hash((batch.manifest.paused, listed, tuple(standing.items())))
+    return _Queued(counts["queued"] + counts["started"] > 0, mark)
+
+
+def _count(kiln: Kiln, name: str) -> BatchStatus | None:
+    try:
+        return kiln.open_batch(name).status()
+    except NoSuchJobError:
+        return None

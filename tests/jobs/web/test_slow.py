@@ -7,17 +7,21 @@ import json
 import logging
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi import Request
 from starlette.types import Message
 
 from pixelkiln.jobs.catalogue import MAX_REFERENCES
 from pixelkiln.jobs.spec import MAX_LABELS, RenderSpec
-from pixelkiln.jobs.web import limits, server, streams
+from pixelkiln.jobs.web import limits, receiving, server, streams
 from pixelkiln.jobs.web.api.jobs import MOST
+from pixelkiln.jobs.web.problems import ProblemError
+from pixelkiln.jobs.web.who import Caller
 from pixelkiln.testing import FakeKiln
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.serving import answered
@@ -118,6 +122,40 @@ def test_an_answer_that_takes_long_keeps_no_place(door: Door, fake: FakeKiln) ->
             until(lambda known=known: len(one.get("/v1/jobs").json()["jobs"]) > known, "it is waited for")
         with at_work(fake):
             assert {each.result() for each in asked} == {200}
+
+
+def test_reports_that_one_asks_for_queue_out_nobody(
+    door: Door, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come, really = threading.Event(), fake.bucket.get
+    for who in ("one", "two"):
+        fake.as_client(who).batch([{"prompt": "a fox", "model": "demo"}], "night")
+    fake.work()
+    monkeypatch.setattr(fake.bucket, "get", lambda key: really(key) if come.wait(30) else None)
+    report, many = "/v1/batches/night/report", receiving.EACH["reports"]
+    one, two = door("one"), door("two")
+    with ThreadPoolExecutor() as threads:
+        asked = [threads.submit(one.get, report) for _ in range(many + 1)]
+        try:
+            refused = next(as_completed(asked, 30)).result()
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+        finally:
+            come.set()
+        assert sorted(each.result().status_code for each in asked) == [200] * many + [429]
+        assert two.get(report).status_code == 200
+
+
+def test_for_who_has_left_nothing_is_begun() -> None:
+    begun = list[int]()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    app = SimpleNamespace(state=SimpleNamespace(few=receiving.fewer()))
+    request = Request({"type": "http", "app": app, "caller": Caller("one", "one")}, receive)
+    with pytest.raises(ProblemError):
+        asyncio.run(receiving.heavily(request, lambda: begun.append(1)))
+    assert begun == []
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/healthz", "/v1/openapi.json", "/static/page.css"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 from collections.abc import Callable
 from zipfile import ZipFile
 
@@ -15,7 +16,7 @@ from PIL import Image
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs import keys
 from pixelkiln.jobs.errors import StorageAwayError
-from pixelkiln.jobs.web.page.pictures import PAGE, Pictures, Wanted, Warnings
+from pixelkiln.jobs.web.page.pictures import PAGE, THREADS, Pictures, Wanted, Warnings
 from pixelkiln.jobs.web.page.zips import zipped
 from pixelkiln.jobs.web.who import Caller
 from pixelkiln.testing import FakeKiln
@@ -23,6 +24,7 @@ from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import Page, read
 from tests.jobs.web.page.rendering import render
 from tests.jobs.web.page.test_new import hidden, send
+from tests.waiting import until
 from tests.wire import Proxy
 
 Rewire = Callable[..., tuple[Settings, Proxy]]
@@ -254,3 +256,56 @@ def test_two_beside_each_other(kiln: Kiln, one: httpx.Client) -> None:
     assert "prompt" in same
     waiting = kiln.submit({**SMALL, "prompt": "it waits"}).id
     assert "it is queued" in read(one, f"/compare?a={a}&b={waiting}", 409).text
+
+
+class Hanging:
+    """Lets the bucket in memory answer once it is told to."""
+
+    def __init__(self, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.come = list[str](), threading.Event()
+        self._get = fake.bucket.get
+        monkeypatch.setattr(fake.bucket, "get", self._late)
+
+    def _late(self, key: str) -> bytes | None:
+        self.asked.append(key)
+        self.come.wait(30)
+        return self._get(key)
+
+
+@pytest.fixture
+def hanging(fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> Hanging:
+    fake.submit_many([{**SMALL, "prompt": f"number {n}"} for n in range(3 * THREADS)])  # type: ignore[list-item]
+    fake.work()
+    return Hanging(fake, monkeypatch)
+
+
+def test_a_bucket_that_hangs_is_asked_of_each_picture_once(fake: FakeKiln, hanging: Hanging) -> None:
+    there, known = fake.jobs(state="finished", limit=100), Warnings()
+    for _ in range(3):
+        assert known.of(fake, there, 0) == {}
+    until(lambda: len(hanging.asked) == THREADS, "all threads ask")
+    hanging.come.set()
+    assert known.of(fake, there, None).keys() == {one.id for one in there}
+    assert len(hanging.asked) == len(there)
+
+
+def test_a_bucket_that_hangs_keeps_no_server_from_its_end(fake: FakeKiln, hanging: Hanging) -> None:
+    known = Warnings()
+    known.of(fake, fake.jobs(state="finished", limit=100), 0)
+    until(lambda: len(hanging.asked) == THREADS, "all threads ask")
+    asking = [one for one in threading.enumerate() if one.name.startswith("sidecars")]
+    assert all(one.daemon for one in asking)
+    known.close()
+    hanging.come.set()
+    for one in asking:
+        one.join(30)
+    assert len(hanging.asked) == THREADS
+
+
+def test_who_asks_for_what_is_suspicious_hears_that_the_bucket_is_away(door: Door, fake: FakeKiln) -> None:
+    fake.as_client("one").submit({**SMALL, "prompt": "a fox"})  # type: ignore[arg-type]
+    fake.work()
+    with fake.away(redis=False):
+        assert read(door("one"), "/gallery").all("a", class_="picture")
+        read(door("one"), "/gallery?suspicious=1", 503)
+    read(door("one"), "/gallery?suspicious=1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 
 from pixelkiln import Kiln, Settings
 from pixelkiln.jobs import keys
+from pixelkiln.jobs.fields import SpecFields
 from pixelkiln.jobs.web.page.standing import Standings
 from pixelkiln.testing import FakeKiln
 from pixelkiln.worker.queue.claim import Progress
@@ -18,8 +21,10 @@ from pixelkiln.worker.queue.claims import Claims
 from tests.jobs.web.conftest import Door
 from tests.jobs.web.page.reading import HTML, read
 from tests.jobs.web.page.rendering import fail, render, take
+from tests.waiting import until
 
 SMALL = {"model": "demo", "width": 64, "height": 64}
+FOX = SpecFields(prompt="a fox", model="demo", width=64, height=64)
 
 
 @pytest.fixture
@@ -149,7 +154,7 @@ def test_a_batch_tells_its_failures_and_leads_to_its_report(real: Door, kiln: Ki
 
 def test_batches_are_counted_now_and_then(fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("pixelkiln.jobs.web.page.standing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pixelkiln.jobs.web.lately.time.monotonic", lambda: now[0])
     fake.batch([{**SMALL, "prompt": "a fox"}], name="night")  # type: ignore[list-item]
     known = Standings()
     (first,) = known.of(fake, 5)
@@ -158,6 +163,63 @@ def test_batches_are_counted_now_and_then(fake: FakeKiln, monkeypatch: pytest.Mo
     now[0] += 6
     (second,) = known.of(fake, 5)
     assert (first.finished, second.finished) == (0, 1)
+
+
+class Forgotten:
+    """Batches whose jobs Redis has forgotten, one of another client's; the bucket answers when told to."""
+
+    def __init__(self, fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kiln = fake.as_client("one")
+        for name in ("a", "b"):
+            self.kiln.batch([FOX, FOX], name=name)
+        fake.work()
+        fake._farm._jobs.clear()
+        fake.as_client("two").batch([FOX], name="night")
+        really = fake.bucket.get
+        self.asked, self.come = list[str](), threading.Event()
+
+        def get(key: str) -> bytes | None:
+            self.asked.append(key)
+            self.come.wait(30)
+            return really(key)
+
+        monkeypatch.setattr(fake.bucket, "get", get)
+
+
+@pytest.fixture
+def forgotten(fake: FakeKiln, monkeypatch: pytest.MonkeyPatch) -> Forgotten:
+    return Forgotten(fake, monkeypatch)
+
+
+def test_old_batches_of_one_delay_nobody_else(fake: FakeKiln, forgotten: Forgotten) -> None:
+    two, known = fake.as_client("two"), Standings()
+    with ThreadPoolExecutor() as threads:
+        counting = threads.submit(known.of, forgotten.kiln, 5)
+        until(lambda: forgotten.asked, "the bucket is asked")
+        try:
+            (other,) = threads.submit(known.of, two, 5).result(10)
+        finally:
+            forgotten.come.set()
+        assert [one.finished for one in counting.result(30)] == [2, 2]
+    assert other.queued == 1
+
+
+def test_old_batches_are_counted_once_in_a_long_while(
+    forgotten: Forgotten, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, known = [100.0], Standings()
+    monkeypatch.setattr("pixelkiln.jobs.web.lately.time.monotonic", lambda: now[0])
+    forgotten.come.set()
+    assert known.of(forgotten.kiln, 5, under_way=True) == []
+    assert forgotten.asked == []
+    first = known.of(forgotten.kiln, 5)
+    asked = len(forgotten.asked)
+    now[0] += 600
+    assert known.of(forgotten.kiln, 5) == first
+    assert len(forgotten.asked) == asked
+    now[0] += 3600
+    assert known.of(forgotten.kiln, 5) == first
+    assert len(forgotten.asked) == 2 * asked
 
 
 PART = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n+2AA-\\ud800\r\n--x--\r\n'
