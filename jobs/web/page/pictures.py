@@ -32,7 +32,7 @@ REMEMBERED = 20_000  # pictures of which it is known whether they are suspicious
 
 log = logging.getLogger("kiln.serve")
 
-Name = tuple[str, str, str]  # a job's id, and its picture's sha256
+Name = tuple[str, str, str]  # a job's client and id, and its picture's sha256
 
 
 class Wanted(BaseModel):
