@@ -156,6 +156,19 @@ def test_from_a_form_to_the_farm(view: Open, kiln: Kiln, width: int, scheme: str
     page.wait_for_url("**/farm")
 
 
+def test_an_answer_finds_its_page_where_its_button_is_gone(view: Open, kiln: Kiln) -> None:
+    (job,) = kiln.submit_many([{"prompt": "a fox", "model": "demo", "width": 64, "height": 64}])
+    fail(kiln, "out of memory")
+    page, held = view("/"), list[Any]()
+    page.route("**/retry", lambda route: held.append(route))
+    page.get_by_role("button", name="Try again: a fox").click()
+    kiln.retry([job.id])  # somebody else did, which the page tells before the answer comes
+    api.expect(page.get_by_text("out of memory")).to_have_count(0, timeout=LONG)
+    held[0].continue_()
+    api.expect(page.locator("#told")).to_contain_text("It is tried again")
+    api.expect(page.locator("main")).to_have_count(1)
+
+
 def test_boxes_are_drawn_with_mouse_and_keys(view: Open, kiln: Kiln) -> None:
     page = view("/new?model=hidream-o1-dev&prompt=a+table")
     for colour in ("red", "blue"):
