@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def planted(kiln: Kiln) -> dict[str, list[str]]:
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of events end with what stands."""
 
-    async def stand(stream: listening.Stream, ends: bool = False) -> Any:
+    async def stand(stream: listening.Stream, holds: Callable[[], bool], ends: bool = False) -> Any:
         for event in ():
             yield event
 
