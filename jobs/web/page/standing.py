@@ -51,7 +51,7 @@ def _look(kiln: Kiln, name: str) -> _Queued | None:
         batch = kiln.open_batch(name)
     except NoSuchJobError:  # it was pruned
         return None
-    standing = kiln.queue.standing(batch.ids)
+    standing = kiln.queue.standing(batch.ids, kiln.settings.client)
     counts = counted(standing.values())
     listed = tuple(one.listed for one in batch.entries)
     mark = hash((batch.manifest.paused, listed, tuple(standing.items())))

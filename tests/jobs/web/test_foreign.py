@@ -55,10 +55,22 @@ def told(client: httpx.Client, path: str, **asked: str) -> str:
 
 def evil(kiln: Kiln, client: str, ids: list[str]) -> None:
     """A batch in two's folder of the bucket that names one's jobs, and says that it is `client`'s."""
+    kiln.bucket.put(keys.MANIFEST("two", "evil"), naming(client, ids).written(), "application/jsonl")
+
+
+def naming(client: str, ids: list[str]) -> Manifest:
+    """A manifest that names these jobs."""
     spec = {**FOX, "prompt": "two's own words", "client": client}
     entries = tuple(Entry(n, job_id, str(n), spec) for n, job_id in enumerate(ids, 1))
-    manifest = Manifest("evil", client, "2026-11-26T00:00:00+00:00", entries=entries)
-    kiln.bucket.put(keys.MANIFEST("two", "evil"), manifest.written(), "application/jsonl")
+    return Manifest("evil", client, "2026-11-26T00:00:00+00:00", entries=entries)
+
+
+def test_no_batch_is_under_way_by_jobs_that_are_not_its_clients(
+    real: Door, kiln: Kiln, ones: dict[str, JobStatus]
+) -> None:
+    kiln.as_client("two").books.change("evil", lambda there: naming("two", [*ones]))
+    assert "evil" in told(real("two"), "/batches")
+    assert "evil" not in told(real("two"), "/")
 
 
 @pytest.mark.parametrize("client", ["two", "one"])
